@@ -1,0 +1,3 @@
+// Compiled for its instruction level by CMakeLists.txt.
+#define URIAL_LEVEL portable
+#include "row_scores.inl"

@@ -1,0 +1,63 @@
+"""The errors that reach a user: what is wrong, and what to do next.
+
+Everything else that is raised is a defect of ours and shows a traceback.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+
+class UrialError(Exception):
+    """Something a user can understand and mend. Exit code 1.
+
+    `message` is one sentence that says what is wrong; `hint` says what to do or type next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(UrialError):
+    """The command was asked for something that makes no sense. Exit code 2."""
+
+    exit_code = 2
+
+
+class ModelError(UrialError):
+    """A model file is missing, malformed, or not usable here."""
+
+
+class TokenizeError(UrialError):
+    """The model's vocabulary cannot express a text."""
+
+
+class ContextOverflow(UrialError):
+    """A prompt does not fit the context window; raised before anything is decoded."""
+
+
+class PromptError(UrialError):
+    """A prompt or frame is unknown, malformed, or refused."""
+
+
+class UnsafeText(UrialError):
+    """A user's text holds the frame's own markers and `--markers refuse` was asked for."""
+
+
+class Interrupted(UrialError):
+    """The user pressed Ctrl-C. Exit code 130, as shells expect."""
+
+    exit_code = 130
+
+
+def near(name: str, known: list[str]) -> str:
+    """A hint with the names nearest to a misspelt one, or all of them when none is near."""
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(sorted(known))}."

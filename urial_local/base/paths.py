@@ -1,0 +1,49 @@
+"""Where things lie: shipped files, the user's own, and caches."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def shipped(name: str) -> Path:
+    """A shipped file or folder: `templates`, `models.txt`, `demo`.
+
+    They lie inside the package once it is installed from a wheel, and one level up in a source
+    tree (an editable install), where the import machinery does not show them.
+    """
+    inside = PACKAGE / name
+    return inside if inside.exists() else PACKAGE.parent / name
+
+
+def config_dir() -> Path:
+    """The user's prompts and registry; `URIAL_CONFIG_DIR` overrides the platform's place."""
+    return Path(
+        os.environ.get("URIAL_CONFIG_DIR") or platformdirs.user_config_dir("urial-local", False)
+    )
+
+
+def cache_dir() -> Path:
+    """Saved prompt states; safe to delete at any time. `URIAL_CACHE_DIR` overrides."""
+    return Path(
+        os.environ.get("URIAL_CACHE_DIR") or platformdirs.user_cache_dir("urial-local", False)
+    )
+
+
+def state_dir() -> Path:
+    """The history of typed lines. `URIAL_STATE_DIR` overrides."""
+    return Path(
+        os.environ.get("URIAL_STATE_DIR") or platformdirs.user_state_dir("urial-local", False)
+    )
+
+
+def user_prompts_dir() -> Path:
+    return config_dir() / "prompts"
+
+
+def prefix_cache_dir() -> Path:
+    return cache_dir() / "prefixes"

@@ -1,0 +1,1 @@
+"""The command line: one module per command. Commands parse, call the library and render."""

@@ -1,0 +1,118 @@
+"""`urial-local ask`: one question, one answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from urial_local.base.errors import Interrupted, ModelError, UsageError
+from urial_local.cli.options import model_options, prompt_options, sampling_options
+
+MAX_STDIN = 64 << 20  # bytes
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.argument("text", nargs=-1)
+@model_options
+@prompt_options
+@sampling_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with text and figures.")
+def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Ask one question; the answer goes to stdout, everything else to stderr.
+
+    TEXT is the question; `-` reads it from standard input.
+
+    \b
+    Examples:
+      urial-local ask -m model.gguf "Why is the sky blue?"
+      git diff | urial-local ask -m model.gguf - --prompt urial-help
+      urial-local ask -m model.gguf --prompt raw "Once upon a time" -n 50
+      urial-local ask -m model.gguf --json "Who are you?" | jq .finish_reason
+    """
+    question = read_question(text)
+    from urial_local.cli.session import emit, open_session
+    from urial_local.runtime.interrupt import interruptible
+    from urial_local.runtime.rows import Completion
+    from urial_local.runtime.sequences import Aborted
+
+    with open_session(options) as session:
+        request, _, _ = session.asker.fit(question, (), session.engine.ctx_size)
+        done: Completion | None = None
+        try:
+            with interruptible(session.engine.decoder.abort_flag):
+                for _, event in session.engine.stream([request]):
+                    if isinstance(event, Completion):
+                        done = event
+                    elif not as_json:
+                        session.status.clear()
+                        emit(event)
+        except Aborted:
+            session.status.clear()
+            emit("" if as_json else "\n")
+            raise Interrupted("Stopped.") from None
+        assert done is not None
+        if as_json:
+            record = answer_record(done, session)
+            click.echo(json.dumps(record, ensure_ascii=False))
+        elif not done.text.endswith("\n"):
+            emit("\n")
+        if done.finish_reason == "error":
+            raise ModelError(done.error, "The model file may be damaged.")
+
+
+def read_question(text: tuple[str, ...]) -> str:
+    """The question from the arguments or standard input. Raises UsageError where there is none."""
+    if text == ("-",) or (not text and not sys.stdin.isatty()):
+        data = sys.stdin.buffer.read(MAX_STDIN + 1)
+        if len(data) > MAX_STDIN:
+            raise UsageError(f"Standard input has more than {MAX_STDIN >> 20} MB.")
+        try:
+            question = data.decode("utf-8").removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"Standard input is not valid UTF-8 (byte {error.start:,}).",
+                "Convert it first, for instance with iconv -f latin1 -t utf-8.",
+            ) from None
+    else:
+        question = " ".join(text)
+        try:
+            question.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError("The question is not valid UTF-8.") from None
+    if not question.strip():
+        raise UsageError("The question is empty.", 'Type it in quotes: urial-local ask -m … "Why?"')
+    return question
+
+
+def answer_record(done: Any, session: Any) -> dict[str, Any]:
+    """What --json prints: the answer, how it came about and with what."""
+    prefill = done.prompt_tokens - done.cached_tokens
+    return {
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "prompt_tokens": done.prompt_tokens,
+        "cached_tokens": done.cached_tokens,
+        "completion_tokens": len(done.tokens),
+        "mean_logprob": sum(done.logprobs) / len(done.logprobs) if done.logprobs else None,
+        "timings": {
+            "prefill_seconds": round(done.prefill_seconds, 6),
+            "decode_seconds": round(done.decode_seconds, 6),
+            "prefill_tokens": prefill,
+            "tokens_per_second": round(done.tokens_per_second, 2),
+        },
+        "model": {
+            "name": session.model.name,
+            "file": session.model.path.name,
+            "description": session.model.description,
+            "fingerprint": session.model.fingerprint,
+        },
+        "prompt": {
+            "name": session.asker.prompt.name,
+            "frame": session.asker.prompt.frame.name,
+            "fingerprint": session.asker.prompt.fingerprint(),
+        },
+        "error": done.error or None,
+    }

@@ -1,0 +1,48 @@
+"""`urial-local chat`: a conversation in the terminal, or lines in and answers out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.cli.options import model_options, prompt_options, sampling_options
+
+
+@click.command()
+@model_options
+@prompt_options
+@sampling_options
+@click.option(
+    "--load",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Go on with a conversation that /save wrote.",
+)
+def command(load: Path | None, **options: Any) -> None:
+    """Hold a conversation with a base model.
+
+    Earlier turns become further examples in the prompt's frame. In the terminal, Ctrl-C stops an
+    answer, Ctrl-D quits, and /help lists commands. Without a terminal, every line of standard input
+    is a question, and the answers go to standard output.
+
+    \b
+    Examples:
+      urial-local chat -m model.gguf
+      urial-local chat -m model.gguf --prompt urial-help --temp 0.7 --seed 1
+      printf 'What is tea?\\nHow do I make it?\\n' | urial-local chat -m model.gguf
+    """
+    from urial_local.cli.repl import Repl
+    from urial_local.cli.session import open_session
+    from urial_local.tasks.chat import Conversation
+
+    with open_session(options) as session:
+        repl = Repl(session, Conversation(session.asker, session.engine))
+        if load is not None:
+            repl.load(str(load))
+        interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        ok = repl.interact() if interactive else repl.pipe(sys.stdin.buffer)
+    if not ok:
+        raise click.exceptions.Exit(1)

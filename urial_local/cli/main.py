@@ -1,0 +1,105 @@
+"""`urial-local`: finds the command, and is the one place where errors become sentences."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from urial_local import __version__
+from urial_local.base.errors import UrialError, near
+
+# Command → module and one line of help, so that --help imports no command.
+COMMANDS = {
+    "ask": ("urial_local.cli.ask", "Ask one question; the answer goes to stdout."),
+    "chat": ("urial_local.cli.chat", "Hold a conversation with a base model."),
+    "prompts": ("urial_local.cli.prompts", "List, show, render, lint and import prompts."),
+    "cache": ("urial_local.cli.cache", "Show or clear the saved states of prompts."),
+}
+
+
+class Commands(click.Group):
+    """Loads a command's module only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[name][0]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            hint = near(args[0], list(COMMANDS))
+            raise click.UsageError(f"There is no command {args[0]!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "URIAL"},
+)
+@click.version_option(__version__, prog_name="urial-local")
+def cli() -> None:
+    """Base language models as assistants, on your own hardware.
+
+    A base model is not trained to answer. A URIAL prompt, a short text and a few well-styled
+    examples, makes it answer like an assistant, without any training.
+
+    \b
+    Examples:
+      urial-local ask -m model.gguf "Why is the sky blue?"
+      urial-local chat -m model.gguf
+      urial-local prompts list
+
+    Every option is an environment variable, too: URIAL_ASK_MODEL, URIAL_CHAT_TEMP, and
+    URIAL_MODEL for all commands. URIAL_DEBUG=1 shows tracebacks.
+    """
+
+
+def main() -> NoReturn:
+    """The console script. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    debug = os.environ.get("URIAL_DEBUG", "") not in ("", "0")
+    try:
+        cli(standalone_mode=False)
+        code = 0
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except UrialError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        code = 1  # the reader of our output is gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error.strerror or error} ({error.filename or 'output'}).", err=True)
+        code = 1
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Options that several commands share: one decorator each. Spelled as llama.cpp spells them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class GpuLayersType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """auto, all, or a number."""
+
+    name = "auto|all|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in ("auto", "all") or isinstance(value, int):
+            return value
+        if isinstance(value, str) and value.isdigit():
+            return int(value)
+        return self.fail(f"{value!r} is neither auto nor all nor a number of layers", param, ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """What the user chose of sampling; None leaves it to the prompt's recommendation."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repeat_penalty: float | None
+    penalty_scope: str | None
+    seed: int | None
+
+    def chosen(self) -> dict[str, float | int | str | None]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def model_options(command: F) -> F:
+    """-m and how to run the model."""
+    for option in reversed(
+        [
+            click.option(
+                "-m",
+                "--model",
+                required=True,
+                envvar=["URIAL_MODEL"],
+                metavar="FILE",
+                help="A GGUF file. Required, here or as URIAL_MODEL.",
+            ),
+            click.option(
+                "-c",
+                "--ctx-size",
+                type=click.IntRange(min=0),
+                default=0,
+                metavar="N",
+                help="Context in tokens; 0 for the model's own, up to 4096.  [default: 0]",
+            ),
+            click.option(
+                "-ngl",
+                "--gpu-layers",
+                type=GpuLayersType(),
+                default="auto",
+                help="Layers on the GPU; auto is all, where there is one.  [default: auto]",
+            ),
+            click.option(
+                "-t",
+                "--threads",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="CPU threads; by default one for each core.",
+            ),
+            click.option(
+                "-b",
+                "--batch-size",
+                type=click.IntRange(min=1),
+                default=512,
+                metavar="N",
+                help="Tokens decoded at once in a prompt.  [default: 512]",
+            ),
+            click.option(
+                "--kv-type",
+                type=click.Choice(["f16", "f32", "q8_0"]),
+                default="f16",
+                help="Type of cached keys and values.  [default: f16]",
+            ),
+            click.option(
+                "--disk-cache/--no-disk-cache",
+                default=True,
+                help="Keep the prompt's state on disk, so that the next start skips reading it."
+                "  [default: on]",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def sampling_options(command: F) -> F:
+    """How tokens are drawn; greedy unless the prompt or the user says otherwise."""
+    for option in reversed(
+        [
+            click.option(
+                "-n",
+                "--max-tokens",
+                type=click.IntRange(min=-1),
+                metavar="N",
+                help="Longest answer; -1 for all the context has.  [default: 1024]",
+            ),
+            click.option(
+                "-s",
+                "--seed",
+                type=int,
+                metavar="N",
+                help="Seed of the random draws.  [default: 0]",
+            ),
+            click.option(
+                "--temp",
+                "temperature",
+                type=float,
+                metavar="X",
+                help="Temperature; 0 takes the most probable token.  [default: 0]",
+            ),
+            click.option("--top-k", type=int, metavar="N", help="Draw among N; 0 is off."),
+            click.option("--top-p", type=float, metavar="X", help="Nucleus mass; 1 is off."),
+            click.option(
+                "--min-p",
+                type=float,
+                metavar="X",
+                help="Least probability relative to the best; 0 is off.",
+            ),
+            click.option(
+                "--repeat-penalty",
+                type=float,
+                metavar="X",
+                help="Hugging Face's rule; 1 is off. The paper used 1.1 for base models.",
+            ),
+            click.option(
+                "--penalty-scope",
+                metavar="all|output|N",
+                help="Where the penalty looks: prompt and output, output only, or the"
+                " last N tokens.  [default: all]",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def prompt_options(command: F) -> F:
+    """Which prompt, and how a user's text is kept inside its frame."""
+    for option in reversed(
+        [
+            click.option(
+                "-p",
+                "--prompt",
+                metavar="NAME|FILE",
+                help="A prompt by name, or a .toml or .txt file.  [default: urial, or"
+                " urial-mini where the context is small]",
+            ),
+            click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt."),
+            click.option(
+                "--markers",
+                type=click.Choice(["escape", "raw", "refuse"]),
+                default="escape",
+                help="What to do with the frame's own markers in your text.  [default: escape]",
+            ),
+            click.option(
+                "--stop",
+                "stop_strings",
+                multiple=True,
+                metavar="TEXT",
+                help="Also end the answer before this text; may be given again.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+KvType = Literal["f16", "f32", "q8_0"]

@@ -1,0 +1,210 @@
+"""`urial-local prompts`: the texts that make a base model answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.base.errors import PromptError, UsageError
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List, show, render, lint and import prompts.
+
+    A prompt is a frame (how queries and answers are laid out) and content (system text and
+    examples). Put your own .toml files into the folder that `prompts path` prints.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_prompts)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+def list_prompts(as_json: bool = False) -> None:
+    """List all prompts."""
+    from urial_local.prompting.library import load_prompt, prompt_files
+
+    prompts, broken = [], []
+    for name in sorted(prompt_files()):
+        try:
+            prompts.append(load_prompt(name))
+        except PromptError as error:
+            broken.append(error.message)
+    if as_json:
+        keys = ("name", "frame", "description", "fingerprint")
+        rows: list[dict[str, Any]] = [
+            {**{k: p.as_dict()[k] for k in keys}, "examples": len(p.examples)} for p in prompts
+        ]
+        click.echo(json.dumps(rows, ensure_ascii=False))
+    else:
+        width = max((len(p.name) for p in prompts), default=0)
+        for p in prompts:
+            click.echo(f"{p.name:<{width}}  K={len(p.examples)}  {p.description}")
+    for message in broken:
+        click.echo(f"Warning: {message}", err=True)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="All parts as JSON.")
+def show(name: str, as_json: bool) -> None:
+    """Print a prompt's constant text: system and examples, laid out in its frame."""
+    from urial_local.prompting.library import load_prompt
+
+    prompt = load_prompt(name)
+    if as_json:
+        click.echo(json.dumps(prompt.as_dict(), ensure_ascii=False, indent=2))
+    else:
+        click.echo(prompt.prefix(), nl=False)
+
+
+@command.command()
+@click.argument("name")
+@click.option("-q", "--query", required=True, help="The question; `-` reads standard input.")
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Earlier turns: a list of texts, of messages, or a saved conversation.",
+)
+@click.option("--frame", metavar="NAME|FILE", help="Use another frame.")
+@click.option("--shots", type=click.IntRange(min=0), metavar="K", help="The first K examples only.")
+@click.option(
+    "--markers",
+    type=click.Choice(["escape", "raw", "refuse"]),
+    default="escape",
+    help="What to do with the frame's own markers in the texts.  [default: escape]",
+)
+def render(
+    name: str, query: str, history: Path | None, frame: str | None, shots: int | None, markers: Any
+) -> None:
+    """Print exactly the text that a model would see, nothing added.
+
+    \b
+    Examples:
+      urial-local prompts render urial --query "Why?" | sha256sum
+      urial-local prompts render inst_1k.txt --query "Why?" --frame fenced-inline
+    """
+    from urial_local.cli.ask import read_question
+    from urial_local.prompting.history import read_history
+    from urial_local.prompting.library import load_prompt
+
+    prompt = load_prompt(name, frame)
+    if shots is not None:
+        prompt = prompt.shots(shots)
+    if prompt.frame.template == "model":
+        raise UsageError(
+            "The chat frame is the template inside a model's file, so it needs a model.",
+            "In `urial-local chat --prompt chat -m FILE`, /raw shows what the model sees.",
+        )
+    turns = read_history(history) if history else []
+    question = read_question((query,)) if query == "-" else query
+    text = prompt.render(question, turns, markers).text
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "-m",
+    "--model",
+    metavar="FILE",
+    envvar="URIAL_MODEL",
+    help="Also check that the prompt fits this model's context.",
+)
+@click.option("-c", "--ctx-size", type=click.IntRange(min=1), metavar="N", help="Context to fit.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list of findings.")
+def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_json: bool) -> None:
+    """Find what is wrong with prompts. Exit code 1 when there is an error."""
+    from contextlib import ExitStack
+
+    from urial_local.prompting.lint import lint as lint_prompt
+
+    rows = []
+    with ExitStack() as stack:
+        count, context = None, 0
+        if model is not None:
+            from urial_local.runtime.model import Model
+
+            opened = stack.enter_context(Model(model, gpu_layers=0))
+            context = ctx_size or opened.ctx_train
+
+            def count(text: str) -> int:
+                return len(opened.vocab.tokenize(text))
+
+        for name in names:
+            rows += [(name, f) for f in lint_prompt(name, count, context)]
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {"prompt": n, "level": f.level, "where": f.where, "message": f.message}
+                    for n, f in rows
+                ]
+            )
+        )
+    else:
+        for name, f in rows:
+            click.echo(f"{name}: {f.level}: {f.where}: {f.message}")
+        if not rows:
+            click.echo("Nothing to complain about.", err=True)
+    if any(f.level == "error" for _, f in rows):
+        raise click.exceptions.Exit(1)
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the prompt; the file's by default.")
+@click.option("--frame", metavar="NAME|FILE", help="The frame, instead of the one recognised.")
+@click.option("--to-stdout", is_flag=True, help="Print the TOML instead of keeping it.")
+@click.option("--force", is_flag=True, help="Replace a prompt of that name.")
+def import_file(
+    file: Path, name: str | None, frame: str | None, to_stdout: bool, force: bool
+) -> None:
+    """Import one of the authors' .txt prompts: recognise its frame, split it, write TOML.
+
+    It renders byte for byte as the reference assembles it. Files whose examples hold the query on
+    one line with its fence are asked on lines of its own, as the reference's current code does;
+    --frame fenced-inline asks as the paper's code did.
+    """
+    from dataclasses import replace
+
+    from urial_local.base.paths import user_prompts_dir
+    from urial_local.prompting.importer import import_text
+    from urial_local.prompting.library import prompt_toml, read_prompt_text
+
+    name = name or file.stem
+    if not name or any(c in name for c in '/\\"\n') or name.startswith("."):
+        raise UsageError(f"{name!r} cannot be a prompt's name.", "Use letters, digits, - _ and .")
+    prompt = import_text(read_prompt_text(file), name, frame)
+    text = prompt_toml(replace(prompt, description=f"Imported from {file.name}"))
+    if to_stdout:
+        click.echo(text, nl=False)
+        return
+    target = user_prompts_dir() / f"{name}.toml"
+    if target.exists() and not force:
+        raise UsageError(
+            f"There is a prompt {name!r} already ({target}).", "Use --name or --force."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, "utf-8")
+    click.echo(
+        f"Imported {name!r}: frame {prompt.frame.name}, {len(prompt.examples)} examples. Try:\n"
+        f"  urial-local prompts render {name} --query 'Why is the sky blue?'",
+        err=True,
+    )
+
+
+@command.command()
+def path() -> None:
+    """Print the folders of shipped prompts and of your own."""
+    from urial_local.base.paths import shipped, user_prompts_dir
+
+    click.echo(shipped("templates") / "prompts")
+    click.echo(user_prompts_dir())

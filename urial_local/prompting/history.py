@@ -1,0 +1,59 @@
+"""Conversations as JSON: earlier turns to render, and what `chat` saves and loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from urial_local.base.errors import PromptError
+from urial_local.prompting.prompts import Turn
+
+MAX_HISTORY_BYTES = 64 << 20
+_EXPECTED = (
+    'Expected a list of texts (query, answer, query, …), a list of {"role", "content"} messages, or'
+    " a conversation that `/save` wrote."
+)
+
+
+def read_history(path: Path) -> list[Turn]:
+    """The turns of a conversation file. Raises PromptError when it has none of the known forms."""
+    try:
+        if path.stat().st_size > MAX_HISTORY_BYTES:
+            raise PromptError(f"{path} is too large for a conversation.")
+        data = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PromptError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise PromptError(f"{path} is not JSON in UTF-8.", _EXPECTED) from None
+    return turns_of(data, str(path))
+
+
+def turns_of(data: Any, name: str) -> list[Turn]:
+    """Turns from decoded JSON, in any of the known forms."""
+    if isinstance(data, dict):
+        data = data.get("turns", data.get("messages"))
+    if not isinstance(data, list):
+        raise PromptError(f"{name} holds no conversation.", _EXPECTED)
+    texts: list[str] = []
+    for item in data:
+        if isinstance(item, str):
+            texts.append(item)
+        elif isinstance(item, dict) and "query" in item:
+            texts += [item["query"], item.get("answer", "")]
+        elif isinstance(item, dict) and item.get("role") == (
+            "assistant" if len(texts) % 2 else "user"
+        ):
+            texts.append(item.get("content", ""))
+        else:
+            raise PromptError(f"{name}: item {len(texts) + 1} is not the expected turn.", _EXPECTED)
+    if len(texts) % 2 or not all(isinstance(t, str) for t in texts):
+        raise PromptError(f"{name}: the last query has no answer, or a turn is no text.", _EXPECTED)
+    return [Turn(q, a) for q, a in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def history_json(turns: Sequence[Turn], **about: str) -> str:
+    """A conversation as `/save` writes it; `about` says with what it was held."""
+    data = {"version": 1, **about, "turns": [{"query": t.query, "answer": t.answer} for t in turns]}
+    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"

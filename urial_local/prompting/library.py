@@ -1,0 +1,133 @@
+"""Finds prompts: shipped ones, the user's own, and files, TOML or the authors' plain text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from urial_local.base.errors import PromptError, near
+from urial_local.base.paths import shipped, user_prompts_dir
+from urial_local.prompting.frames import load_frame
+from urial_local.prompting.importer import import_text
+from urial_local.prompting.prompts import Prompt, Turn
+from urial_local.prompting.toml import TOMLError, parse_toml, toml_string
+
+MAX_PROMPT_BYTES = 4 << 20
+_KEYS = {"name", "description", "frame", "system", "sampling", "examples"}
+SAMPLING_KEYS = {
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repeat_penalty",
+    "max_tokens",
+}
+
+
+def prompt_files() -> dict[str, Path]:
+    """All prompts by name; the user's own come first and may replace a shipped one."""
+    folders = (shipped("templates") / "prompts", user_prompts_dir())
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def load_prompt(name: str, frame: str | None = None) -> Prompt:
+    """A prompt by name, or from a `.toml` or `.txt` file; `frame` replaces its own frame.
+
+    Raises PromptError for an unknown name, an unreadable file, or content that is no prompt.
+    """
+    path = prompt_files().get(name)
+    if path is None:
+        path = Path(name)
+        if not path.is_file():
+            if path.suffix in (".toml", ".txt") or path.is_dir():
+                raise PromptError(f"There is no prompt file {name}.", "Check the path.")
+            raise PromptError(
+                f"There is no prompt {name!r}.",
+                near(name, list(prompt_files())) + " `urial-local prompts list` shows them all.",
+            )
+    text = read_prompt_text(path)
+    if path.suffix == ".toml":
+        return parse_prompt(text, path, frame)
+    return import_text(text, path.stem, frame)
+
+
+def read_prompt_text(path: Path) -> str:
+    """A prompt file's text, with its line ends as they are."""
+    try:
+        if path.stat().st_size > MAX_PROMPT_BYTES:
+            raise PromptError(f"{path} is larger than {MAX_PROMPT_BYTES:,} bytes; no prompt is.")
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path} is not UTF-8 text (byte {error.start:,}).") from None
+    except OSError as error:
+        raise PromptError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
+    """A prompt from TOML. Raises PromptError that names what is wrong."""
+
+    def wrong(what: str) -> PromptError:
+        return PromptError(f"The prompt {path} is malformed: {what}.")
+
+    try:
+        data = parse_toml(text)
+    except TOMLError as error:
+        raise wrong(str(error).rstrip(".")) from None
+    if unknown := sorted(set(data) - _KEYS):
+        raise wrong(f"{unknown[0]!r} is not known there (known: {', '.join(sorted(_KEYS))})")
+    for key in ("name", "description", "frame", "system"):
+        if not isinstance(data.get(key, ""), str):
+            raise wrong(f"{key} must be a text")
+    sampling = data.get("sampling", {})
+    if not isinstance(sampling, dict) or any(
+        key not in SAMPLING_KEYS or isinstance(value, bool) or not isinstance(value, int | float)
+        for key, value in sampling.items()
+    ):
+        raise wrong(f"[sampling] takes numbers for {', '.join(sorted(SAMPLING_KEYS))}")
+    examples = data.get("examples", [])
+    if not isinstance(examples, list):
+        raise wrong("examples must be [[examples]] tables")
+    return Prompt(
+        name=data.get("name") or path.stem,
+        frame=load_frame(frame or data.get("frame", "fenced"), beside=path.parent),
+        description=data.get("description", ""),
+        system=data.get("system", ""),
+        examples=tuple(_example(e, wrong) for e in examples),
+        sampling=sampling,
+    )
+
+
+def _example(data: Any, wrong: Any) -> Turn:
+    if not isinstance(data, dict) or set(data) - {"query", "answer", "layout"}:
+        raise wrong("an example has `query`, `answer` and nothing else (but for `layout`)")
+    query, answer, layout = data.get("query", ""), data.get("answer", ""), data.get("layout")
+    if not isinstance(query, str) or not isinstance(answer, str):
+        raise wrong("`query` and `answer` of an example must be texts")
+    if layout is None:
+        return Turn(query, answer)
+    if (
+        not isinstance(layout, list)
+        or len(layout) != 3
+        or not all(isinstance(part, str) for part in layout)
+    ):
+        raise wrong("`layout` of an example must be three texts")
+    return Turn(query, answer, (layout[0], layout[1], layout[2]))
+
+
+def prompt_toml(prompt: Prompt) -> str:
+    """The prompt as a TOML file that reads back as the same prompt."""
+    lines = [
+        f"name = {toml_string(prompt.name)}",
+        f"description = {toml_string(prompt.description)}",
+        f"frame = {toml_string(prompt.frame.name)}",
+        f"system = {toml_string(prompt.system)}",
+    ]
+    if prompt.sampling:
+        lines += ["", "[sampling]", *(f"{k} = {v}" for k, v in prompt.sampling.items())]
+    for example in prompt.examples:
+        lines += ["", "[[examples]]", f"query = {toml_string(example.query)}"]
+        lines.append(f"answer = {toml_string(example.answer)}")
+        if example.layout:
+            parts = ", ".join(map(toml_string, example.layout))
+            lines.append(f"layout = [{parts}]")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,108 @@
+"""The low-level API of llama-cpp-python, checked before anything depends on it.
+
+Structures and functions of this API change between releases, and a mismatch shows as a crash or as
+wrong numbers rather than as an exception. So the release must be one that the tests passed on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from importlib import metadata
+from typing import Any
+
+from urial_local.base.errors import UrialError
+
+TESTED_VERSIONS = ("0.3.36",)
+INSTALL = f"pip install 'llama-cpp-python=={TESTED_VERSIONS[-1]}'"
+NEEDED = (
+    "llama_backend_init",
+    "llama_model_load_from_file",
+    "llama_init_from_model",
+    "llama_decode",
+    "llama_get_logits",
+    "llama_get_memory",
+    "llama_memory_seq_rm",
+    "llama_memory_seq_cp",
+    "llama_memory_seq_pos_max",
+    "llama_memory_clear",
+    "llama_state_seq_get_size",
+    "llama_state_seq_get_data",
+    "llama_state_seq_set_data",
+    "llama_set_abort_callback",
+    "llama_tokenize",
+    "llama_token_to_piece",
+    "llama_vocab_is_eog",
+    "llama_vocab_get_attr",
+)
+
+
+def check_version(version: str) -> None:
+    """Raises UrialError unless this release of llama-cpp-python was tested."""
+    if version not in TESTED_VERSIONS:
+        raise UrialError(
+            f"llama-cpp-python {version} is installed; this release of urial-local was tested with"
+            f" {', '.join(TESTED_VERSIONS)} only, and other releases lay out memory differently.",
+            INSTALL,
+        )
+
+
+def check_symbols(module: Any) -> None:
+    """Raises UrialError when a function that the runtime calls is missing."""
+    missing = [name for name in NEEDED if not hasattr(module, name)]
+    if missing:
+        raise UrialError(
+            f"The installed llama-cpp-python lacks {', '.join(missing)}.",
+            f"Reinstall it: {INSTALL}",
+        )
+
+
+def _load() -> Any:
+    try:
+        check_version(metadata.version("llama-cpp-python"))
+        import llama_cpp
+    except metadata.PackageNotFoundError:
+        raise UrialError("llama-cpp-python is not installed.", INSTALL) from None
+    except (OSError, RuntimeError) as error:
+        raise UrialError(f"llama.cpp's library does not load: {error}.", INSTALL) from None
+    check_symbols(llama_cpp)
+    return llama_cpp
+
+
+lib: Any = _load()
+
+_errors: deque[str] = deque(maxlen=20)
+_LOG_ERROR = 4
+
+
+def _on_log(level: int, text: bytes, _: Any) -> None:
+    # llama.cpp writes pages to stderr; its errors are kept, to be told when a call fails.
+    if level == _LOG_ERROR:
+        _errors.append(text.decode("utf-8", "replace").strip())
+
+
+_log_callback = lib.llama_log_callback(_on_log)  # kept alive for as long as llama.cpp may call it
+lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
+lib.llama_backend_init()
+
+
+def last_errors() -> str:
+    """What llama.cpp said of its latest failure, as one line; forgotten once asked."""
+    said = "; ".join(dict.fromkeys(e for e in _errors if e))
+    _errors.clear()
+    return said
+
+
+def clear_errors() -> None:
+    _errors.clear()
+
+
+def gpu_offload() -> bool:
+    """Whether this build of llama.cpp can put layers on a GPU that is present."""
+    return bool(lib.llama_supports_gpu_offload())
+
+
+def build_id() -> str:
+    """Identifies the build: cached states are read by the build that wrote them only."""
+    info = lib.llama_print_system_info()
+    return f"{metadata.version('llama-cpp-python')} {info.decode('utf-8', 'replace')}"

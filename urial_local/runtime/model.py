@@ -1,0 +1,158 @@
+"""Opens a GGUF model: weights, vocabulary, metadata. Knows nothing of prompts or sequences."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from urial_local.base.errors import ModelError, UsageError
+from urial_local.base.gguf_header import GGUFHeader, read_header
+from urial_local.runtime import llama_api
+from urial_local.runtime.llama_api import lib
+from urial_local.runtime.vocabulary import Vocabulary
+
+GpuLayers = int | Literal["auto", "all"]
+_SAMPLES, _SAMPLE_BYTES = 256, 1 << 14
+_TINY_PARAMS = 30_000_000
+
+
+class Model:
+    """A model in memory; close it, or use it as a context manager."""
+
+    def __init__(self, path: Path | str, *, gpu_layers: GpuLayers = "auto") -> None:
+        """Check the file's header, then load it (memory-mapped).
+
+        Raises ModelError for a file that is missing, malformed or not a text-generating model.
+        """
+        self.path = Path(path)
+        self.header: GGUFHeader = read_header(self.path)
+        self._handles = ExitStack()
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = _layers(gpu_layers)
+        self.gpu_layers: int = params.n_gpu_layers
+        llama_api.clear_errors()
+        self.handle: Any = lib.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not self.handle:
+            said = llama_api.last_errors()
+            raise ModelError(
+                f"llama.cpp cannot load {self.path}" + (f": {said}." if said else "."),
+                "The file may be damaged, or newer than this llama.cpp; or memory is short.",
+            )
+        self._handles.callback(lib.llama_model_free, self.handle)
+        if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
+            self.close()
+            raise ModelError(
+                f"{self.path} is not a decoder-only language model, so it cannot go on with a text."
+            )
+        self.vocab = Vocabulary(lib.llama_model_get_vocab(self.handle))
+        self.ctx_train: int = lib.llama_model_n_ctx_train(self.handle)
+        self.n_layer: int = lib.llama_model_n_layer(self.handle)
+        self.n_params: int = lib.llama_model_n_params(self.handle)
+        # Recurrent state cannot be cut back to an earlier position.
+        self.recurrent = bool(
+            lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle)
+        )
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._handles.close()
+
+    @property
+    def name(self) -> str:
+        return str(self.header.metadata.get("general.name") or self.path.stem)
+
+    @cached_property
+    def description(self) -> str:
+        """llama.cpp's own one-line description, such as "llama 7B Q4_K - Medium"."""
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self.handle, buffer, 256)
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def chat_template(self) -> str:
+        """The chat template in the file, or an empty string."""
+        return str(self.header.metadata.get("tokenizer.chat_template") or "")
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values that one token takes in an f16 cache, all layers together."""
+        meta, arch = self.header.metadata, self.header.architecture
+        heads = lib.llama_model_n_head_kv(self.handle)
+        head_dim = lib.llama_model_n_embd(self.handle) // max(
+            lib.llama_model_n_head(self.handle), 1
+        )
+        key = meta.get(f"{arch}.attention.key_length", head_dim)
+        value = meta.get(f"{arch}.attention.value_length", head_dim)
+        return int(self.n_layer * heads * (key + value) * 2)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (first 32 hex digits) that tells this file from others; see `fingerprint`."""
+        return fingerprint(self.path, self.header)
+
+
+def fingerprint(path: Path, header: GGUFHeader) -> str:
+    """Identifies a model's content without reading all of it.
+
+    Hashes the size, the whole header, and 256 evenly spread samples of 16 KiB of the weights (all
+    of them up to 4 MiB): two trainings of one architecture differ nearly everywhere.
+    """
+    digest = hashlib.sha256(header.file_size.to_bytes(8, "little"))
+    with path.open("rb") as file:
+        digest.update(file.read(header.data_start))
+        data = header.file_size - header.data_start
+        if data <= _SAMPLES * _SAMPLE_BYTES:
+            digest.update(file.read())
+        else:
+            step = (data - _SAMPLE_BYTES) / (_SAMPLES - 1)
+            for i in range(_SAMPLES):
+                file.seek(header.data_start + round(i * step))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:32]
+
+
+def _layers(gpu_layers: GpuLayers) -> int:
+    if gpu_layers == "auto":
+        return -1 if llama_api.gpu_offload() else 0
+    if gpu_layers == "all":
+        return -1
+    if gpu_layers < 0:
+        raise UsageError(f"--gpu-layers {gpu_layers} must be auto, all, or 0 and more.")
+    return gpu_layers
+
+
+def default_threads(n_params: int) -> int:
+    """Threads for decoding: the cores this process may use, hyperthreads counted once on Linux.
+
+    A tiny model's layers take less time than threads need to meet after each: one thread is faster
+    there, and far faster on a busy machine.
+    """
+    if n_params < _TINY_PARAMS:
+        return 1
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    cpus = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in cpus:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text().strip())
+        except OSError:
+            cores.add(str(cpu))
+    return max(1, len(cores))

@@ -1,0 +1,71 @@
+"""Puts a model, its sequences and an engine together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from urial_local.base.errors import UsageError
+from urial_local.runtime import llama_api
+from urial_local.runtime.engine import Engine
+from urial_local.runtime.model import GpuLayers, Model
+from urial_local.runtime.prefix_cache import PrefixCache
+from urial_local.runtime.sequences import Sequences
+
+DEFAULT_CTX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """How to run a model. `ctx_size` is what one row may have; 0 is the model's own, up to 4096."""
+
+    ctx_size: int = 0
+    parallel: int = 1
+    batch: int = 512
+    threads: int | None = None
+    gpu_layers: GpuLayers = "auto"
+    flash_attention: bool | None = None
+    kv_type: Literal["f16", "f32", "q8_0"] = "f16"
+    disk_cache: bool = True
+
+
+@contextmanager
+def open_engine(
+    path: Path | str,
+    options: RuntimeOptions | None = None,
+    on_prefill: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[Model, Engine]]:
+    """A model and an engine on it, both closed in the end.
+
+    Raises ModelError, or UsageError for options that make no sense.
+    """
+    o = options or RuntimeOptions()
+    if o.parallel < 1 or o.parallel > 255:
+        raise UsageError(f"--parallel {o.parallel} must be between 1 and 255.")
+    if o.ctx_size < 0 or o.batch < 1:
+        raise UsageError("--ctx-size and --batch-size must be positive.")
+    with Model(path, gpu_layers=o.gpu_layers) as model:
+        ctx_size = o.ctx_size or min(model.ctx_train, DEFAULT_CTX)
+        sequences = Sequences(
+            model,
+            cells=ctx_size * o.parallel,
+            n_seq=o.parallel + 1,
+            batch=min(o.batch, ctx_size * o.parallel),
+            threads=o.threads,
+            flash_attention=o.flash_attention,
+            kv_type=o.kv_type,
+        )
+        try:
+            cache = None
+            if o.disk_cache:
+                parts = (model.fingerprint, llama_api.build_id(), sequences.cache_id)
+                cache = PrefixCache("\n".join(parts))
+            engine = Engine(
+                model.vocab, sequences, ctx_size=ctx_size, cache=cache, on_prefill=on_prefill
+            )
+            yield model, engine
+        finally:
+            sequences.close()

@@ -1,0 +1,157 @@
+"""States of prompt prefixes on disk, so that a second start need not decode them again.
+
+An entry is one file: a magic line, the sha256 of the rest, the number of tokens, their ids, and the
+state as llama.cpp wrote it. Its name is a hash of all that the state depends on, so a stale entry
+is never found. A missing, torn, corrupt or foreign entry only costs time. Files are written under
+another name and renamed, and the least recently used go first when the folder grows over its cap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from urial_local.base.errors import UsageError
+from urial_local.base.paths import prefix_cache_dir
+from urial_local.runtime.vocabulary import Ids
+
+MAGIC = b"urial-local prefix 1\n"
+DEFAULT_CAP = 4 << 30  # bytes
+_SUFFIX = ".prefix"
+_STALE_SECONDS = 3600  # an unfinished file this old was left by a process that died
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    path: Path
+    size: int  # bytes
+    tokens: int
+    used: float  # seconds since the epoch
+
+
+class PrefixCache:
+    """A folder of states. `key` names what besides the token ids a state depends on."""
+
+    def __init__(self, key: str = "", folder: Path | None = None, cap: int | None = None) -> None:
+        self.key = key
+        self.folder = folder or prefix_cache_dir()
+        self.cap = cap if cap is not None else _cap()
+        self.warning = ""  # why the latest entry could not be kept, for the user to hear once
+
+    def path(self, tokens: Ids) -> Path:
+        digest = hashlib.sha256(MAGIC + self.key.encode() + b"\0")
+        digest.update(np.ascontiguousarray(tokens, "<i4").tobytes())
+        return self.folder / (digest.hexdigest() + _SUFFIX)
+
+    def load(self, tokens: Ids) -> bytes | None:
+        """The state for exactly these tokens, or None. An unusable entry is removed."""
+        path = self.path(tokens)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        state = _unpack(data, tokens)
+        with contextlib.suppress(OSError):
+            if state is None:
+                path.unlink()
+            else:
+                os.utime(path)  # recently used
+        return state
+
+    def store(self, tokens: Ids, state: bytes) -> bool:
+        """Keep a state. False, with the reason in `warning`, where the disk does not take it."""
+        body = (
+            struct.pack("<I", len(tokens)) + np.ascontiguousarray(tokens, "<i4").tobytes() + state
+        )
+        size = len(MAGIC) + 32 + len(body)
+        if size > self.cap:
+            self.warning = (
+                f"The prompt's state ({size / 1e6:.0f} MB) is larger than the cache may be"
+                f" ({self.cap / 1e6:.0f} MB); the next start decodes it again."
+            )
+            return False
+        name = ""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
+            with os.fdopen(fd, "wb") as file:
+                file.write(MAGIC + hashlib.sha256(body).digest())
+                file.write(body)
+            os.replace(name, self.path(tokens))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            self.warning = (
+                f"The prompt's state could not be kept in {self.folder} ({error.strerror}); the"
+                " next start decodes it again. `urial-local cache clear` makes room."
+            )
+            return False
+        self._evict()
+        return True
+
+    def entries(self) -> list[Entry]:
+        """All entries, the least recently used first."""
+        found = []
+        for path in self.folder.glob("*" + _SUFFIX):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                head = file.read(len(MAGIC) + 36)
+                tokens = struct.unpack_from("<I", head, len(MAGIC) + 32)[0] if len(head) > 35 else 0
+                stat = path.stat()
+                found.append(Entry(path, stat.st_size, tokens, stat.st_mtime))
+        return sorted(found, key=lambda e: e.used)
+
+    def clear(self) -> int:
+        """Remove every entry; returns the bytes freed."""
+        freed = 0
+        for path in [*self.folder.glob("*" + _SUFFIX), *self.folder.glob("*.part")]:
+            with contextlib.suppress(OSError):
+                size = path.stat().st_size
+                path.unlink()
+                freed += size
+        return freed
+
+    def _evict(self) -> None:
+        entries = self.entries()
+        total = sum(e.size for e in entries)
+        for entry in entries[:-1]:
+            if total <= self.cap:
+                break
+            with contextlib.suppress(OSError):
+                entry.path.unlink()
+                total -= entry.size
+        for part in self.folder.glob("*.part"):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > _STALE_SECONDS:
+                    part.unlink()
+
+
+def _unpack(data: bytes, tokens: Ids) -> bytes | None:
+    start = len(MAGIC) + 32
+    if data[: len(MAGIC)] != MAGIC or len(data) < start + 4 + 4 * len(tokens):
+        return None
+    view = memoryview(data)
+    if hashlib.sha256(view[start:]).digest() != data[len(MAGIC) : start]:
+        return None
+    ids = np.ascontiguousarray(tokens, "<i4").tobytes()
+    if struct.unpack_from("<I", data, start)[0] != len(tokens):
+        return None
+    if view[start + 4 : start + 4 + len(ids)] != ids:
+        return None
+    return bytes(view[start + 4 + len(ids) :])
+
+
+def _cap() -> int:
+    text = os.environ.get("URIAL_PREFIX_CACHE_MB", "")
+    if not text:
+        return DEFAULT_CAP
+    if not text.isdigit():
+        raise UsageError(f"URIAL_PREFIX_CACHE_MB is {text!r}; it must be a number of megabytes.")
+    return int(text) * 1_000_000

@@ -1,0 +1,162 @@
+"""A model's vocabulary: text to token ids and back, as llama.cpp does it, made safe to call."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from urial_local.base.errors import TokenizeError
+from urial_local.runtime.llama_api import lib
+
+Ids = npt.NDArray[np.int32]
+_STRIP_LEFT, _STRIP_RIGHT = 1 << 8, 1 << 9  # attributes of special tokens, see llama.h
+
+
+class Vocabulary:
+    """Belongs to an open model and is valid as long as it is."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self.size: int = lib.llama_vocab_n_tokens(handle)
+        self.type: int = lib.llama_vocab_type(handle)
+        self.bos: int = lib.llama_vocab_bos(handle)
+        self.eos: int = lib.llama_vocab_eos(handle)
+        self.add_bos = bool(lib.llama_vocab_get_add_bos(handle)) and self.bos >= 0
+        self._pieces: dict[int, bytes] = {}
+
+    def text(self, token: int) -> str:
+        """The token as the vocabulary writes it, or an empty string for no token (-1)."""
+        if not 0 <= token < self.size:
+            return ""
+        raw: bytes = lib.llama_vocab_get_text(self._handle, token)
+        return raw.decode("utf-8", "replace")
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for in a text; none for control tokens."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            buffer = ctypes.create_string_buffer(512)
+            n = lib.llama_token_to_piece(self._handle, token, buffer, 512, 0, False)
+            if n < 0:
+                buffer = ctypes.create_string_buffer(-n)
+                n = lib.llama_token_to_piece(self._handle, token, buffer, -n, 0, False)
+            piece = self._pieces[token] = buffer.raw[: max(n, 0)]
+        return piece
+
+    def is_end(self, token: int) -> bool:
+        """Whether the model ends its text with this token (EOS, end of turn, …)."""
+        return token in self._ends
+
+    @cached_property
+    def _ends(self) -> frozenset[int]:
+        ends = {t for t in self.controls if lib.llama_vocab_is_eog(self._handle, t)}
+        # A base model that begins its next document has ended this one.
+        return frozenset(ends | ({self.bos} if self.bos >= 0 else set()))
+
+    @cached_property
+    def controls(self) -> dict[int, str]:
+        """All control tokens with their texts."""
+        return {
+            t: self.text(t)
+            for t in range(self.size)
+            if lib.llama_vocab_is_control(self._handle, t)
+            or lib.llama_vocab_is_eog(self._handle, t)
+        }
+
+    def detokenize(self, tokens: Ids | list[int]) -> str:
+        return b"".join(self.piece(int(t)) for t in tokens).decode("utf-8", "replace")
+
+    def tokenize(
+        self, text: str, *, parse_special: bool = False, literals: Mapping[str, str] | None = None
+    ) -> Ids:
+        """Token ids of a whole prompt, int32 [n], with BOS exactly once where the model wants it.
+
+        Text never becomes control tokens unless `parse_special`; then the texts of control tokens
+        do, except where `literals` maps a placeholder in `text` to what really stands there.
+        Raises TokenizeError for a character that the vocabulary cannot express.
+        """
+        ids: list[int] = []
+        for token, fragment in self._fragments(text) if parse_special else [(None, text)]:
+            if token is not None:
+                ids.append(token)
+                continue
+            for placeholder, literal in (literals or {}).items():
+                fragment = fragment.replace(placeholder, literal)
+            ids += self._plain(fragment)
+        if self.add_bos and ids[:1] != [self.bos]:
+            ids.insert(0, self.bos)
+        return np.asarray(ids, np.int32)
+
+    def _fragments(self, text: str) -> list[tuple[int | None, str]]:
+        """Splits at control tokens the way llama.cpp's own tokeniser does before it tokenises."""
+        named = {name: token for token, name in self.controls.items() if name}
+        if not named:
+            return [(None, text)]
+        pattern = "|".join(map(re.escape, sorted(named, key=len, reverse=True)))
+        parts: list[tuple[int | None, str]] = []
+        at = 0
+        strip = False
+        for match in re.finditer(pattern, text):
+            token = named[match.group()]
+            attributes = lib.llama_vocab_get_attr(self._handle, token)
+            before = text[at : match.start()]
+            before = before.lstrip() if strip else before
+            if attributes & _STRIP_LEFT:
+                before = before.rstrip()
+            if before:
+                parts.append((None, before))
+            parts.append((token, match.group()))
+            at, strip = match.end(), bool(attributes & _STRIP_RIGHT)
+        rest = text[at:].lstrip() if strip else text[at:]
+        return [*parts, (None, rest)] if rest else parts
+
+    def _plain(self, text: str) -> list[int]:
+        if not text:
+            return []
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise TokenizeError(
+                f"The text holds half a character (at {error.start:,}), which is not valid Unicode."
+            ) from None
+        self._refuse_unknown(text)
+        size = len(data) + 16
+        ids = (lib.llama_token * size)()
+        n = lib.llama_tokenize(self._handle, data, len(data), ids, size, False, False)
+        if n < 0:
+            ids = (lib.llama_token * -n)()
+            n = lib.llama_tokenize(self._handle, data, len(data), ids, -n, False, False)
+        if n < 0:
+            raise TokenizeError("llama.cpp could not tokenise the text.")
+        return list(ids[:n])
+
+    def _refuse_unknown(self, text: str) -> None:
+        # Without byte tokens, llama.cpp throws a C++ exception that ends the process.
+        if self._single_characters is None:
+            return
+        unknown = sorted(set(text.replace(" ", "▁")) - self._single_characters)
+        if unknown:
+            shown = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5])
+            raise TokenizeError(
+                f"This model's vocabulary cannot express {shown}, and it has no byte tokens to"
+                " spell it with.",
+                "Rephrase without it, or use a model whose vocabulary has byte fallback.",
+            )
+
+    @cached_property
+    def _single_characters(self) -> frozenset[str] | None:
+        """Characters that a vocabulary without byte tokens knows; None where every text is fine."""
+        if self.type not in (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_UGM):
+            return None
+        texts = {self.text(t) for t in range(self.size)}
+        if all(f"<0x{byte:02X}>" in texts for byte in range(256)):
+            return None
+        # What byte tokens there are spell ASCII; beyond it a character needs several.
+        ascii_bytes = {chr(b) for b in range(128) if f"<0x{b:02X}>" in texts}
+        return frozenset({t for t in texts if len(t) == 1} | ascii_bytes)

@@ -1,0 +1,61 @@
+"""A conversation with one model: its turns become further examples in the same frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from urial_local.prompting.prompts import Rendered, Turn
+from urial_local.runtime.engine import Engine
+from urial_local.runtime.interrupt import interruptible
+from urial_local.runtime.rows import Completion
+from urial_local.tasks.prompted import PromptedModel
+
+
+@dataclass
+class Conversation:
+    """Turns so far, and the engine that answers the next. Faces read its fields."""
+
+    asker: PromptedModel
+    engine: Engine
+    turns: list[Turn] = field(default_factory=list)
+    start: int = 0  # turns before this one no longer fit the context; they are kept, not sent
+    last: Completion | None = None
+
+    def ask(self, query: str) -> Iterator[str]:
+        """Stream the answer's text; afterwards the turn is part of the conversation.
+
+        A turn that fails or is stopped with Ctrl-C (Aborted) is not kept: cut off in the middle,
+        it would teach the model to break off. Raises what PromptedModel.fit raises, before any
+        decoding.
+        """
+        recent = self.turns[self.start :]
+        request, _, dropped = self.asker.fit(query, recent, self.engine.ctx_size)
+        self.start += dropped
+        with interruptible(self.engine.decoder.abort_flag):
+            for _, event in self.engine.stream([request]):
+                if isinstance(event, Completion):
+                    self.last = event
+                else:
+                    yield event
+        assert self.last is not None
+        if self.last.finish_reason != "error":
+            self.turns.append(Turn(query, self.last.text))
+
+    def undo(self) -> Turn | None:
+        """Take back the latest turn."""
+        turn = self.turns.pop() if self.turns else None
+        self.start = min(self.start, len(self.turns))
+        return turn
+
+    def clear(self) -> None:
+        self.turns, self.start = [], 0
+
+    def pending(self, query: str) -> Rendered:
+        """What the model would see for `query` now."""
+        return self.asker.render(query, self.turns[self.start :])
+
+    @property
+    def context_used(self) -> int:
+        """Tokens of the latest prompt and answer."""
+        return self.last.prompt_tokens + len(self.last.tokens) if self.last else 0

@@ -1,0 +1,119 @@
+"""A model under a prompt: turns a query and its history into a request for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from urial_local.base.errors import ContextOverflow
+from urial_local.prompting.chat_template import ChatTemplate
+from urial_local.prompting.library import load_prompt
+from urial_local.prompting.markers import MarkerPolicy
+from urial_local.prompting.prompts import Prompt, Rendered, Turn
+from urial_local.runtime.engine import shared_length
+from urial_local.runtime.model import Model
+from urial_local.runtime.rows import Request
+from urial_local.runtime.sampling import Sampling
+from urial_local.runtime.stops import StopPolicy
+from urial_local.runtime.vocabulary import Ids
+
+DEFAULT_PROMPTS = ("urial", "urial-mini")  # the first that fits
+ANSWER_ROOM = 256  # tokens that a prompt must leave for query and answer
+
+
+@dataclass
+class PromptedModel:
+    """Model, prompt and the user's choices of how to decode; knows how to ask."""
+
+    model: Model
+    prompt: Prompt
+    sampling: Sampling = Sampling()
+    max_tokens: int = 1024
+    markers: MarkerPolicy = "escape"
+    stop_strings: tuple[str, ...] = ()
+    _prefixes: dict[str, Ids] = field(default_factory=dict)
+
+    def render(self, query: str, history: Sequence[Turn] = ()) -> Rendered:
+        """Exactly the text that the model will see."""
+        return self.prompt.render(query, history, self.markers, chat_template(self.model))
+
+    def request(
+        self, query: str, history: Sequence[Turn] = (), sampling: Sampling | None = None
+    ) -> Request:
+        """What to ask of the engine. Raises TokenizeError, UnsafeText or PromptError."""
+        rendered = self.render(query, history)
+        tokens = self.model.vocab.tokenize(
+            rendered.text, parse_special=rendered.parse_special, literals=rendered.literals
+        )
+        prefix = self._prefix_tokens(rendered.text[: rendered.prefix_end])
+        return Request(
+            tokens=tokens.tolist(),
+            sampling=sampling or self.sampling,
+            stop=StopPolicy(rendered.fence, rendered.marker, self.stop_strings),
+            max_tokens=self.max_tokens,
+            # The last token of a prompt is decoded for its logits, so it is never shared.
+            shared=min(shared_length(prefix, tokens), len(tokens) - 1) if len(prefix) else 0,
+        )
+
+    def _prefix_tokens(self, text: str) -> Ids:
+        if text not in self._prefixes:
+            self._prefixes = {text: self.model.vocab.tokenize(text)}
+        return self._prefixes[text]
+
+    def fit(
+        self, query: str, history: Sequence[Turn], ctx_size: int
+    ) -> tuple[Request, tuple[Turn, ...], int]:
+        """A request that leaves room for an answer, the oldest turns dropped where it must be.
+
+        Returns it with the turns kept and the number dropped. The constant prefix always stays.
+        Once turns must go, enough go that the next turns need not drop again at once. Raises
+        ContextOverflow when the query does not fit even alone.
+        """
+        reserve = min(self.max_tokens if self.max_tokens >= 0 else ctx_size, ctx_size // 4)
+        kept = tuple(history)
+        request = self.request(query, kept)
+        room = ctx_size - reserve
+        while len(request.tokens) > room and kept:
+            kept, room = kept[1:], ctx_size - 2 * reserve
+            request = self.request(query, kept)
+        if len(request.tokens) >= ctx_size:
+            raise ContextOverflow(
+                f"The prompt {self.prompt.name!r} and the question have {len(request.tokens):,}"
+                f" tokens together, and the context {ctx_size:,}: no room for an answer.",
+                "Use a shorter question, a larger --ctx-size, or --prompt urial-mini.",
+            )
+        return request, kept, len(history) - len(kept)
+
+
+def chat_template(model: Model) -> ChatTemplate | None:
+    """The model's own chat template with what it needs of the vocabulary, or None."""
+    if not model.chat_template:
+        return None
+    vocab = model.vocab
+    return ChatTemplate(
+        model.chat_template,
+        vocab.text(vocab.bos),
+        vocab.text(vocab.eos),
+        tuple(vocab.controls.values()),
+    )
+
+
+def choose_prompt(model: Model, name: str | None, frame: str | None, ctx_size: int) -> Prompt:
+    """The prompt asked for, or the fullest default that fits the context.
+
+    A prompt that was asked for is taken at its word: if it does not fit, asking says so.
+    """
+    if name is not None:
+        return load_prompt(name, frame)
+    for candidate in DEFAULT_PROMPTS:
+        prompt = load_prompt(candidate, frame)
+        if len(model.vocab.tokenize(prompt.prefix())) + ANSWER_ROOM <= ctx_size:
+            return prompt
+    return load_prompt(DEFAULT_PROMPTS[-1], frame)
+
+
+def recommended(prompt: Prompt, chosen: dict[str, float | int | str | None]) -> Sampling:
+    """The user's sampling, over the prompt's recommendation, over the neutral defaults."""
+    known = {k: v for k, v in prompt.sampling.items() if k != "max_tokens"}
+    settings = {**known, **{k: v for k, v in chosen.items() if v is not None}}
+    return replace(Sampling(), **settings)  # type: ignore[arg-type]
