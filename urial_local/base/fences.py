@@ -19,10 +19,10 @@ LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 class FenceTracker:
     """Follows the lines of one answer; `inner` is the fence of the open inner block, or empty."""
 
-    def __init__(self, frame_fence: str) -> None:
+    def __init__(self, frame_fence: str, begun: bool = False) -> None:
         self.frame_fence = frame_fence
         self.inner = ""
-        self._has_text = False
+        self._has_text = begun
 
     def line(self, line: str) -> bool:
         """Take one whole line (without its end); True when it is the frame's closing fence."""
@@ -53,8 +53,9 @@ def may_become_fence(line: str) -> bool:
 
 def closes_early(text: str, frame_fence: str) -> bool:
     """Whether an answer's text would be cut inside, or leaves an inner block open at its end."""
-    tracker = FenceTracker(frame_fence)
-    return any(tracker.line(line) for line in text.split("\n")) or bool(tracker.inner)
+    tracker = FenceTracker(frame_fence, begun=True)
+    early = any(tracker.line(line) for line in text.split("\n"))
+    return early or tracker.inner.startswith(frame_fence[:1])
 
 
 def longer_fence(text: str, fence: str) -> str:

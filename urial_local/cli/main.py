@@ -72,11 +72,9 @@ def main() -> NoReturn:
     """The console script. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     debug = os.environ.get("URIAL_DEBUG", "") not in ("", "0")
     try:
-        cli(standalone_mode=False)
-        code = 0
+        # click hands back the code of a command that left with `Exit`, and None otherwise.
+        code = cli(standalone_mode=False) or 0
         sys.stdout.flush()
-    except click.exceptions.Exit as done:
-        code = done.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         code = 130

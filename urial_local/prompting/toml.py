@@ -26,5 +26,6 @@ def toml_string(text: str) -> str:
     if "\n" not in text:
         return '"' + escaped.replace('"', '\\"').replace("\t", "\\t") + '"'
     # A newline right after the opening quotes is dropped by TOML, so the text begins below them.
-    escaped = escaped.replace('"""', '\\"\\"\\"')
-    return '"""\n' + re.sub(r'"\Z', '\\\\"', escaped) + '"""'
+    if '"""' in text or text.endswith('"'):
+        escaped = escaped.replace('"', '\\"')
+    return '"""\n' + escaped + '"""'

@@ -86,7 +86,7 @@ class StopScanner:
                 return cut
             self._line = newline + 1
         line, marker = self.raw[self._line :], self.policy.marker
-        if marker and not self._tracker.inner and line.startswith(marker):
+        if marker and not self._tracker.inner and line.lstrip(" \t").startswith(marker):
             return self._before_marker()
         return None
 
@@ -97,10 +97,10 @@ class StopScanner:
             if line.rstrip() == fence:
                 return self._inner_marker
             self._inner_marker = None
-        if marker and line.startswith(marker):
+        if marker and line.lstrip(" \t").startswith(marker):
             if not self._tracker.inner:
                 return self._before_marker()
-            if fence and line.rstrip() == marker:
+            if fence and line.strip() == marker:
                 self._inner_marker = start
         if not fence:
             return None
@@ -122,7 +122,7 @@ class StopScanner:
         return start + at if bare[:at].strip() else None
 
     def _is_marker_start(self, line: str) -> bool:
-        bare = line.rstrip()
+        bare = line.strip()
         return bool(bare) and self.policy.marker.startswith(bare)
 
     def _certain(self) -> int:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_gguf import write_llama, write_mamba
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's own prompts, caches, history or environment."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("CONFIG", "CACHE", "STATE"):
+        monkeypatch.setenv(f"URIAL_{name}_DIR", str(home / name.lower()))
+    for name in ("URIAL_MODEL", "URIAL_DEBUG", "URIAL_PREFIX_CACHE_MB"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def shared_file():
+    """Path of a file in the shared folder; the test is skipped where it is absent."""
+
+    def find(name: str) -> Path:
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"shared file {name} is not here")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("models") / "tiny-llama.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("models") / "tiny-endless.gguf", endless=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mamba(tmp_path_factory.mktemp("models") / "tiny-mamba.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with control tokens for turns and a chat template that uses them."""
+    template = (
+        "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+    )
+    return write_llama(
+        tmp_path_factory.mktemp("models") / "tiny-chat.gguf",
+        chat_template=template,
+        special={"<|start|>": 0, "<|end|>": 0},
+    )

@@ -1,0 +1,149 @@
+"""Test doubles: a model whose logits are known for every context, and its byte vocabulary."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from urial_local.base.errors import ContextOverflow
+from urial_local.runtime.sequences import Aborted, BatchToken
+
+END = 0
+
+
+class ByteVocab:
+    """Token 0 ends the text, token n is the byte n. A piece may be set to anything."""
+
+    def __init__(self, size: int = 128) -> None:
+        self.size = size
+        self.pieces = {n: bytes([n]) for n in range(1, size)}
+        self.pieces[END] = b""
+
+    def is_end(self, token: int) -> bool:
+        return token == END
+
+    def piece(self, token: int) -> bytes:
+        return self.pieces[token]
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode("ascii"))
+
+
+def random_logits(size: int = 128) -> Callable[[tuple[int, ...]], np.ndarray]:
+    """Logits that are a fixed, arbitrary function of the whole context."""
+
+    def logits(context: tuple[int, ...]) -> np.ndarray:
+        digest = hashlib.sha256(repr(context).encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+        return rng.normal(size=size).astype(np.float32)
+
+    return logits
+
+
+def script(answers: dict[str, str], size: int = 128) -> Callable[[tuple[int, ...]], np.ndarray]:
+    """Logits that write `answers[query]` after a prompt that ends with `query`, then end."""
+
+    def logits(context: tuple[int, ...]) -> np.ndarray:
+        text = bytes(context).decode("ascii")
+        row = np.zeros(size, np.float32)
+        for query, answer in answers.items():
+            at = text.rfind(query)
+            if at >= 0 and answer.startswith(text[at + len(query) :]):
+                rest = answer[len(text) - at - len(query) :]
+                row[ord(rest[0]) if rest else END] = 20.0
+                return row
+        row[END] = 20.0
+        return row
+
+    return logits
+
+
+class FakeDecoder:
+    """Keeps the books that llama.cpp keeps, and refuses what llama.cpp would get wrong."""
+
+    def __init__(
+        self,
+        logits: Callable[[tuple[int, ...]], np.ndarray],
+        *,
+        n_seq: int = 2,
+        cells: int = 4096,
+        batch_size: int = 64,
+        recurrent: bool = False,
+    ) -> None:
+        self.logits_of = logits
+        self.n_seq, self.cells, self.batch_size, self.recurrent = (
+            n_seq,
+            cells,
+            batch_size,
+            recurrent,
+        )
+        self.abort_flag = np.zeros(1, np.int32)
+        self.sequences: list[list[object]] = [[] for _ in range(n_seq)]  # of cells, shared or not
+        self.decoded = 0  # tokens
+        self.batches: list[int] = []
+        self.most_cells = 0
+        self.abort_after = -1  # batches
+
+    def tokens(self, sequence: int) -> tuple[int, ...]:
+        return tuple(cell[0] for cell in self.sequences[sequence])  # type: ignore[index]
+
+    def decode(self, tokens: list[BatchToken]) -> np.ndarray:
+        assert 0 < len(tokens) <= self.batch_size
+        if self.abort_after == 0 or self.abort_flag[0]:
+            raise Aborted
+        self.abort_after -= 1
+        rows = []
+        for t in tokens:
+            cells = self.sequences[t.sequence]
+            assert t.position == len(cells), "positions must follow on each other"
+            cells.append([t.token])  # a new object: a cell of its own
+            if t.wanted:
+                rows.append(self.logits_of(self.tokens(t.sequence)))
+        used = len({id(c) for s in self.sequences for c in s})
+        if used > self.cells:
+            raise ContextOverflow("full")
+        self.most_cells = max(self.most_cells, used)
+        self.decoded += len(tokens)
+        self.batches.append(len(tokens))
+        return np.array(rows, np.float32)
+
+    def copy(self, source: int, target: int, n: int) -> bool:
+        if self.recurrent and n != len(self.sequences[source]):
+            self.sequences[target] = []
+            return False
+        self.sequences[target] = self.sequences[source][:n]
+        return True
+
+    def cut(self, sequence: int, n: int) -> bool:
+        if self.recurrent and n != len(self.sequences[sequence]):
+            self.sequences[sequence] = []
+            return False
+        del self.sequences[sequence][n:]
+        return True
+
+    def clear(self, sequence: int) -> None:
+        self.sequences[sequence] = []
+
+    def save(self, sequence: int) -> bytes:
+        return bytes(self.tokens(sequence))
+
+    def load(self, sequence: int, state: bytes, n: int) -> bool:
+        self.sequences[sequence] = [[t] for t in state]
+        return len(state) == n
+
+
+class FakeModel:
+    """A model's face over the byte vocabulary, for the floors above the runtime."""
+
+    chat_template = ""
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.vocab = _TextVocab()
+
+
+class _TextVocab(ByteVocab):
+    def tokenize(self, text: str, *, parse_special: bool = False, literals: object = None):
+        return np.array(self.encode(text), np.int32)

@@ -1,0 +1,168 @@
+"""Conversations, on a model whose answers are known: whole transcripts, and what the model saw."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.fakes import FakeDecoder, FakeModel, script
+from urial_local.base.errors import ContextOverflow, Interrupted
+from urial_local.cli.repl import Repl
+from urial_local.cli.session import Session, StatusLine, printable
+from urial_local.prompting.frames import load_frame
+from urial_local.prompting.prompts import Prompt, Turn
+from urial_local.runtime.engine import Engine
+from urial_local.runtime.sequences import Aborted
+from urial_local.tasks.chat import Conversation
+from urial_local.tasks.prompted import PromptedModel
+
+ASK = "\n# Query:\n```\n{}\n```\n\n# Answer:\n```\n"
+ANSWERS = {
+    ASK.format("Hi"): "Hello!\n```\n\n# Query:\n```\n",
+    ASK.format("Code?"): "Look:\n\n```py\nx = 1\n```\n\nDone.\n```\n",
+    ASK.format("two\nlines"): "Both read.\n```\n",
+    ASK.format("/slash"): "A slash.\n```\n",
+}
+PROMPT = Prompt(
+    "test", load_frame("fenced"), system="# Instruction\n\nBe kind.\n", examples=(Turn("q", "a"),)
+)
+
+
+def conversation(cells: int = 4096, max_tokens: int = 100) -> Conversation:
+    decoder = FakeDecoder(script(ANSWERS), cells=cells)
+    asker = PromptedModel(FakeModel(), PROMPT, max_tokens=max_tokens)  # type: ignore[arg-type]
+    return Conversation(asker, Engine(asker.model.vocab, decoder))
+
+
+def repl(talk: Conversation) -> Repl:
+    session = Session(talk.asker.model, talk.engine, talk.asker, None, StatusLine())  # type: ignore[arg-type]
+    return Repl(session, talk)
+
+
+def run(lines: str, talk: Conversation | None = None) -> bool:
+    return repl(talk or conversation()).pipe(line.encode() + b"\n" for line in lines.split("\n"))
+
+
+def test_a_transcript(capsys):
+    talk = conversation()
+    assert run("Hi\nCode?\n/undo\n/retry\n/bye\nnot read", talk)
+    out = capsys.readouterr()
+    assert out.out == "Hello!\nLook:\n\n```py\nx = 1\n```\n\nDone.\nHello!\n"
+    assert out.err == "Took back: Code?\n"
+    assert [t.query for t in talk.turns] == ["Hi"]
+
+
+def test_history_becomes_further_examples():
+    talk = conversation()
+    assert "".join(talk.ask("Hi")) == "Hello!"
+    assert "".join(talk.ask("Code?")) == "Look:\n\n```py\nx = 1\n```\n\nDone."
+    seen = bytes(talk.engine.decoder.tokens(1)).decode()  # type: ignore[attr-defined]
+    assert seen.startswith(
+        PROMPT.prefix() + ASK.format("Hi") + "Hello!\n```\n" + ASK.format("Code?")
+    )
+    assert talk.last is not None
+    assert talk.last.cached_tokens > len(PROMPT.prefix()) + len(ASK.format("Hi"))
+
+
+def test_questions_of_several_lines_and_slashes(capsys):
+    assert run('"""two\nlines"""\n//slash\n\n   \n')
+    assert capsys.readouterr().out == "Both read.\nA slash.\n"
+
+
+def test_commands_and_their_errors(capsys, tmp_path):
+    talk = conversation()
+    ok = run(
+        "Hi\n/set temp 0.5\n/set seed 7\n/show settings\n/set warmth 3\n/set temp hot\n/prompt\n"
+        "/prompt nowhere\n/undone\n/show history\n/help\n/retry\n/clear\n/undo",
+        talk,
+    )
+    out = capsys.readouterr()
+    assert not ok, "some commands failed, and the exit code says so"
+    assert "temp            0.5\n" in out.out
+    assert "> Hi\nHello!\n" in out.out
+    assert "/save FILE" in out.out
+    for complaint in (
+        "/set does not know 'warmth'",
+        "/set temp takes a number, not 'hot'",
+        "There is no prompt 'nowhere'",
+        "There is no command /undone",
+        "Did you mean undo?",
+        "Prompt 'test'",
+        "There is nothing to take back.",
+    ):
+        assert complaint in out.err
+    assert talk.asker.sampling.seed == 8, "/retry takes the next seed"
+
+
+def test_save_and_load(capsys, tmp_path):
+    path = tmp_path / "talk.json"
+    assert run(f"Hi\nCode?\n/save {path}")
+    data = json.loads(path.read_text())
+    assert (data["version"], data["model"], data["prompt"]) == (1, "fake", "test")
+    talk = conversation()
+    assert run(f"/load {path}\nHi", talk)
+    assert [t.query for t in talk.turns] == ["Hi", "Code?", "Hi"]
+    assert not run(f"/save {tmp_path}/no/such/folder.json\n/load {tmp_path}/none.json\n/save")
+    assert "could not be written" in capsys.readouterr().err
+
+
+def test_raw_shows_exactly_what_the_model_would_see(capsys):
+    run("Hi\n/raw Next")
+    expected = PROMPT.prefix() + ASK.format("Hi") + "Hello!\n```\n" + ASK.format("Next")
+    assert capsys.readouterr().out == "Hello!\n" + expected + "\n"
+
+
+def test_the_oldest_turns_go_and_the_prefix_stays(capsys):
+    talk = conversation(cells=400, max_tokens=60)
+    assert run("\n".join(["Hi"] * 12), talk)
+    out = capsys.readouterr()
+    assert out.out == "Hello!\n" * 12
+    assert "no longer sent" in out.err
+    assert len(talk.turns) == 12, "what is no longer sent is still there to save"
+    assert talk.start > 0
+    assert talk.pending("x").text.startswith(PROMPT.prefix() + "\n# Query:")
+    assert talk.context_used <= 400
+
+
+def test_a_question_too_long_is_refused_before_decoding(capsys):
+    talk = conversation(cells=400)
+    decoded = talk.engine.decoder.decoded  # type: ignore[attr-defined]
+    with pytest.raises(ContextOverflow, match="400: no room"):
+        list(talk.ask("long " * 100))
+    assert talk.engine.decoder.decoded == decoded  # type: ignore[attr-defined]
+    assert "".join(talk.ask("Hi")) == "Hello!"
+
+
+def test_a_stopped_turn_is_not_kept_and_the_next_answer_is_the_same():
+    talk = conversation()
+    list(talk.ask("Hi"))
+    talk.engine.decoder.abort_after = 3  # type: ignore[attr-defined]
+    with pytest.raises(Aborted):
+        list(talk.ask("Code?"))
+    talk.engine.decoder.abort_after = -1  # type: ignore[attr-defined]
+    assert [t.query for t in talk.turns] == ["Hi"]
+    fresh = conversation()
+    list(fresh.ask("Hi"))
+    assert "".join(talk.ask("Code?")) == "".join(fresh.ask("Code?"))
+
+
+def test_stopping_a_pipe_ends_it():
+    talk = conversation()
+    talk.engine.decoder.abort_after = 0  # type: ignore[attr-defined]
+    with pytest.raises(Interrupted):
+        run("Hi\nHi", talk)
+
+
+def test_invalid_utf8_fails_its_line_only(capsys):
+    assert not repl(conversation()).pipe([b"\xff\n", b"Hi\n"])
+    out = capsys.readouterr()
+    assert out.out == "Hello!\n"
+    assert "Line 1" in out.err
+    assert not repl(conversation()).pipe([b'"""never\n', b"ends\n"])
+    assert "has no end" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_no_control_characters():
+    assert printable("a\x1b]52;c;ZXZpbA==\x07b\x9b31mc\n\td é😀") == "a]52;c;ZXZpbA==b31mc\n\td é😀"
+    assert printable("\x00\x08\r\x7f\u202e\u2066x") == "x"

@@ -1,0 +1,260 @@
+"""The command line as a user meets it: streams, exit codes, messages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUERY = "What are the names of some famous actors that started their careers on Broadway?"
+
+
+def urial(*args: str | os.PathLike[str], stdin: bytes = b"", **env: str):
+    """Run the command; returns the finished process with text streams."""
+    done = subprocess.run(
+        [sys.executable, "-m", "urial_local", *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **env},
+        timeout=120,
+    )
+    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def fails(code: int, *args: str | os.PathLike[str], stdin: bytes = b"", **env: str) -> str:
+    done = urial(*args, stdin=stdin, **env)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def ask(model: Path, *args: str, **more):
+    return urial("ask", "-m", model, "-p", "zero-shot", "-n", "8", "-t", "1", *args, **more)
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom urial_local.cli.main import cli\ncli(['--help'], standalone_mode=False)\n"
+        "heavy = {'numpy', 'jinja2', 'llama_cpp', 'rich', 'prompt_toolkit', 'huggingface_hub'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+    for word in ("ask", "chat", "prompts", "cache", "Examples"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", ["ask", "chat", "prompts", "cache"])
+def test_every_command_has_help(command):
+    assert urial(command, "--help").stdout.startswith("Usage:")
+
+
+def test_misspelt_commands():
+    assert "Did you mean prompts?" in fails(2, "promts")
+    assert "No such option" in fails(2, "ask", "--nope")
+
+
+# --- ask -----------------------------------------------------------------------------------------
+
+
+def test_ask_answers_on_stdout(tiny_llama):
+    done = ask(tiny_llama, "Why", "then?")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\n")
+    assert ask(tiny_llama, "-", stdin=b"Why then?\n").stdout == done.stdout
+    assert (
+        urial(
+            "ask",
+            "-p",
+            "zero-shot",
+            "-n8",
+            "Why then?",
+            URIAL_MODEL=str(tiny_llama),
+            URIAL_ASK_THREADS="1",
+        ).stdout
+        == done.stdout
+    )
+
+
+def test_ask_json(tiny_llama):
+    cold = json.loads(ask(tiny_llama, "--json", "-p", "vanilla", "Hi").stdout)
+    warm = json.loads(ask(tiny_llama, "--json", "-p", "vanilla", "Hi").stdout)
+    assert cold["text"] == warm["text"]
+    assert cold["finish_reason"] in ("length", "eos", "frame")
+    assert cold["cached_tokens"] == 0
+    assert 0 < warm["cached_tokens"] < warm["prompt_tokens"]
+    assert warm["timings"]["prefill_tokens"] == warm["prompt_tokens"] - warm["cached_tokens"]
+    assert warm["mean_logprob"] < 0
+    assert len(warm["model"]["fingerprint"]) == 32
+    assert warm["prompt"]["name"] == "vanilla"
+    listed = json.loads(urial("cache", "list", "--json").stdout)
+    assert [e["tokens"] for e in listed] == [warm["cached_tokens"]]
+    assert urial("cache", "clear").returncode == 0
+    assert json.loads(urial("cache", "list", "--json").stdout) == []
+
+
+def test_the_defaults_say_what_they_chose(tiny_chat, tiny_llama):
+    small = urial("ask", "-m", tiny_llama, "-c", "400", "-n", "1", "Hi")
+    assert "urial-mini" in small.stderr
+    aligned = urial("ask", "-m", tiny_chat, "-c", "8192", "-n", "1", "Hi")
+    assert "carries a chat template" in aligned.stderr
+    assert "--prompt chat" in aligned.stderr
+    assert urial("ask", "-m", tiny_chat, "-p", "chat", "-n", "1", "Hi").stderr == ""
+
+
+def test_bad_model_files(tmp_path, tiny_llama):
+    def message(path: os.PathLike[str] | str) -> str:
+        return fails(1, "ask", "-m", path, "-p", "raw", "hi")
+
+    assert "no model file" in message(tmp_path / "none.gguf")
+    assert "directory" in message(tmp_path)
+    (tmp_path / "t.gguf").write_text("Once upon a time")
+    assert "not a GGUF file" in message(tmp_path / "t.gguf")
+    (tmp_path / "cut.gguf").write_bytes(tiny_llama.read_bytes()[:-1000])
+    cut = message(tmp_path / "cut.gguf")
+    assert "should end at byte" in cut
+    assert "download it again" in cut
+
+
+def test_bad_questions(tiny_llama):
+    base = ("ask", "-m", str(tiny_llama))
+    assert "The question is empty" in fails(2, *base, "  ")
+    assert "The question is empty" in fails(2, *base, "-")
+    assert "not valid UTF-8 (byte 2)" in fails(2, *base, "-", stdin=b"hi\xff")
+    long = fails(1, *base, "-p", "zero-shot", "-c", "256", "-", stdin=b"long " * 500)
+    assert "and the context 256" in long
+    assert "Did you mean urial" in fails(1, *base, "-p", "urail", "hi")
+    assert "temperature" in fails(2, *base, "-p", "raw", "--temp", "-1", "hi")
+    assert "markers" in fails(1, *base, "-p", "zero-shot", "--markers", "refuse", "# Query: x")
+    assert "needs a chat template" in fails(1, *base, "-p", "chat", "hi")
+
+
+def test_a_vocabulary_that_cannot_spell_the_question(shared_file):
+    path = shared_file("models/tinystories656K-base-q8_0.gguf")
+    said = fails(1, "ask", "-m", path, "-p", "raw", "a ☃")
+    assert "'☃' (U+2603)" in said
+
+
+def test_a_full_disk_under_the_cache_loses_no_answer(tiny_llama, tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    done = ask(tiny_llama, "-p", "vanilla", "Hi", URIAL_CACHE_DIR=str(tmp_path / "cache"))
+    assert done.returncode == 0
+    assert done.stdout == ask(tiny_llama, "-p", "vanilla", "--no-disk-cache", "Hi").stdout
+    assert "could not be kept" in done.stderr
+
+
+def test_a_full_disk_under_stdout(tiny_llama):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    command = [
+        sys.executable,
+        "-m",
+        "urial_local",
+        "ask",
+        "-m",
+        tiny_llama,
+        "-p",
+        "raw",
+        "-n4",
+        "a",
+    ]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"No space left" in done.stderr
+
+
+# --- chat ----------------------------------------------------------------------------------------
+
+
+def test_chat_without_a_terminal(shared_file):
+    model, prompt = shared_file("models/toyworld-base-q8_0.gguf"), "models/toyworld-prompt.txt"
+    done = urial(
+        "chat",
+        "-m",
+        model,
+        "-p",
+        shared_file(prompt),
+        "-t",
+        "1",
+        stdin=b"Where does a fox live?\nHow do I make soup?\n",
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("Great question! A fox lives in forests. It eats mice.\n\nI hope")
+    assert done.stdout.count("Great question!") == 2
+    assert done.stdout.count("I hope this helps!\n") == 2
+
+
+def test_chat_reports_failed_lines_in_its_exit_code(tiny_llama):
+    done = urial("chat", "-m", tiny_llama, "-p", "zero-shot", "-n4", stdin=b"\xff\nHi\n/nope\n")
+    assert done.returncode == 1
+    assert "Line 1" in done.stderr
+    assert "no command /nope" in done.stderr
+    assert done.stdout
+
+
+# --- prompts and cache ---------------------------------------------------------------------------
+
+
+def test_prompts_list_and_show():
+    names = [row["name"] for row in json.loads(urial("prompts", "list", "--json").stdout)]
+    assert {"urial", "urial-help", "urial-1", "urial-8", "urial-mini"} <= set(names)
+    assert urial("prompts").stdout == urial("prompts", "list").stdout
+    text = urial("prompts", "show", "urial").stdout
+    assert text.startswith("# Instruction\n")
+    assert text.endswith("```\n")
+    assert json.loads(urial("prompts", "show", "urial", "--json").stdout)["frame"] == "fenced"
+
+
+def test_prompts_import_and_render(shared_file, tmp_path):
+    path = shared_file("data/urial_prompts/inst_1k_v4.txt")
+    history = tmp_path / "h.json"
+    history.write_text('["Hello!", "Hi!"]')
+    single = urial("prompts", "render", path, "--query", QUERY)
+    assert hashlib.sha256(single.stdout.encode()).hexdigest()[:16] == "65602fd868fcaa16"
+    assert "3 examples" in urial("prompts", "import", path, "--name", "mine").stderr
+    three = urial("prompts", "render", "mine", "--query", "How are you?", "--history", history)
+    assert hashlib.sha256(three.stdout.encode()).hexdigest()[:16] == "c97e67ed2e13689f"
+    assert "already" in fails(2, "prompts", "import", path, "--name", "mine")
+    assert urial("prompts", "import", path, "--name", "mine", "--force").returncode == 0
+    assert "cannot be a prompt's name" in fails(2, "prompts", "import", path, "--name", "../x")
+
+
+def test_prompts_lint(tmp_path, tiny_llama):
+    assert urial("prompts", "lint", "urial", "urial-mini").returncode == 0
+    (tmp_path / "p.txt").write_text("# Query:\n```\nq\n```\n")
+    done = urial("prompts", "lint", tmp_path / "p.txt")
+    assert done.returncode == 1
+    assert "no answer after it" in done.stdout
+    done = urial("prompts", "lint", "urial", "-m", tiny_llama)
+    assert done.returncode == 1
+    assert "does not fit a context of 512" in done.stdout
+
+
+def test_cache_path_and_prompts_path(tmp_path):
+    assert urial("cache", "path", URIAL_CACHE_DIR=str(tmp_path)).stdout == f"{tmp_path}/prefixes\n"
+    assert urial("prompts", "path").stdout.count("\n") == 2
+
+
+def test_output_into_a_closed_pipe():
+    done = subprocess.run(
+        f"{sys.executable} -m urial_local prompts show urial-8 | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "# Instruction\n"
+    assert "Traceback" not in done.stderr

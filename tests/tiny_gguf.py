@@ -1,0 +1,140 @@
+"""Writes tiny random-weight GGUF models, so that tests of the real runtime need no other files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+WORDS = 64  # tokens beyond bytes and specials
+
+
+def _vocabulary(writer: gguf.GGUFWriter, special: dict[str, int] | None = None) -> int:
+    """A SentencePiece-like vocabulary: specials, all bytes, ASCII characters, some pairs."""
+    tokens: list[bytes] = [b"<unk>", b"<s>", b"</s>"]
+    types = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    for name in special or {}:
+        tokens.append(name.encode())
+        types.append(gguf.TokenType.CONTROL)
+    tokens += [f"<0x{b:02X}>".encode() for b in range(256)]
+    types += [gguf.TokenType.BYTE] * 256
+    pieces = ["▁", *(chr(c) for c in range(33, 127)), "\n"]
+    pieces += [f"{a}{b}" for a in "thanei" for b in "theras"][:WORDS]
+    pieces = list(dict.fromkeys(pieces))
+    tokens += [p.encode() for p in pieces]
+    types += [gguf.TokenType.NORMAL] * len(pieces)
+    while len(tokens) % 32:
+        tokens.append(f"<pad{len(tokens)}>".encode())
+        types.append(gguf.TokenType.UNUSED)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([float(-i) for i in range(len(tokens))])
+    writer.add_token_types([int(t) for t in types])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(True)
+    return len(tokens)
+
+
+def write_llama(
+    path: Path,
+    *,
+    seed: int = 0,
+    width: int = 64,
+    layers: int = 2,
+    context: int = 512,
+    chat_template: str = "",
+    special: dict[str, int] | None = None,
+    endless: bool = False,
+) -> Path:
+    """A Llama with random weights in float32. An `endless` one never ends its text by itself, and
+    writes visible characters only."""
+    rng = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny-random")
+    n_vocab = _vocabulary(writer, special)
+    heads, ffn = 4, 2 * width
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // heads)
+    writer.add_vocab_size(n_vocab)
+    if chat_template:
+        writer.add_chat_template(chat_template)
+
+    def tensor(name: str, *shape: int, scale: float = 0.3) -> None:
+        writer.add_tensor(name, (rng.normal(size=shape) * scale).astype(np.float32))
+
+    tensor("token_embd.weight", n_vocab, width, scale=1.0)
+    head = (rng.normal(size=(n_vocab, width)) * 0.6).astype(np.float32)
+    if endless:
+        head[:259] = 0  # specials and bytes: a logit of 0 is never the largest of all
+    writer.add_tensor("output.weight", head)
+    writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    for i in range(layers):
+        writer.add_tensor(f"blk.{i}.attn_norm.weight", np.ones(width, np.float32))
+        writer.add_tensor(f"blk.{i}.ffn_norm.weight", np.ones(width, np.float32))
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            tensor(f"blk.{i}.{name}.weight", width, width)
+        tensor(f"blk.{i}.ffn_gate.weight", ffn, width)
+        tensor(f"blk.{i}.ffn_up.weight", ffn, width)
+        tensor(f"blk.{i}.ffn_down.weight", width, ffn)
+    return _write(writer, path)
+
+
+def write_mamba(path: Path, *, seed: int = 0, width: int = 64, layers: int = 2) -> Path:
+    """A Mamba with random weights: a recurrent model, whose memory cannot be cut back."""
+    rng = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "mamba")
+    writer.add_name("tiny-mamba")
+    n_vocab = _vocabulary(writer)
+    inner, state, conv, dt_rank = 2 * width, 16, 4, 8
+    writer.add_context_length(2048)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_block_count(layers)
+    writer.add_ssm_conv_kernel(conv)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(dt_rank)
+    writer.add_ssm_dt_b_c_rms(False)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(n_vocab)
+
+    def tensor(name: str, *shape: int, scale: float = 0.3) -> None:
+        writer.add_tensor(name, (rng.normal(size=shape) * scale).astype(np.float32))
+
+    tensor("token_embd.weight", n_vocab, width, scale=1.0)
+    tensor("output.weight", n_vocab, width, scale=0.6)
+    writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    for i in range(layers):
+        writer.add_tensor(f"blk.{i}.attn_norm.weight", np.ones(width, np.float32))
+        tensor(f"blk.{i}.ssm_in.weight", 2 * inner, width)
+        tensor(f"blk.{i}.ssm_conv1d.weight", inner, conv)
+        tensor(f"blk.{i}.ssm_conv1d.bias", inner)
+        tensor(f"blk.{i}.ssm_x.weight", dt_rank + 2 * state, inner)
+        tensor(f"blk.{i}.ssm_dt.weight", inner, dt_rank)
+        tensor(f"blk.{i}.ssm_dt.bias", inner)
+        writer.add_tensor(
+            f"blk.{i}.ssm_a", -np.tile(np.arange(1, state + 1, dtype=np.float32), (inner, 1))
+        )
+        tensor(f"blk.{i}.ssm_d", inner)
+        tensor(f"blk.{i}.ssm_out.weight", width, inner)
+    return _write(writer, path)
+
+
+def _write(writer: gguf.GGUFWriter, path: Path) -> Path:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
