@@ -129,7 +129,7 @@ class FakeDecoder:
     def save(self, sequence: int) -> bytes:
         return bytes(self.tokens(sequence))
 
-    def load(self, sequence: int, state: bytes, n: int) -> bool:
+    def load(self, sequence: int, state: memoryview, n: int) -> bool:
         self.sequences[sequence] = [[t] for t in state]
         return len(state) == n
 

@@ -51,11 +51,13 @@ class PrefixCache:
         digest.update(np.ascontiguousarray(tokens, "<i4").tobytes())
         return self.folder / (digest.hexdigest() + _SUFFIX)
 
-    def load(self, tokens: Ids) -> bytes | None:
+    def load(self, tokens: Ids) -> memoryview | None:
         """The state for exactly these tokens, or None. An unusable entry is removed."""
         path = self.path(tokens)
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = bytearray(os.fstat(file.fileno()).st_size)
+                file.readinto(data)
         except OSError:
             return None
         state = _unpack(data, tokens)
@@ -68,10 +70,8 @@ class PrefixCache:
 
     def store(self, tokens: Ids, state: bytes) -> bool:
         """Keep a state. False, with the reason in `warning`, where the disk does not take it."""
-        body = (
-            struct.pack("<I", len(tokens)) + np.ascontiguousarray(tokens, "<i4").tobytes() + state
-        )
-        size = len(MAGIC) + 32 + len(body)
+        head = struct.pack("<I", len(tokens)) + np.ascontiguousarray(tokens, "<i4").tobytes()
+        size = len(MAGIC) + 32 + len(head) + len(state)
         if size > self.cap:
             self.warning = (
                 f"The prompt's state ({size / 1e6:.0f} MB) is larger than the cache may be"
@@ -83,8 +83,10 @@ class PrefixCache:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             fd, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
             with os.fdopen(fd, "wb") as file:
-                file.write(MAGIC + hashlib.sha256(body).digest())
-                file.write(body)
+                digest = hashlib.sha256(head)
+                digest.update(state)
+                file.write(MAGIC + digest.digest() + head)
+                file.write(state)
             os.replace(name, self.path(tokens))
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -133,7 +135,8 @@ class PrefixCache:
                     part.unlink()
 
 
-def _unpack(data: bytes, tokens: Ids) -> bytes | None:
+def _unpack(data: bytearray, tokens: Ids) -> memoryview | None:
+    """The state inside an entry, not copied: states of long prompts have hundreds of megabytes."""
     start = len(MAGIC) + 32
     if data[: len(MAGIC)] != MAGIC or len(data) < start + 4 + 4 * len(tokens):
         return None
@@ -145,7 +148,7 @@ def _unpack(data: bytes, tokens: Ids) -> bytes | None:
         return None
     if view[start + 4 : start + 4 + len(ids)] != ids:
         return None
-    return bytes(view[start + 4 + len(ids) :])
+    return view[start + 4 + len(ids) :]
 
 
 def _cap() -> int:

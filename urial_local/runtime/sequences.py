@@ -186,10 +186,13 @@ class Sequences:
         written = lib.llama_state_seq_get_data(self.handle, buffer, size, sequence)
         return bytes(memoryview(buffer)[:written])
 
-    def load(self, sequence: int, state: bytes, n: int) -> bool:
-        """Put a saved state of n tokens in place; False, with nothing kept, if it does not fit."""
+    def load(self, sequence: int, state: memoryview, n: int) -> bool:
+        """Put a saved state of n tokens, in writable memory, in place.
+
+        False, with nothing kept, if it does not fit.
+        """
         self.clear(sequence)
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         read = lib.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
         if read == len(state) and self.length(sequence) == n:
             return True

@@ -50,14 +50,9 @@ class Vocabulary:
         return piece
 
     def is_end(self, token: int) -> bool:
-        """Whether the model ends its text with this token (EOS, end of turn, …)."""
-        return token in self._ends
-
-    @cached_property
-    def _ends(self) -> frozenset[int]:
-        ends = {t for t in self.controls if lib.llama_vocab_is_eog(self._handle, t)}
-        # A base model that begins its next document has ended this one.
-        return frozenset(ends | ({self.bos} if self.bos >= 0 else set()))
+        """Whether the model ends its text with this token: EOS, end of turn, or BOS, since a base
+        model that begins its next document has ended this one."""
+        return token == self.bos or bool(lib.llama_vocab_is_eog(self._handle, token))
 
     @cached_property
     def controls(self) -> dict[int, str]:

@@ -1,0 +1,1 @@
+"""Measurements, each against its yardstick in the same run. `make bench` runs them all."""
