@@ -59,11 +59,12 @@ def cli() -> None:
 
     \b
     Examples:
+      urial-local ask "How do I make tea?"
       urial-local ask -m model.gguf "Why is the sky blue?"
       urial-local chat -m model.gguf
       urial-local prompts list
 
-    Every option is an environment variable, too: URIAL_ASK_MODEL, URIAL_CHAT_TEMP, and
+    Every option is an environment variable, too: URIAL_ASK_TEMP, URIAL_CHAT_PROMPT, and
     URIAL_MODEL for all commands. URIAL_DEBUG=1 shows tracebacks.
     """
 

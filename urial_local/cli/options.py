@@ -47,10 +47,10 @@ def model_options(command: F) -> F:
             click.option(
                 "-m",
                 "--model",
-                required=True,
-                envvar=["URIAL_MODEL"],
+                envvar="URIAL_MODEL",
                 metavar="FILE",
-                help="A GGUF file. Required, here or as URIAL_MODEL.",
+                help="A GGUF file, or the embedded demo or demo-aligned; also URIAL_MODEL."
+                "  [default: demo]",
             ),
             click.option(
                 "-c",

@@ -130,9 +130,10 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_jso
     with ExitStack() as stack:
         count, context = None, 0
         if model is not None:
+            from urial_local.base.registry import find_model
             from urial_local.runtime.model import Model
 
-            opened = stack.enter_context(Model(model, gpu_layers=0))
+            opened = stack.enter_context(Model(find_model(model).path, gpu_layers=0))
             context = ctx_size or opened.ctx_train
 
             def count(text: str) -> int:

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from urial_local.base.fences import LINE_BREAKS
+from urial_local.base.registry import DEMO_NOTE, find_model
 from urial_local.cli.options import DecodingOptions
+from urial_local.prompting.library import load_prompt
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_engine
@@ -75,13 +77,15 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
         disk_cache=options["disk_cache"],
     )
     status = StatusLine()
-    # Before any weights are loaded: a wrong prompt's name or sampling should not cost that wait.
-    if options["prompt"] is not None:
-        from urial_local.prompting.library import load_prompt
-
-        load_prompt(options["prompt"], options["frame"])
-    with open_engine(options["model"], runtime, status.prefill) as (model, engine):
-        prompt = choose_prompt(model, options["prompt"], options["frame"], engine.ctx_size)
+    named = find_model(options["model"] or "demo")
+    if options["model"] is None:
+        note(DEMO_NOTE)
+    name = options["prompt"] or named.prompt
+    # Before any weights are loaded: a wrong prompt's name should not cost that wait.
+    if name is not None:
+        load_prompt(name, options["frame"])
+    with open_engine(named.path, runtime, status.prefill) as (model, engine):
+        prompt = choose_prompt(model, name, options["frame"], engine.ctx_size)
         max_tokens = options["max_tokens"]
         if max_tokens is None:
             max_tokens = int(prompt.sampling.get("max_tokens", DEFAULT_MAX_TOKENS))
@@ -93,18 +97,17 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
             options["markers"],
             tuple(options["stop_strings"]),
         )
-        tell_about_frame(model, asker, options["prompt"] is not None)
+        if name is None:
+            tell_about_frame(model, asker)
         yield Session(model, engine, asker, decoding, status)
         status.clear()
         if engine.cache and engine.cache.warning:
             note(engine.cache.warning)
 
 
-def tell_about_frame(model: Model, asker: PromptedModel, chosen: bool) -> None:
-    """Says what was chosen for the user, where that may surprise."""
+def tell_about_frame(model: Model, asker: PromptedModel) -> None:
+    """Says which prompt was chosen for the user, where that may surprise."""
     name = asker.prompt.name
-    if chosen:
-        return
     if model.chat_template:
         note(
             f"{model.name} carries a chat template, so it may be aligned already. It is asked with"
