@@ -11,5 +11,5 @@ def test_the_commands_print_what_the_readme_shows():
     text = README.read_text("utf-8")
     assert text.count("````console") >= 5
     now = refreshed(text)
-    diff = difflib.unified_diff(text.splitlines(), now.splitlines(), "README.md", "now", lineterm="")
+    diff = difflib.unified_diff(text.splitlines(), now.splitlines(), lineterm="")
     assert text == now, "run `python -m tools.readme`:\n" + "\n".join(diff)

@@ -1,8 +1,8 @@
 """Runs the commands in the README's console blocks and writes what they print below them.
 
 `python -m tools.readme` refreshes the README; a test checks that nothing would change. A block's
-lines that begin with `$ ` are commands; everything else in it is output (stdout only). Four backticks hold a block
-together, since outputs have fences of their own.
+lines that begin with `$ ` are commands; everything else in it is output (stdout only). Four
+backticks hold a block together, since outputs have fences of their own.
 """
 
 from __future__ import annotations
