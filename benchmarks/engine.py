@@ -23,6 +23,7 @@ from urial_local.runtime import llama_api
 from urial_local.runtime.model import Model, default_threads
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.rows import Request
+from urial_local.runtime.sequences import BatchToken, Sequences
 
 PREFIX, QUESTION, ANSWER, QUESTIONS = 1000, 16, 24, 32  # tokens, tokens, tokens, rows
 REPEATS = 5
@@ -50,13 +51,16 @@ def completion(llama: Any, ids: list[int], n: int) -> tuple[float, float]:
             ids, max_tokens=n, temperature=0, repeat_penalty=1.0, stream=True
         )
     ]
-    # Ids beyond the ASCII range print as whole words, so each chunk is one token.
+    # Every token here is a whole word and comes as a chunk of its own; the chunk after the last
+    # token says why it ended and decodes nothing.
+    assert len(ticks) == n + 1
+    ticks = ticks[:n]
     return ticks[0] - start, (len(ticks) - 1) / (ticks[-1] - ticks[0])
 
 
 def single_row(path: Path, threads: int) -> list[dict[str, Any]]:
     """Decode rate of one row after a 1,000-token prompt, and the share that Python takes."""
-    n = 64
+    n = 128
     ours: list[float] = []
     theirs: list[float] = []
     python: list[float] = []
@@ -90,8 +94,9 @@ def single_row(path: Path, threads: int) -> list[dict[str, Any]]:
                 python.append((wall - spent[0]) / wall)
     llama.close()
     a, b, p = map(statistics.median, (ours, theirs, python))
+    ratio = statistics.median(x / y for x, y in zip(ours, theirs, strict=True))
     return [
-        row("decode, one row", f"{a:.1f} tokens/s", f"Llama: {b:.1f} tokens/s", a / b, "≥ 1.0×"),
+        row("decode, one row", f"{a:.1f} tokens/s", f"Llama: {b:.1f} tokens/s", ratio, "≥ 1.0×"),
         row("time outside llama_decode, one row", f"{p:.2%}", "of the whole", None, "≤ 1 %"),
     ]
 
@@ -127,6 +132,37 @@ def rows(path: Path, threads: int) -> list[dict[str, Any]]:
             )
         )
     return out
+
+
+def ceiling(path: Path, threads: int) -> list[dict[str, Any]]:
+    """What llama.cpp itself gains from batching here: bare `llama_decode` of n rows at a time."""
+    rates = {}
+    with Model(path) as model:
+        for n in (1, 8, 16):
+            sequences = Sequences(model, cells=2048, n_seq=n + 1, threads=threads)
+            for at in range(0, PREFIX, 500):
+                sequences.decode(
+                    [BatchToken(PREFIX_IDS[at + i], at + i, 0, False) for i in range(500)]
+                )
+            for s in range(1, n + 1):
+                sequences.copy(0, s, PREFIX)
+            seconds = []
+            for i in range(ANSWER):
+                start = time.perf_counter()
+                sequences.decode([BatchToken(300 + i, PREFIX + i, s + 1, True) for s in range(n)])
+                seconds.append(time.perf_counter() - start)
+            sequences.close()
+            rates[n] = n / statistics.median(seconds)
+    return [
+        row(
+            f"bare llama_decode, {n} rows",
+            f"{rates[n]:.1f} tokens/s",
+            f"one row: {rates[1]:.1f} tokens/s",
+            rates[n] / rates[1],
+            "",
+        )
+        for n in (8, 16)
+    ]
 
 
 _START = """
@@ -184,4 +220,5 @@ def run(path: Path) -> list[dict[str, Any]]:
     with Model(path) as model:
         threads = default_threads(model.n_params)
         print(f"{model.description}, {model.n_params / 1e9:.2f}B, {threads} threads", flush=True)
-    return [*single_row(path, threads), *starts(path, threads), *rows(path, threads)]
+    measured = (single_row, starts, rows, ceiling)
+    return [line for measure in measured for line in measure(path, threads)]

@@ -8,8 +8,10 @@ import pytest
 
 from tests.fakes import FakeDecoder, FakeModel, script
 from urial_local.base.errors import ContextOverflow, Interrupted
+from urial_local.base.terminal import printable
 from urial_local.cli.repl import Repl
-from urial_local.cli.session import Session, StatusLine, printable
+from urial_local.cli.session import Session
+from urial_local.cli.terminal import StatusLine
 from urial_local.prompting.frames import load_frame
 from urial_local.prompting.prompts import Prompt, Turn
 from urial_local.runtime.engine import Engine
@@ -36,7 +38,7 @@ def conversation(cells: int = 4096, max_tokens: int = 100) -> Conversation:
 
 
 def repl(talk: Conversation) -> Repl:
-    session = Session(talk.asker.model, talk.engine, talk.asker, None, StatusLine())  # type: ignore[arg-type]
+    session = Session(talk.asker.model, talk.engine, talk.asker, StatusLine())  # type: ignore[arg-type]
     return Repl(session, talk)
 
 
@@ -166,3 +168,87 @@ def test_invalid_utf8_fails_its_line_only(capsys):
 def test_a_terminal_gets_no_control_characters():
     assert printable("a\x1b]52;c;ZXZpbA==\x07b\x9b31mc\n\td é😀") == "a]52;c;ZXZpbA==b31mc\n\td é😀"
     assert printable("\x00\x08\r\x7f\u202e\u2066x") == "x"
+
+
+def test_a_failed_load_or_retry_loses_nothing(capsys, tmp_path):
+    talk = conversation()
+    assert not run(f"Hi\n/load {tmp_path}/none.json", talk)
+    assert [t.query for t in talk.turns] == ["Hi"]
+    talk.engine.decoder.abort_after = 0  # type: ignore[attr-defined]
+    face = repl(talk)
+    face._last_question = "Hi"
+    with pytest.raises(Interrupted):
+        face.handle("/retry")
+    assert [(t.query, t.answer) for t in talk.turns] == [("Hi", "Hello!")]
+
+
+@pytest.mark.parametrize("name", [".", "/", "a\0b", "~no-such-user-here/x", "x" * 300, "/dev/null"])
+def test_names_that_are_no_files(capsys, name):
+    talk = conversation()
+    assert not run(f"Hi\n/save {name}\n/load {name}", talk)
+    assert capsys.readouterr().err.count("Error: ") == 2
+    assert len(talk.turns) == 1
+
+
+def test_save_writes_through_a_link_and_leaves_no_part(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    assert run(f"Hi\n/save {tmp_path}/link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert "Hello!" in (tmp_path / "real.json").read_text()
+    assert {p.name for p in tmp_path.iterdir()} == {"real.json", "link.json"}
+
+
+def test_half_characters_in_a_conversation_are_refused(capsys, tmp_path):
+    (tmp_path / "t.json").write_text('["a\\ud800", "b"]')
+    assert not run(f"/load {tmp_path}/t.json")
+
+
+def test_a_bad_byte_inside_a_block_is_named_by_its_line(capsys):
+    lines = [b"Hi\n", b'"""a\n', b"\xff\n", b'b"""\n', b"Hi\n"]
+    assert not repl(conversation()).pipe(lines)
+    out = capsys.readouterr()
+    assert out.out == "Hello!\nHello!\n"
+    assert "Line 3" in out.err
+
+
+def test_raw_after_dropped_turns_is_what_would_be_asked():
+    talk = conversation(cells=400, max_tokens=60)
+    for _ in range(6):
+        list(talk.ask("Hi"))
+    expected, _ = talk.asker.fit("Hi", talk.turns[talk.start :], 400)
+    assert talk.pending("Hi").text.encode() == bytes(expected.tokens)
+    list(talk.ask("Hi"))
+    assert talk.seen.encode() == bytes(expected.tokens)
+
+
+def test_a_prompt_chosen_later_keeps_the_users_frame_and_sampling(capsys, tmp_path):
+    (tmp_path / "p.toml").write_text(
+        'system = "S"\n[sampling]\ntemperature = 0.7\ntop_k = 5\nmax_tokens = 9\n'
+    )
+    talk = conversation()
+    face = repl(talk)
+    face.session.chosen = {"frame": "user-assistant", "top_k": 3, "max_tokens": None}
+    face.handle("/set seed 4")
+    assert face.handle(f"/prompt {tmp_path}/p.toml")
+    sampling = talk.asker.sampling
+    assert (sampling.temperature, sampling.top_k, sampling.seed) == (0.7, 3, 4)
+    assert talk.asker.max_tokens == 9
+    assert "# User:" in talk.pending("x").text
+    assert not face.handle("/prompt " + "x" * 300)
+    assert not face.handle("/set penalty-scope \u00b2")
+    assert not face.handle("/set max-tokens 0")
+
+
+def test_dropping_many_turns_tokenises_few_times(monkeypatch):
+    talk = conversation(cells=400, max_tokens=60)
+    talk.turns = [Turn(f"q{i}", "a" * 20) for i in range(500)]
+    calls = []
+    tokenize = talk.asker.model.vocab.tokenize
+    monkeypatch.setattr(
+        talk.asker.model.vocab, "tokenize", lambda *a, **k: calls.append(1) or tokenize(*a, **k)
+    )
+    request, kept = talk.asker.fit("Hi", talk.turns, 400)
+    assert len(request.tokens) <= 300
+    assert kept == tuple(talk.turns[-len(kept) :])
+    assert len(calls) < 20

@@ -110,6 +110,8 @@ def test_the_defaults_say_what_they_chose(tiny_chat, tiny_llama):
     assert "carries a chat template" in aligned.stderr
     assert "--prompt chat" in aligned.stderr
     assert urial("ask", "-m", tiny_chat, "-p", "chat", "-n", "1", "Hi").stderr == ""
+    assert "its own chat template" in urial("ask", "-m", "demo-aligned", "-n", "1", "Hi").stderr
+    assert "embedded demo model" in urial("ask", "-n", "1", "Hi").stderr
 
 
 def test_bad_model_files(tmp_path, tiny_llama):
@@ -173,6 +175,58 @@ def test_a_full_disk_under_stdout(tiny_llama):
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert b"No space left" in done.stderr
+
+
+def test_options_that_make_no_sense(tiny_llama):
+    base = ("ask", "-m", str(tiny_llama), "-p", "zero-shot")
+    assert "no answer" in fails(2, *base, "-n", "0", "hi")
+    assert "--stop needs a text" in fails(2, *base, "--stop", "", "hi")
+    assert "penalty scope" in fails(2, *base, "--penalty-scope", "²", "hi")
+    assert "neither auto nor all" in fails(2, *base, "-ngl", "²", "hi")
+    assert "-c needs -m" in fails(2, "prompts", "lint", "urial", "-c", "10")
+    assert "no model 'dmo'" in fails(1, "ask", "-m", "dmo", "hi")
+    assert "URIAL" not in urial(*base, "-b", "1", "-n", "4", "hi").stderr
+    assert urial(*base, "-b", "1", "-n", "4", "hi").returncode == 0
+    assert "no room" in fails(1, *base, "-c", "1", "hi")
+
+
+def test_options_are_environment_variables(tiny_llama):
+    base = ("ask", "-p", "zero-shot", "-n", "8", "hi")
+    env = {"URIAL_MODEL": str(tiny_llama)}
+    assert "Invalid value for '--temp'" in fails(2, *base, **env, URIAL_ASK_TEMP="abc")
+    assert json.loads(urial(*base, **env, URIAL_ASK_JSON="1").stdout)["finish_reason"]
+    whole = urial(*base, **env).stdout
+    cut = urial(*base, **env, URIAL_ASK_STOP=whole[3]).stdout
+    assert cut.strip() == whole[: whole.index(whole[3])].strip()
+
+
+def test_a_file_that_breaks_llama_cpp_is_a_clear_error(tiny_llama, tmp_path):
+    """Well-formed and absurd: llama.cpp aborts, which must not end our process."""
+    data = bytearray(tiny_llama.read_bytes())
+    at = data.index(b"llama.block_count") + len("llama.block_count") + 4
+    data[at : at + 4] = bytes(4)
+    (tmp_path / "bad.gguf").write_bytes(data)
+    said = fails(1, "ask", "-m", tmp_path / "bad.gguf", "-p", "raw", "hi")
+    assert "breaks down (SIGABRT)" in said
+    assert "download it again" in said
+
+
+def test_names_in_files_cannot_drive_the_terminal(tmp_path):
+    from tests.tiny_gguf import write_llama
+
+    path = write_llama(tmp_path / "m.gguf", name="\x1b]0;HACKED\x07evil", chat_template="x")
+    done = urial("ask", "-m", path, "-c", "8192", "-n", "1", "hi")
+    assert "evil" in done.stderr
+    assert "\x1b]" not in done.stderr
+
+
+def test_closed_streams(tiny_llama):
+    command = f"{sys.executable} -m urial_local ask -m {tiny_llama} -p raw -n 2"
+    for redirect, code in ((">&-", 0), ("<&-", 2)):
+        line = f"{command} {'hi' if code == 0 else ''} {redirect}"
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == code
 
 
 # --- chat ----------------------------------------------------------------------------------------

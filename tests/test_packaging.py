@@ -42,6 +42,8 @@ def test_members(wheel):
         for path in files:
             assert f"urial_local/templates/{path.parent.name}/{path.name}" in names
     assert "urial_local/models.txt" in names
+    for model in ("base", "aligned"):
+        assert f"urial_local/demo/demo-{model}-q8_0.gguf" in names
     assert "urial_local/_native.pyi" in names
     assert sum(n.startswith("urial_local/_native.") and n.endswith(".so") for n in names) == 1
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "urial_local").rglob("*.py")}

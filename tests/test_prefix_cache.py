@@ -55,6 +55,17 @@ def test_cut_and_foreign_files_are_no_entries(cache):
     assert cache.load(TOKENS) is None
 
 
+def test_torn_files_disturb_nothing(cache):
+    cache.store(TOKENS, STATE)
+    whole = cache.path(TOKENS).read_bytes()
+    for end in range(70):
+        (cache.folder / f"{end:064d}.prefix").write_bytes(whole[:end])
+    assert len(cache.entries()) == 71
+    other = np.arange(1, 101, dtype=np.int32)
+    assert cache.store(other, STATE)
+    assert cache.load(other) == STATE
+
+
 def test_the_least_recently_used_go_first(tmp_path):
     cache = PrefixCache("m", tmp_path, cap=3 * (len(STATE) + 600))
     keys = [np.arange(i, i + 100, dtype=np.int32) for i in range(4)]

@@ -175,7 +175,7 @@ def test_no_text_breaks_out_of_the_frame(name, query, past_query, past_answer):
             assert len(runs[0]) > max(len(r) for r in runs[1:-1]) if len(runs) > 2 else True
             assert runs[0] == runs[-1]
         turn = frame.turn("q", past_answer, "escape")
-        answer = turn[turn.rindex(frame.answer_marker) :].rstrip("\n")
+        answer = turn[turn.index("\n" + frame.answer_marker) :].rstrip("\n")
         fence = answer.rsplit("\n", 1)[-1]
         assert set(fence) == {"`"}
         inside = answer[answer.index(fence) + len(fence) : -len(fence)]
@@ -248,6 +248,9 @@ def test_a_malformed_file_is_not_imported():
         ("system = 3", "system must be a text"),
         ('[sampling]\ntemperature = "hot"', "sampling"),
         ("[sampling]\nlr = 1", "sampling"),
+        ("[sampling]\ntop_k = 1.5", "whole number"),
+        ("[sampling]\ntemperature = nan", "number"),
+        ("[sampling]\nmax_tokens = 0", "above 0"),
         ('examples = ["a"]', "example"),
         ("[[examples]]\nquery = 1", "texts"),
         ('[[examples]]\nquery = "q"\nlayout = ["a"]', "three texts"),
@@ -320,3 +323,40 @@ def test_histories_in_all_forms(tmp_path):
     for wrong in ({}, [1], ["q"], [{"role": "assistant", "content": "a"}], "text", [None, "a"]):
         with pytest.raises(PromptError):
             turns_of(wrong, "x")
+
+
+def test_an_import_may_change_the_frame():
+    prompt = import_text(GOOD, "x", "user-assistant-tight")
+    assert prompt.prefix() == "Sys\n\n\n# User:\nq1\n\n\n# Assistant:\na1\n"
+    assert import_text(GOOD, "x", "chat").examples == (Turn("q1", "a1"),)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "p.txt").write_bytes(b"\xef\xbb\xbf" + GOOD.removeprefix("Sys\n\n").encode())
+    assert len(load_prompt(str(tmp_path / "p.txt")).examples) == 1
+
+
+def test_an_own_frame_survives_import_and_export(tmp_path, monkeypatch):
+    (tmp_path / "mine.jinja").write_text(
+        '{#- query_marker = "# Query:"\nanswer_marker = "# Answer:" -#}'
+        "{% block turn %}# Query: {{ query }} # Answer: {{ answer }}{% endblock %}"
+        "{% block request %}# Query: {{ query }}{% endblock %}"
+    )
+    monkeypatch.chdir(tmp_path)
+    prompt = import_text(GOOD, "x", "./mine.jinja")
+    again = parse_prompt(prompt_toml(prompt), tmp_path / "elsewhere" / "x.toml")
+    assert again.render("Q").text == prompt.render("Q").text
+
+
+def test_lint_without_a_fence_in_the_frame(tmp_path):
+    text = "Sys\n\n\n# User:\nq\n\n\n# Assistant:\n```py\nx\n"
+    assert any("unbalanced" in m for m in messages(tmp_path, text))
+    bare = "Sys\n\n# Query:\n```\nq\n```\n\n# Answer:\nno fences\n"
+    assert any("its answer has no fences around" in m for m in messages(tmp_path, bare))
+
+
+def test_the_chat_frame_leaves_examples_to_the_model():
+    prompt = load_prompt("urial", "chat")
+    assert prompt.prefix() == prompt.system
+    assert prompt.fingerprint() != prompt.shots(1).fingerprint()
+    assert lint("chat") == []

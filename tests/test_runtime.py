@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -223,6 +225,15 @@ def test_other_releases_are_refused():
         assert "pip install" in error.value.hint
     with pytest.raises(UrialError, match="llama_decode"):
         llama_api.check_symbols(object())
+
+
+def test_every_symbol_that_the_runtime_uses_is_checked():
+    from pathlib import Path
+
+    folder = Path(llama_api.__file__).parent
+    source = "".join(p.read_text() for p in folder.glob("*.py"))
+    used = set(re.findall(r"\blib\.([A-Za-z]+_[A-Za-z0-9_]+)", source))
+    assert used == set(llama_api.NEEDED)
 
 
 # --- the shared models ---------------------------------------------------------------------------

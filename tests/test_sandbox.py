@@ -95,6 +95,19 @@ def test_bombs_are_refused_and_the_next_template_works(name):
     assert render_untrusted("{{ 1 + 1 }}", {}) == "2"
 
 
+def test_an_interrupted_rendering_does_not_answer_the_next(monkeypatch):
+    from urial_local.prompting import sandbox
+
+    assert render_untrusted("warm", {}) == "warm"
+    with monkeypatch.context() as patch:
+        # Ctrl-C arrives after the request was sent and before its reply was read.
+        patch.setattr(sandbox._Child, "_read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            render_untrusted("slow", {})
+    assert render_untrusted("B", {}) == "B"
+    assert render_untrusted("C", {}) == "C"
+
+
 def test_a_template_too_long_to_be_one_is_refused():
     with pytest.raises(PromptError, match="characters"):
         ChatTemplate("x" * 300_000, "", "").render([Message("user", "hi")])

@@ -120,7 +120,15 @@ FRAGMENTS = st.lists(
 )
 
 
-@given(FRAGMENTS, st.data(), st.sampled_from([FENCED, USER, StopPolicy(strings=("xt`", "\n\n\n"))]))
+POLICIES = [
+    FENCED,
+    USER,
+    StopPolicy(strings=("xt`", "\n\n\n")),
+    StopPolicy("```", "# Query:", ("xt p", "text\n\n", "é")),
+]
+
+
+@given(FRAGMENTS, st.data(), st.sampled_from(POLICIES))
 @settings(max_examples=1500, deadline=None)
 def test_the_cut_into_pieces_does_not_matter(fragments, data, policy):
     text = "".join(fragments)

@@ -50,12 +50,13 @@ def write_llama(
     chat_template: str = "",
     special: dict[str, int] | None = None,
     endless: bool = False,
+    name: str = "tiny-random",
 ) -> Path:
     """A Llama with random weights in float32. An `endless` one never ends its text by itself, and
     writes visible characters only."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny-random")
+    writer.add_name(name)
     n_vocab = _vocabulary(writer, special)
     heads, ffn = 4, 2 * width
     writer.add_context_length(context)

@@ -19,7 +19,13 @@ MAX_STDIN = 64 << 20  # bytes
 @model_options
 @prompt_options
 @sampling_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with text and figures.")
+@click.option(
+    "--json",
+    "as_json",
+    envvar="URIAL_ASK_JSON",
+    is_flag=True,
+    help="One JSON object with text and figures.",
+)
 def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Ask one question; the answer goes to stdout, everything else to stderr.
 
@@ -33,13 +39,14 @@ def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
       urial-local ask -m model.gguf --json "Who are you?" | jq .finish_reason
     """
     question = read_question(text)
-    from urial_local.cli.session import emit, open_session
+    from urial_local.cli.session import open_session
+    from urial_local.cli.terminal import emit
     from urial_local.runtime.interrupt import interruptible
     from urial_local.runtime.rows import Completion
     from urial_local.runtime.sequences import Aborted
 
     with open_session(options) as session:
-        request, _, _ = session.asker.fit(question, (), session.engine.ctx_size)
+        request, _ = session.asker.fit(question, (), session.engine.ctx_size)
         done: Completion | None = None
         try:
             with interruptible(session.engine.decoder.abort_flag):
@@ -65,12 +72,14 @@ def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
 def read_question(text: tuple[str, ...]) -> str:
     """The question from the arguments or standard input. Raises UsageError where there is none."""
-    if text == ("-",) or (not text and not sys.stdin.isatty()):
+    if text == ("-",) or (not text and sys.stdin is not None and not sys.stdin.isatty()):
+        if sys.stdin is None:
+            raise UsageError("Standard input is closed, so there is no question to read.")
         data = sys.stdin.buffer.read(MAX_STDIN + 1)
         if len(data) > MAX_STDIN:
             raise UsageError(f"Standard input has more than {MAX_STDIN >> 20} MB.")
         try:
-            question = data.decode("utf-8").removesuffix("\n")
+            question = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise UsageError(
                 f"Standard input is not valid UTF-8 (byte {error.start:,}).",

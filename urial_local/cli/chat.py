@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from urial_local.base.errors import UsageError
 from urial_local.cli.options import model_options, prompt_options, sampling_options
 
 
@@ -42,7 +43,9 @@ def command(load: Path | None, **options: Any) -> None:
         repl = Repl(session, Conversation(session.asker, session.engine))
         if load is not None:
             repl.load(str(load))
-        interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        if sys.stdin is None:
+            raise UsageError("Standard input is closed, so there are no questions to read.")
+        interactive = sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
         ok = repl.interact() if interactive else repl.pipe(sys.stdin.buffer)
     if not ok:
         raise click.exceptions.Exit(1)

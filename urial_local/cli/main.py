@@ -11,6 +11,7 @@ import click
 
 from urial_local import __version__
 from urial_local.base.errors import UrialError, near
+from urial_local.cli.terminal import complain, tolerate_encodings
 
 # Command → module and one line of help, so that --help imports no command.
 COMMANDS = {
@@ -71,11 +72,13 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The console script. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    tolerate_encodings()
     debug = os.environ.get("URIAL_DEBUG", "") not in ("", "0")
     try:
         # click hands back the code of a command that left with `Exit`, and None otherwise.
         code = cli(standalone_mode=False) or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         code = 130
@@ -85,9 +88,7 @@ def main() -> NoReturn:
     except UrialError as error:
         if debug:
             raise
-        click.echo(f"Error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+        complain(error.message, error.hint)
         code = error.exit_code
     except BrokenPipeError:
         code = 1  # the reader of our output is gone, as with `| head`
@@ -95,7 +96,7 @@ def main() -> NoReturn:
     except OSError as error:
         if debug:
             raise
-        click.echo(f"Error: {error.strerror or error} ({error.filename or 'output'}).", err=True)
+        complain(f"{error.strerror or error} ({error.filename or 'output'}).")
         code = 1
     sys.exit(code)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -19,25 +18,15 @@ class GpuLayersType(click.ParamType):  # type: ignore[type-arg]  # generic since
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in ("auto", "all") or isinstance(value, int):
             return value
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and value.isascii() and value.isdigit():
             return int(value)
         return self.fail(f"{value!r} is neither auto nor all nor a number of layers", param, ctx)
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingOptions:
-    """What the user chose of sampling; None leaves it to the prompt's recommendation."""
-
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repeat_penalty: float | None
-    penalty_scope: str | None
-    seed: int | None
-
-    def chosen(self) -> dict[str, float | int | str | None]:
-        return {name: getattr(self, name) for name in self.__slots__}
+def _answer_limit(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    if value == 0:
+        raise click.BadParameter("0 leaves no answer; -1 is as long as the context allows")
+    return value
 
 
 def model_options(command: F) -> F:
@@ -108,6 +97,7 @@ def sampling_options(command: F) -> F:
                 "-n",
                 "--max-tokens",
                 type=click.IntRange(min=-1),
+                callback=_answer_limit,
                 metavar="N",
                 help="Longest answer; -1 for all the context has.  [default: 1024]",
             ),
@@ -120,7 +110,6 @@ def sampling_options(command: F) -> F:
             ),
             click.option(
                 "--temp",
-                "temperature",
                 type=float,
                 metavar="X",
                 help="Temperature; 0 takes the most probable token.  [default: 0]",
@@ -171,7 +160,6 @@ def prompt_options(command: F) -> F:
             ),
             click.option(
                 "--stop",
-                "stop_strings",
                 multiple=True,
                 metavar="TEXT",
                 help="Also end the answer before this text; may be given again.",
@@ -180,6 +168,3 @@ def prompt_options(command: F) -> F:
     ):
         command = option(command)
     return command
-
-
-KvType = Literal["f16", "f32", "q8_0"]

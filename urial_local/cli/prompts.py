@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from urial_local.base.errors import PromptError, UsageError
+from urial_local.base.errors import PromptError, UrialError, UsageError
 
 
 @click.group(invoke_without_command=True)
@@ -126,6 +126,8 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_jso
 
     from urial_local.prompting.lint import lint as lint_prompt
 
+    if ctx_size and not model:
+        raise UsageError("-c needs -m: how many tokens a prompt has depends on the model.")
     rows = []
     with ExitStack() as stack:
         count, context = None, 0
@@ -193,8 +195,14 @@ def import_file(
         raise UsageError(
             f"There is a prompt {name!r} already ({target}).", "Use --name or --force."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, "utf-8")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, "utf-8")
+    except OSError as error:
+        raise UrialError(
+            f"{target} could not be written: {error.strerror}.",
+            "URIAL_CONFIG_DIR names another folder, and --to-stdout prints the prompt.",
+        ) from None
     click.echo(
         f"Imported {name!r}: frame {prompt.frame.name}, {len(prompt.examples)} examples. Try:\n"
         f"  urial-local prompts render {name} --query 'Why is the sky blue?'",

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from urial_local.base.errors import Interrupted, PromptError, UrialError, UsageError, near
+from urial_local.base.errors import Interrupted, UrialError, UsageError, near
 from urial_local.base.paths import state_dir
-from urial_local.cli.session import Session, emit, note
+from urial_local.cli.session import SAMPLING, Session
+from urial_local.cli.terminal import complain, emit, note
 from urial_local.prompting.history import history_json, read_history
 from urial_local.prompting.library import load_prompt
 from urial_local.runtime.sequences import Aborted
 from urial_local.tasks.chat import Conversation
 
-SETTINGS = {  # what /set knows: the field of Sampling and how to read it
-    "temp": ("temperature", float),
-    "top-k": ("top_k", int),
-    "top-p": ("top_p", float),
-    "min-p": ("min_p", float),
-    "repeat-penalty": ("repeat_penalty", float),
-    "penalty-scope": ("penalty_scope", str),
-    "seed": ("seed", int),
-    "max-tokens": ("", int),
+SETTINGS: dict[str, Callable[[str], Any]] = {  # what /set knows, and how to read it
+    "temp": float,
+    "top-k": int,
+    "top-p": float,
+    "min-p": float,
+    "repeat-penalty": float,
+    "penalty-scope": str,
+    "seed": int,
+    "max-tokens": int,
 }
 HELP = """\
 /help              this list
@@ -95,21 +98,25 @@ class Repl:
         """Every line is a question or a command. False when one of them failed."""
         ok = True
         lines = iter(source)
-        for number, data in enumerate(lines, 1):
+        number = 0
+        for data in lines:
+            number, first = number + 1, number + 1
+            # The quotes are looked for in bytes, so that a bad byte does not tear a block apart.
+            block = data.rstrip(b"\r\n")
+            while block.startswith(QUOTES.encode()) and not _closed(block.decode("latin-1")):
+                more = next(lines, None)
+                if more is None:
+                    complain('The question that begins with """ has no end.', f"See line {first}.")
+                    return False
+                number += 1
+                block += b"\n" + more.rstrip(b"\r\n")
             try:
-                line = data.decode("utf-8").rstrip("\r\n")
-                while line.startswith(QUOTES) and not _closed(line):
-                    more = next(lines, None)
-                    if more is None:
-                        raise UsageError('The question that begins with """ has no end.')
-                    line += "\n" + more.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                self.complain(UsageError(f"Line {number} of standard input is not valid UTF-8."))
+                line = block.decode("utf-8")
+            except UnicodeDecodeError as error:
+                bad = first + block[: error.start].count(b"\n")
+                complain(f"Line {bad} of standard input is not valid UTF-8; it is left out.")
                 ok = False
                 continue
-            except UsageError as error:
-                self.complain(error)
-                return False
             if line.strip() in ("/bye", "/quit", "/exit"):
                 break
             ok = self.handle(line) and ok
@@ -127,7 +134,7 @@ class Repl:
         except UrialError as error:
             if isinstance(error, Interrupted):
                 raise
-            self.complain(error)
+            complain(error.message, error.hint)
             return False
         return True
 
@@ -165,11 +172,6 @@ class Repl:
             f"context {talk.context_used:,} of {self.session.engine.ctx_size:,}"
         )
 
-    def complain(self, error: UrialError) -> None:
-        click.echo(f"Error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
-
     # --- slash commands ------------------------------------------------------------------------
 
     def command(self, line: str) -> None:
@@ -181,37 +183,49 @@ class Repl:
 
     def undo(self, _: str) -> None:
         turn = self.conversation.undo()
+        turns = self.conversation.turns
+        self._last_question = turns[-1].query if turns else ""
         note(f"Took back: {turn.query}" if turn else "There is nothing to take back.")
 
     def retry(self, _: str) -> None:
-        turn = self.conversation.undo()
-        question = turn.query if turn else self._last_question
-        if not question:
+        """Answer the last question again; the old answer goes only when the new one is there."""
+        if not self._last_question:
             raise UsageError("There is no question to retry yet.")
-        asker = self.session.asker
+        talk, asker = self.conversation, self.session.asker
+        answered = bool(talk.turns) and talk.turns[-1].query == self._last_question
+        before = (list(talk.turns), talk.start)
+        if answered:
+            talk.undo()
         asker.sampling = replace(asker.sampling, seed=asker.sampling.seed + 1)
-        self.answer(question)
+        count = len(talk.turns)
+        try:
+            self.answer(self._last_question)
+        finally:
+            if len(talk.turns) == count:
+                talk.turns, talk.start = before
 
     def prompt(self, name: str) -> None:
-        asker = self.session.asker
         if name:
-            asker.prompt = load_prompt(name)
-        note(f"Prompt {asker.prompt.name!r}: {asker.prompt.description}")
+            self.session.use(load_prompt(name, self.session.chosen.get("frame")))
+        prompt = self.session.asker.prompt
+        note(f"Prompt {prompt.name!r}: {prompt.description}")
 
     def set(self, rest: str) -> None:
         key, _, text = rest.partition(" ")
         if key not in SETTINGS:
             raise UsageError(f"/set does not know {key!r}.", near(key, list(SETTINGS)))
-        field, kind = SETTINGS[key]
         try:
-            value = kind(text.strip())
+            value = SETTINGS[key](text.strip())
         except ValueError:
             raise UsageError(f"/set {key} takes a number, not {text!r}.") from None
-        asker = self.session.asker
-        if field:
-            asker.sampling = replace(asker.sampling, **{field: value})
+        asker, option = self.session.asker, key.replace("-", "_")
+        if option in SAMPLING:
+            asker.sampling = replace(asker.sampling, **{SAMPLING[option]: value})
+        elif value == 0 or value < -1:
+            raise UsageError("/set max-tokens takes a number above 0, or -1 for no limit.")
         else:
-            asker.max_tokens = int(value)
+            asker.max_tokens = value
+        self.session.chosen[option] = value  # also for a prompt that is chosen later
 
     def show(self, what: str) -> None:
         asker = self.session.asker
@@ -219,7 +233,8 @@ class Repl:
             for turn in self.conversation.turns:
                 emit(f"> {turn.query}\n{turn.answer}\n")
         elif what == "settings":
-            for key, (field, _) in SETTINGS.items():
+            for key in SETTINGS:
+                field = SAMPLING.get(key.replace("-", "_"))
                 value = getattr(asker.sampling, field) if field else asker.max_tokens
                 click.echo(f"{key:<15} {value}")
         elif what in ("", "prompt"):
@@ -228,27 +243,50 @@ class Repl:
             raise UsageError(f"/show does not know {what!r}.", "Known: prompt, settings, history.")
 
     def raw(self, text: str) -> None:
-        emit(self.conversation.pending(unquote(text) or self._last_question or "…").text + "\n")
+        """What the model would see for TEXT now; without TEXT, what it saw last."""
+        talk = self.conversation
+        shown = talk.pending(unquote(text)).text if text else talk.seen
+        if not shown:
+            raise UsageError("Nothing was asked yet.", "/raw TEXT shows what would be asked.")
+        emit(shown + "\n")
 
     def save(self, name: str) -> None:
-        if not name:
-            raise UsageError("/save needs a file's name.")
         about = {"model": self.session.model.name, "prompt": self.session.asker.prompt.name}
-        path = Path(name).expanduser()
-        part = path.with_name(path.name + ".part")
-        try:
-            part.write_text(history_json(self.conversation.turns, **about), "utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise UrialError(f"{name} could not be written: {error.strerror}.") from None
+        write_whole(_path(name, "/save"), history_json(self.conversation.turns, **about))
         note(f"Saved {len(self.conversation.turns)} turns to {name}.")
 
     def load(self, name: str) -> None:
-        if not name:
-            raise PromptError("/load needs a file's name.")
+        turns = read_history(_path(name, "/load"))
         self.conversation.clear()
-        self.conversation.turns = read_history(Path(name).expanduser())
-        note(f"Loaded {len(self.conversation.turns)} turns from {name}.")
+        self.conversation.turns = turns
+        note(f"Loaded {len(turns)} turns from {name}.")
+
+
+def _path(name: str, command: str) -> Path:
+    if not name:
+        raise UsageError(f"{command} needs a file's name.", f"For instance: {command} talk.json")
+    try:
+        return Path(name).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"{name!r} is no file's name: {error}.") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises UrialError, and leaves what was there."""
+    part = path.with_name(path.name + ".part") if path.name else path
+    try:
+        if path.exists() and not path.is_file():
+            raise UrialError(f"{path} is no ordinary file, so nothing is written there.")
+        part.write_text(text, "utf-8")
+        part.replace(path)
+    except (OSError, ValueError) as error:
+        if part != path:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UrialError(
+            f"{path} could not be written: {reason}.", "Choose another place with /save FILE."
+        ) from None
 
 
 def _closed(line: str) -> bool:

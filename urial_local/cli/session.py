@@ -2,72 +2,65 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import click
-
-from urial_local.base.fences import LINE_BREAKS
+from urial_local.base.errors import UsageError
 from urial_local.base.registry import DEMO_NOTE, find_model
-from urial_local.cli.options import DecodingOptions
+from urial_local.cli.terminal import StatusLine, note
 from urial_local.prompting.library import load_prompt
+from urial_local.prompting.prompts import Prompt
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_engine
+from urial_local.runtime.probe import check_unknown
 from urial_local.tasks.prompted import PromptedModel, choose_prompt, recommended
 
 DEFAULT_MAX_TOKENS = 1024
-_PATIENCE = 1.0  # seconds before a status line appears
+_LARGE = 200 << 20  # bytes
+# The options of sampling, as click names them, and the fields of Sampling they set.
+SAMPLING = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repeat_penalty": "repeat_penalty",
+    "penalty_scope": "penalty_scope",
+    "seed": "seed",
+}
 
 
 @dataclass
 class Session:
+    """An open model under a prompt, and what the user chose, for prompts chosen later."""
+
     model: Model
     engine: Engine
     asker: PromptedModel
-    decoding: DecodingOptions
     status: StatusLine
+    chosen: dict[str, Any] = field(default_factory=dict)  # the command's options
+
+    def use(self, prompt: Prompt) -> None:
+        """Ask with this prompt: the user's sampling goes before the prompt's recommendation."""
+        self.asker.prompt = prompt
+        sampling = {field: self.chosen.get(option) for option, field in SAMPLING.items()}
+        self.asker.sampling = recommended(prompt, sampling)
+        self.asker.max_tokens = answer_limit(prompt, self.chosen.get("max_tokens"))
 
 
-class StatusLine:
-    """One line on stderr that is overwritten and erased; nothing where there is no terminal."""
-
-    def __init__(self) -> None:
-        self._active = sys.stderr.isatty()
-        self._since = time.monotonic()
-        self._shown = False
-
-    def prefill(self, done: int, total: int) -> None:
-        if done >= total:
-            self.clear()
-        elif self._active and time.monotonic() - self._since > _PATIENCE:
-            click.echo(
-                f"\r\x1b[2KReading the prompt: {done:,} of {total:,} tokens", err=True, nl=False
-            )
-            self._shown = True
-
-    def begin(self) -> None:
-        self._since = time.monotonic()
-
-    def clear(self) -> None:
-        if self._shown:
-            click.echo("\r\x1b[2K", err=True, nl=False)
-            self._shown = False
-
-
-def note(text: str) -> None:
-    """A remark to the person at the terminal; never on stdout."""
-    click.echo(click.style(text, dim=True), err=True, color=None if sys.stderr.isatty() else False)
+def answer_limit(prompt: Prompt, chosen: int | None) -> int:
+    """Longest answer in tokens: the user's choice, the prompt's, or ours."""
+    if chosen is not None:
+        return chosen
+    return int(prompt.sampling.get("max_tokens", DEFAULT_MAX_TOKENS))
 
 
 @contextmanager
 def open_session(options: dict[str, Any]) -> Iterator[Session]:
     """Model, engine and prompt from a command's options; closes them in the end."""
-    decoding = DecodingOptions(**{k: options[k] for k in DecodingOptions.__slots__})
     runtime = RuntimeOptions(
         ctx_size=options["ctx_size"],
         batch=options["batch_size"],
@@ -77,56 +70,46 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
         disk_cache=options["disk_cache"],
     )
     status = StatusLine()
+    if "" in options["stop"]:
+        raise UsageError("--stop needs a text; an empty one would end every answer at once.")
     named = find_model(options["model"] or "demo")
-    if options["model"] is None:
+    if not options["model"]:
         note(DEMO_NOTE)
     name = options["prompt"] or named.prompt
     # Before any weights are loaded: a wrong prompt's name should not cost that wait.
     if name is not None:
         load_prompt(name, options["frame"])
+    check_unknown(named.path, lambda: tell_about_check(named.path))
     with open_engine(named.path, runtime, status.prefill) as (model, engine):
         prompt = choose_prompt(model, name, options["frame"], engine.ctx_size)
-        max_tokens = options["max_tokens"]
-        if max_tokens is None:
-            max_tokens = int(prompt.sampling.get("max_tokens", DEFAULT_MAX_TOKENS))
         asker = PromptedModel(
-            model,
-            prompt,
-            recommended(prompt, decoding.chosen()),
-            max_tokens,
-            options["markers"],
-            tuple(options["stop_strings"]),
+            model, prompt, markers=options["markers"], stop_strings=tuple(options["stop"])
         )
-        if name is None:
-            tell_about_frame(model, asker)
-        yield Session(model, engine, asker, decoding, status)
+        session = Session(model, engine, asker, status, options)
+        session.use(prompt)
+        if options["prompt"] is None:
+            tell_about_frame(session)
+        yield session
         status.clear()
         if engine.cache and engine.cache.warning:
             note(engine.cache.warning)
 
 
-def tell_about_frame(model: Model, asker: PromptedModel) -> None:
+def tell_about_check(path: Path) -> None:
+    """A large file takes a while to try."""
+    if path.stat().st_size > _LARGE:
+        note(f"{path.name} is new here: trying it in a process of its own first, this once.")
+
+
+def tell_about_frame(session: Session) -> None:
     """Says which prompt was chosen for the user, where that may surprise."""
-    name = asker.prompt.name
-    if model.chat_template:
+    model, prompt = session.model, session.asker.prompt
+    if prompt.frame.template == "model":
+        note(f"{model.name} is aligned; it is asked in its own chat template. See --prompt.")
+    elif model.chat_template:
         note(
             f"{model.name} carries a chat template, so it may be aligned already. It is asked with"
-            f" the URIAL prompt {name!r}; --prompt chat uses its own template."
+            f" the URIAL prompt {prompt.name!r}; --prompt chat uses its own template."
         )
-    elif name == "urial-mini":
+    elif prompt.name == "urial-mini":
         note("The context is small, so the short prompt 'urial-mini' is used; see --prompt.")
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: control characters, with which output could drive it, are dropped."""
-    return "".join(
-        c for c in text if c in "\n\t" or (c.isprintable() or c == "\u00a0" or c in LINE_BREAKS[7:])
-    )
-
-
-def emit(text: str) -> None:
-    """The model's text to stdout: as it is into a pipe, harmless on a terminal."""
-    if not text:
-        return
-    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()

@@ -8,7 +8,7 @@ guessed from a name. See templates/frames/fenced.jinja.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Frame:
     query_inline: bool = False  # the query stands on the line of its fences
     template: str = "own"
     shipped: bool = False
+    reference: str = ""  # how a prompt file names this frame: a shipped name, or a path
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -75,15 +76,13 @@ class Frame:
 
 
 def load_frame(name: str, beside: Path | None = None) -> Frame:
-    """A shipped frame by name, or a `.jinja` file (looked for beside `beside`, too).
+    """A shipped frame by name, or a `.jinja` file, relative to the folder `beside`.
 
     Raises PromptError for an unknown name, an unreadable file or a malformed header.
     """
     if name.endswith(".jinja"):
-        path = Path(name)
-        if beside is not None and not path.is_absolute():
-            path = beside / path
-        return parse_frame(path.stem, _read(path))
+        path = ((beside or Path()) / Path(name).expanduser()).resolve()
+        return replace(parse_frame(path.stem, _read(path)), reference=str(path))
     if name not in frame_names():
         raise PromptError(f"There is no frame {name!r}.", near(name, frame_names()))
     return _shipped_frame(name)
@@ -104,8 +103,13 @@ def _read(path: Path) -> str:
         if path.stat().st_size > MAX_FRAME_BYTES:
             raise PromptError(f"{path} is larger than {MAX_FRAME_BYTES:,} bytes; no frame is.")
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"The frame {path} cannot be read: {error}.") from None
+    except OSError as error:
+        raise PromptError(
+            f"The frame {path} cannot be read: {error.strerror}.",
+            f"Name a .jinja file, or one of the shipped frames: {', '.join(frame_names())}.",
+        ) from None
+    except ValueError:
+        raise PromptError(f"The frame {path} is not UTF-8 text.") from None
 
 
 def parse_frame(name: str, source: str, shipped: bool = False) -> Frame:
@@ -129,4 +133,7 @@ def parse_frame(name: str, source: str, shipped: bool = False) -> Frame:
     for key, value in header.items():
         if not isinstance(value, bool if key == "query_inline" else str):
             raise PromptError(f"The frame {name!r} declares {key} with a wrong type.")
-    return Frame(name=name, source=source, shipped=shipped, **{"description": "", **header})
+    if header.get("template", "own") not in ("own", "model"):
+        raise PromptError(f"The frame {name!r} declares a template other than own and model.")
+    fields = {"description": "", **header}
+    return Frame(name=name, source=source, shipped=shipped, reference=name, **fields)

@@ -24,7 +24,7 @@ def read_history(path: Path) -> list[Turn]:
             raise PromptError(f"{path} is too large for a conversation.")
         data = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise PromptError(f"{path} cannot be read: {error.strerror}.") from None
+        raise PromptError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
     except (ValueError, RecursionError):
         raise PromptError(f"{path} is not JSON in UTF-8.", _EXPECTED) from None
     return turns_of(data, str(path))
@@ -48,9 +48,14 @@ def turns_of(data: Any, name: str) -> list[Turn]:
             texts.append(item.get("content", ""))
         else:
             raise PromptError(f"{name}: item {len(texts) + 1} is not the expected turn.", _EXPECTED)
-    if len(texts) % 2 or not all(isinstance(t, str) for t in texts):
+    if len(texts) % 2 or not all(isinstance(t, str) and _is_unicode(t) for t in texts):
         raise PromptError(f"{name}: the last query has no answer, or a turn is no text.", _EXPECTED)
     return [Turn(q, a) for q, a in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON can hold halves of characters (lone surrogates), which no model can be given."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def history_json(turns: Sequence[Turn], **about: str) -> str:

@@ -19,26 +19,33 @@ _MARKED = {"# Query:": ("fenced",), "# User:": ("user-assistant", "user-assistan
 
 
 def import_text(text: str, name: str, frame: str | None = None) -> Prompt:
-    """A prompt from the authors' plain-text form. `frame` overrides the frame that is recognised.
+    """A prompt from the authors' plain-text form. `frame` replaces the frame that is recognised.
 
-    Raises PromptError where a query has no answer or an answer no query: such a file would teach
-    the model a broken frame.
+    Examples keep the file's spacing in frames with the same markers, and take the new frame's where
+    the markers differ. Raises PromptError where a query has no answer or an answer no query: such a
+    file would teach the model a broken frame.
     """
-    recognised = load_frame(frame) if frame else _recognise(text)
+    recognised = _recognise(text)
+    wanted = load_frame(frame) if frame else recognised
     first = re.search(rf"^{re.escape(recognised.query_marker)}", text, re.MULTILINE)
-    if not recognised.query_marker or first is None:
-        return Prompt(name=name, frame=recognised, description="Imported", system=text)
+    if first is None:
+        return Prompt(name=name, frame=wanted, description="Imported", system=text)
     # The blank line before the first marker belongs to the frame where the frame writes one.
-    start = first.start()
-    blank = len(recognised.turn("q", "a")) - len(recognised.turn("q", "a").lstrip("\n"))
-    before = text[:start]
+    blank = _leading_breaks(recognised.turn("q", "a"))
+    before = text[: first.start()]
     while blank and before.endswith("\n") and len(before) > 1 and before[-2] == "\n":
         before, blank = before[:-1], blank - 1
     examples = _split(text[len(before) :], recognised)
     prompt = Prompt(name, recognised, "Imported", before, tuple(examples))
     if prompt.prefix() != text:  # an invariant of the splitting, cheap to keep
         raise PromptError(f"The file {name!r} could not be split without changing it.")
-    return prompt
+    if wanted.markers != recognised.markers:
+        examples = [replace(example, layout=None) for example in examples]
+    return replace(prompt, frame=wanted, examples=tuple(examples))
+
+
+def _leading_breaks(text: str) -> int:
+    return len(text) - len(text.lstrip("\n"))
 
 
 def _recognise(text: str) -> Frame:
@@ -78,7 +85,7 @@ def _split(text: str, frame: Frame) -> list[Turn]:
         raise PromptError("The last query of the file has no answer.")
     starts = [at for at, _ in marks[0::2]] + [len(text)]
     leads = [len(text[:at]) - len(text[:at].rstrip("\n")) for at in starts[:-1]]
-    lead = len(frame.turn("q", "a")) - len(frame.turn("q", "a").lstrip("\n"))
+    lead = _leading_breaks(frame.turn("q", "a"))
     turns = []
     begin = 0
     for i in range(len(starts) - 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from urial_local.prompting.toml import TOMLError, parse_toml, toml_string
 
 MAX_PROMPT_BYTES = 4 << 20
 _KEYS = {"name", "description", "frame", "system", "sampling", "examples"}
-SAMPLING_KEYS = {
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repeat_penalty",
-    "max_tokens",
+SAMPLING_KEYS: dict[str, type[float] | type[int]] = {
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repeat_penalty": float,
+    "max_tokens": int,
 }
 
 
@@ -37,9 +38,9 @@ def load_prompt(name: str, frame: str | None = None) -> Prompt:
     """
     path = prompt_files().get(name)
     if path is None:
-        path = Path(name)
-        if not path.is_file():
-            if path.suffix in (".toml", ".txt") or path.is_dir():
+        path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+        if not _is_file(path):
+            if path.suffix in (".toml", ".txt") or "/" in name:
                 raise PromptError(f"There is no prompt file {name}.", "Check the path.")
             raise PromptError(
                 f"There is no prompt {name!r}.",
@@ -51,16 +52,23 @@ def load_prompt(name: str, frame: str | None = None) -> Prompt:
     return import_text(text, path.stem, frame)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long or with a zero byte is no file's
+        return False
+
+
 def read_prompt_text(path: Path) -> str:
     """A prompt file's text, with its line ends as they are."""
     try:
         if path.stat().st_size > MAX_PROMPT_BYTES:
             raise PromptError(f"{path} is larger than {MAX_PROMPT_BYTES:,} bytes; no prompt is.")
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")  # a byte order mark is no part of the text
     except UnicodeDecodeError as error:
         raise PromptError(f"{path} is not UTF-8 text (byte {error.start:,}).") from None
     except OSError as error:
-        raise PromptError(f"{path} cannot be read: {error.strerror}.") from None
+        raise PromptError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
 
 
 def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
@@ -78,23 +86,36 @@ def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
     for key in ("name", "description", "frame", "system"):
         if not isinstance(data.get(key, ""), str):
             raise wrong(f"{key} must be a text")
-    sampling = data.get("sampling", {})
-    if not isinstance(sampling, dict) or any(
-        key not in SAMPLING_KEYS or isinstance(value, bool) or not isinstance(value, int | float)
-        for key, value in sampling.items()
-    ):
-        raise wrong(f"[sampling] takes numbers for {', '.join(sorted(SAMPLING_KEYS))}")
+    sampling = _sampling(data.get("sampling", {}), wrong)
     examples = data.get("examples", [])
     if not isinstance(examples, list):
         raise wrong("examples must be [[examples]] tables")
     return Prompt(
         name=data.get("name") or path.stem,
-        frame=load_frame(frame or data.get("frame", "fenced"), beside=path.parent),
+        # A frame that the user names is looked for here, one that the file names beside the file.
+        frame=load_frame(frame) if frame else load_frame(data.get("frame", "fenced"), path.parent),
         description=data.get("description", ""),
         system=data.get("system", ""),
         examples=tuple(_example(e, wrong) for e in examples),
         sampling=sampling,
     )
+
+
+def _sampling(data: Any, wrong: Any) -> dict[str, float | int]:
+    if not isinstance(data, dict):
+        raise wrong("sampling must be a table")
+    for key, value in data.items():
+        if key not in SAMPLING_KEYS:
+            raise wrong(f"[sampling] knows no {key!r} (known: {', '.join(SAMPLING_KEYS)})")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        number = whole or (SAMPLING_KEYS[key] is float and isinstance(value, float))
+        if not number or not math.isfinite(value):
+            raise wrong(
+                f"[sampling] {key} must be {'a whole' if SAMPLING_KEYS[key] is int else 'a'} number"
+            )
+        if key == "max_tokens" and (value == 0 or value < -1):
+            raise wrong("[sampling] max_tokens must be above 0, or -1 for no limit")
+    return data
 
 
 def _example(data: Any, wrong: Any) -> Turn:
@@ -119,7 +140,7 @@ def prompt_toml(prompt: Prompt) -> str:
     lines = [
         f"name = {toml_string(prompt.name)}",
         f"description = {toml_string(prompt.description)}",
-        f"frame = {toml_string(prompt.frame.name)}",
+        f"frame = {toml_string(prompt.frame.reference)}",
         f"system = {toml_string(prompt.system)}",
     ]
     if prompt.sampling:

@@ -105,10 +105,15 @@ def _contents(prompt: Prompt) -> list[Finding]:
                 found.append(Finding("error", where, f"its {role} is empty"))
             if marker_lines(text, frame.markers):
                 found.append(Finding("error", where, f"its {role} holds a marker of the frame"))
-        if frame.fence and closes_early(example.answer, frame.fence):
+        if closes_early(example.answer, frame.fence or "```"):
             found.append(Finding("error", where, "its answer has unbalanced code fences"))
-        if frame.fence and example.query.count(frame.fence) % 2:
+        if example.query.count("```") % 2:
             found.append(Finding("error", where, "its query has unbalanced code fences"))
+        opening = (
+            example.layout[1].split(frame.answer_marker)[-1] if example.layout else frame.fence
+        )
+        if frame.fence not in opening:
+            found.append(Finding("error", where, "its answer has no fences around it"))
         key = " ".join(example.query.split()).casefold()
         if key and key in seen:
             found.append(Finding("warning", where, f"asks the same as example {seen[key]}"))

@@ -71,8 +71,13 @@ class Prompt:
         return replace(self, examples=self.examples[:k])
 
     def prefix(self) -> str:
-        """The constant prefix: system text and examples."""
+        """The constant prefix: system text and examples, as the frame's own blocks lay them out.
+
+        A model's chat template lays out whole conversations only: for it, the system text.
+        """
         text = self.system
+        if self.frame.template == "model":
+            return text
         for example in self.examples:
             if example.layout is None:
                 piece = self.frame.turn(example.query, example.answer)
@@ -119,7 +124,8 @@ class Prompt:
     def fingerprint(self) -> str:
         """sha256 (first 16 hex digits) of all that decides the rendered text."""
         digest = hashlib.sha256()
-        for part in (self.frame.source, self.frame.name, self.prefix()):
+        examples = [t for e in self.examples for t in (e.query, e.answer)]
+        for part in (self.frame.source, self.frame.name, self.prefix(), *examples):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         return digest.hexdigest()[:16]
 

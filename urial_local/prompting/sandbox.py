@@ -57,7 +57,11 @@ class _Child:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us, not for the child
         )
-        self._read(START_LIMIT)  # its first line says that it is ready
+        try:
+            self._read(START_LIMIT)  # its first line says that it is ready
+        except BaseException:
+            self.end()
+            raise
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -104,10 +108,10 @@ def render_untrusted(source: str, context: dict[str, Any], block: str = "") -> s
     """
     global _child
     with _lock:
+        if _child is None:
+            _start()
+        assert _child is not None
         try:
-            if _child is None:
-                _child = _Child()
-                atexit.register(_forget)
             reply = _child.ask({"source": source, "context": context, "block": block})
         except TimeoutError:
             _forget()
@@ -121,9 +125,24 @@ def render_untrusted(source: str, context: dict[str, Any], block: str = "") -> s
                 "The template needed too much memory or ended the process that renders it.",
                 "Choose another frame or prompt; --prompt urial uses our own.",
             ) from None
+        except BaseException:
+            _forget()  # interrupted: a reply that comes later would be taken for the next one
+            raise
     if "error" in reply:
         raise PromptError(f"The template failed: {reply['error']}")
     return str(reply["text"])
+
+
+def _start() -> None:
+    global _child
+    try:
+        _child = _Child()
+    except (TimeoutError, EOFError, OSError, ValueError):
+        raise PromptError(
+            "The process that renders templates of others did not start.",
+            "It runs this Python in isolated mode; is Jinja2 in its site-packages?",
+        ) from None
+    atexit.register(_forget)
 
 
 def _forget() -> None:

@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from urial_local.base.errors import ContextOverflow, UrialError
+from urial_local.base.errors import ContextOverflow, UrialError, UsageError
 from urial_local.runtime.prefix_cache import PrefixCache
 from urial_local.runtime.row_scores import score_rows
 from urial_local.runtime.rows import Completion, Request, Row, common_prefix
@@ -148,13 +148,15 @@ class Engine:
             raise ContextOverflow(
                 f"The prompt has {n:,} tokens and the context {self.ctx_size:,}, which leaves no"
                 " room for an answer.",
-                "Use a larger --ctx-size, a shorter text, or a shorter prompt (urial-mini).",
+                "Use a larger context or a shorter prompt.",
             )
 
     def submit(self, request: Request) -> int:
         """Queue a request; returns its number. Raises ContextOverflow where it cannot fit."""
         if not len(request.tokens):
             raise UrialError("The prompt is empty, so there is nothing to go on from.")
+        if request.max_tokens == 0 or request.max_tokens < -1:
+            raise UsageError("max_tokens must be above 0, or -1 for as long as the context allows.")
         self.check_fits(request)
         index = self._number()
         self._queue.append(Row(index, request, self.vocab.piece, self.ctx_size))

@@ -9,6 +9,7 @@ another name and renamed, and the least recently used go first when the folder g
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import struct
@@ -91,9 +92,14 @@ class PrefixCache:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(name)
+            remedy = (
+                "`urial-local cache clear` makes room."
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+                else "URIAL_CACHE_DIR names another folder."
+            )
             self.warning = (
                 f"The prompt's state could not be kept in {self.folder} ({error.strerror}); the"
-                " next start decodes it again. `urial-local cache clear` makes room."
+                f" next start decodes it again. {remedy}"
             )
             return False
         self._evict()
@@ -105,7 +111,8 @@ class PrefixCache:
         for path in self.folder.glob("*" + _SUFFIX):
             with contextlib.suppress(OSError), path.open("rb") as file:
                 head = file.read(len(MAGIC) + 36)
-                tokens = struct.unpack_from("<I", head, len(MAGIC) + 32)[0] if len(head) > 35 else 0
+                whole = len(head) == len(MAGIC) + 36
+                tokens = struct.unpack_from("<I", head, len(MAGIC) + 32)[0] if whole else 0
                 stat = path.stat()
                 found.append(Entry(path, stat.st_size, tokens, stat.st_mtime))
         return sorted(found, key=lambda e: e.used)
@@ -155,6 +162,6 @@ def _cap() -> int:
     text = os.environ.get("URIAL_PREFIX_CACHE_MB", "")
     if not text:
         return DEFAULT_CAP
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise UsageError(f"URIAL_PREFIX_CACHE_MB is {text!r}; it must be a number of megabytes.")
     return int(text) * 1_000_000

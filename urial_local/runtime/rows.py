@@ -13,8 +13,6 @@ from urial_local.runtime.sampling import Sampler, Sampling
 from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.text_stream import TextStream
 
-FINISH_REASONS = ("eos", "frame", "stop", "length", "context", "error")
-
 
 @dataclass(frozen=True, slots=True)
 class Request:

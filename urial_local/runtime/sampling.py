@@ -46,7 +46,7 @@ class Sampling:
         need(0 < self.repeat_penalty < 1e6, f"penalty {self.repeat_penalty} must be above 0")
         scope = self.penalty_scope
         need(
-            scope in ("all", "output") or (scope.isdigit() and int(scope) > 0),
+            scope in ("all", "output") or _is_count(scope),
             f"penalty scope {scope!r} must be all, output or a number of tokens",
         )
 
@@ -58,6 +58,10 @@ def row_seed(run_seed: int, row_id: str, repeat: int = 0) -> int:
     """
     text = f"{run_seed}\0{row_id}\0{repeat}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
 
 
 class Sampler:

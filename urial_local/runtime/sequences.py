@@ -9,8 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +28,7 @@ class Aborted(Exception):
     """The abort flag was set while llama.cpp computed; the caches of the batch are in doubt."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchToken:
+class BatchToken(NamedTuple):  # a tuple, since one is made for every token that is decoded
     """One token to decode: its id, its position and sequence, and whether its logits are wanted."""
 
     token: int
@@ -61,7 +59,9 @@ class Sequences:
         self.model, self.batch_size, self.n_seq = model, batch, n_seq
         self.n_vocab = model.vocab.size
         params = lib.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = cells, batch, min(batch, 512)
+        # llama.cpp aborts where a batch, or the context, has no room for a token of each sequence.
+        params.n_ctx, params.n_batch = max(cells, n_seq), max(batch, n_seq)
+        params.n_ubatch = min(params.n_batch, 512)
         params.n_seq_max, params.kv_unified = n_seq, True
         params.n_threads = params.n_threads_batch = threads or default_threads(model.n_params)
         params.no_perf = True
@@ -77,7 +77,9 @@ class Sequences:
         if not self.handle:
             raise ModelError(
                 f"llama.cpp cannot make a context of {cells:,} tokens: {llama_api.last_errors()}",
-                "Choose a smaller --ctx-size, a smaller model or a stronger quantisation.",
+                "Choose --kv-type f16: not every model takes quantised keys and values."
+                if kv_type == "q8_0"
+                else "Choose a smaller --ctx-size, a smaller model or a stronger quantisation.",
             )
         self._handles.callback(lib.llama_free, self.handle)
         self._memory = lib.llama_get_memory(self.handle)

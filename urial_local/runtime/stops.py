@@ -141,13 +141,12 @@ class StopScanner:
                     held == self._inner_marker or not line.strip() or self._is_marker_start(line)
                 ):
                     end = min(end, held)
-            end = len(self.raw[:end].rstrip()) if end else 0
         for stop in self.policy.strings:
             for n in range(min(len(stop) - 1, len(self.raw)), 0, -1):
                 if self.raw.endswith(stop[:n]):
                     end = min(end, len(self.raw) - n)
                     break
-        return end
+        return len(self.raw[:end].rstrip()) if self.policy.framed else end
 
     def _show(self, end: int) -> str:
         start, self._shown = self._shown, max(self._shown, end)

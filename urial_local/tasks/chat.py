@@ -21,6 +21,7 @@ class Conversation:
     turns: list[Turn] = field(default_factory=list)
     start: int = 0  # turns before this one no longer fit the context; they are kept, not sent
     last: Completion | None = None
+    seen: str = ""  # the text of the latest request
 
     def ask(self, query: str) -> Iterator[str]:
         """Stream the answer's text; afterwards the turn is part of the conversation.
@@ -30,8 +31,9 @@ class Conversation:
         decoding.
         """
         recent = self.turns[self.start :]
-        request, _, dropped = self.asker.fit(query, recent, self.engine.ctx_size)
-        self.start += dropped
+        request, kept = self.asker.fit(query, recent, self.engine.ctx_size)
+        self.start += len(recent) - len(kept)
+        self.seen = self.asker.render(query, kept).text
         with interruptible(self.engine.decoder.abort_flag):
             for _, event in self.engine.stream([request]):
                 if isinstance(event, Completion):
@@ -53,7 +55,8 @@ class Conversation:
 
     def pending(self, query: str) -> Rendered:
         """What the model would see for `query` now."""
-        return self.asker.render(query, self.turns[self.start :])
+        _, kept = self.asker.fit(query, self.turns[self.start :], self.engine.ctx_size)
+        return self.asker.render(query, kept)
 
     @property
     def context_used(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from urial_local.base.errors import ContextOverflow
+from urial_local.base.errors import ContextOverflow, TokenizeError
 from urial_local.prompting.chat_template import ChatTemplate
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.markers import MarkerPolicy
@@ -42,9 +42,17 @@ class PromptedModel:
     ) -> Request:
         """What to ask of the engine. Raises TokenizeError, UnsafeText or PromptError."""
         rendered = self.render(query, history)
-        tokens = self.model.vocab.tokenize(
-            rendered.text, parse_special=rendered.parse_special, literals=rendered.literals
-        )
+        vocab = self.model.vocab
+        try:
+            tokens = vocab.tokenize(
+                rendered.text, parse_special=rendered.parse_special, literals=rendered.literals
+            )
+        except TokenizeError as error:
+            vocab.tokenize(query)  # is it the question's own fault? Then this says so.
+            raise TokenizeError(
+                f"The prompt {self.prompt.name!r} does not suit this model. {error.message}",
+                "Use --prompt raw, or a prompt in the characters that the model knows.",
+            ) from None
         prefix = self._prefix_tokens(rendered.text[: rendered.prefix_end])
         return Request(
             tokens=tokens.tolist(),
@@ -62,27 +70,41 @@ class PromptedModel:
 
     def fit(
         self, query: str, history: Sequence[Turn], ctx_size: int
-    ) -> tuple[Request, tuple[Turn, ...], int]:
-        """A request that leaves room for an answer, the oldest turns dropped where it must be.
+    ) -> tuple[Request, tuple[Turn, ...]]:
+        """A request that leaves room for an answer, and the turns it holds.
 
-        Returns it with the turns kept and the number dropped. The constant prefix always stays.
-        Once turns must go, enough go that the next turns need not drop again at once. Raises
-        ContextOverflow when the query does not fit even alone.
+        The oldest turns go where they must; the constant prefix always stays. Once turns must go,
+        enough go that the next turns need not drop again at once. Raises ContextOverflow when the
+        query does not fit even alone.
         """
         reserve = min(self.max_tokens if self.max_tokens >= 0 else ctx_size, ctx_size // 4)
-        kept = tuple(history)
-        request = self.request(query, kept)
-        room = ctx_size - reserve
-        while len(request.tokens) > room and kept:
-            kept, room = kept[1:], ctx_size - 2 * reserve
-            request = self.request(query, kept)
+        turns = tuple(history)
+        request = self.request(query, turns)
+        if len(request.tokens) > ctx_size - reserve and turns:
+            request, turns = self._dropping(query, turns, ctx_size - 2 * reserve)
         if len(request.tokens) >= ctx_size:
+            hint = "Use a shorter question or a larger --ctx-size."
+            if self.prompt.name != DEFAULT_PROMPTS[-1]:
+                hint = f"{hint} --prompt {DEFAULT_PROMPTS[-1]} is short."
             raise ContextOverflow(
                 f"The prompt {self.prompt.name!r} and the question have {len(request.tokens):,}"
                 f" tokens together, and the context {ctx_size:,}: no room for an answer.",
-                "Use a shorter question, a larger --ctx-size, or --prompt urial-mini.",
+                hint,
             )
-        return request, kept, len(history) - len(kept)
+        return request, turns
+
+    def _dropping(
+        self, query: str, turns: tuple[Turn, ...], room: int
+    ) -> tuple[Request, tuple[Turn, ...]]:
+        """The fewest oldest turns dropped (at least one) that leave at most `room` tokens."""
+        low, high = 1, len(turns)  # the number dropped, found by bisection
+        while low < high:
+            middle = (low + high) // 2
+            if len(self.request(query, turns[middle:]).tokens) <= room:
+                high = middle
+            else:
+                low = middle + 1
+        return self.request(query, turns[low:]), turns[low:]
 
 
 def chat_template(model: Model) -> ChatTemplate | None:
