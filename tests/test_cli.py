@@ -312,3 +312,20 @@ def test_output_into_a_closed_pipe():
     )
     assert done.stdout == "# Instruction\n"
     assert "Traceback" not in done.stderr
+
+
+# --- make demo -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("own_model", [False, True])
+def test_make_demo(own_model, tiny_llama):
+    """What `make demo` runs, with and without a model of one's own."""
+    script = Path(__file__).parent.parent / "tools" / "demo.py"
+    arguments = [str(tiny_llama), "vanilla"] if own_model else ["", ""]
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the same under a URIAL prompt:" in done.stdout
+    assert ("its aligned counterpart:" in done.stdout) != own_model
+    assert done.stdout.count("Thanks for asking!") >= (0 if own_model else 4)

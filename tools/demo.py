@@ -12,7 +12,7 @@ import textwrap
 
 from urial_local.base.errors import UrialError
 from urial_local.base.registry import NamedModel, find_model
-from urial_local.cli.session import printable
+from urial_local.base.terminal import printable
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.tasks.prompted import PromptedModel, choose_prompt
 
