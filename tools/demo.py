@@ -7,6 +7,7 @@ counterpart answers, too. `make demo MODEL=file.gguf [PROMPT=name-or-file]` take
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import textwrap
 
@@ -63,6 +64,7 @@ def main(model: str, prompt: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly under `| head`
     try:
         model_name, prompt_name, *_ = [*sys.argv[1:], "", ""]
         main(model_name, prompt_name)
