@@ -52,6 +52,7 @@ STAGES = (
     Stage("short", 900, 512, 16, 1.0, 0.64),
     Stage("cool", 250, 512, 16, 0.64, 0.1),
     Stage("long", 60, 2048, 4, 0.1, 0.02, long=True),
+    Stage("again", 320, 512, 16, 0.45, 0.02, warmup=10),
 )
 
 
