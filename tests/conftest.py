@@ -4,14 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-from tests.tiny_gguf import write_llama, write_mamba
+from tests.tiny_gguf import write_hybrid, write_llama, write_mamba
 
 # A run that others depend on should not fail by chance; at home, new examples are welcome.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("home", **patient)
+settings.register_profile("ci", derandomize=True, **patient)
+settings.load_profile("ci" if os.environ.get("CI") else "home")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -52,6 +53,11 @@ def tiny_endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_mamba(tmp_path_factory.mktemp("models") / "tiny-mamba.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hybrid(tmp_path_factory.mktemp("models") / "tiny-hybrid.gguf")
 
 
 @pytest.fixture(scope="session")

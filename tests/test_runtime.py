@@ -23,6 +23,7 @@ from urial_local.runtime.stops import StopPolicy
 from urial_local.tasks.prompted import PromptedModel
 
 F32 = {"kv_type": "f32", "threads": 1, "disk_cache": False}
+KINDS = ["tiny_llama", "tiny_mamba", "tiny_hybrid"]  # attention, recurrent, both
 TEXTS = ["the rain then", "the sea is there", "an ant ate the tea", "!", "hesitate, the other"]
 
 
@@ -46,7 +47,7 @@ def alone(path, request: Request) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-@pytest.mark.parametrize("kind", ["tiny_llama", "tiny_mamba"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_shared_rows_equal_rows_alone(kind, parallel, request):
     path = request.getfixturevalue(kind)
     with open_engine(path, RuntimeOptions(ctx_size=256, parallel=parallel, **F32)) as (m, engine):
@@ -57,7 +58,7 @@ def test_shared_rows_equal_rows_alone(kind, parallel, request):
         assert all(c.cached_tokens > 10 for c in done)
 
 
-@pytest.mark.parametrize("kind", ["tiny_llama", "tiny_mamba"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_next_turn_equals_a_fresh_start(kind, request):
     path = request.getfixturevalue(kind)
     with open_engine(path, RuntimeOptions(ctx_size=256, **F32)) as (m, engine):
@@ -71,7 +72,7 @@ def test_the_next_turn_equals_a_fresh_start(kind, request):
             assert done.cached_tokens >= first.shared
 
 
-@pytest.mark.parametrize("kind", ["tiny_llama", "tiny_mamba"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_warm_start_equals_a_cold_one(kind, request):
     path = request.getfixturevalue(kind)
     options = RuntimeOptions(ctx_size=512, threads=1)
@@ -122,6 +123,14 @@ def test_greedy_and_logprobs_follow_from_the_logits(tiny_llama):
         assert scores.rank.tolist() == [1] * 6
         np.testing.assert_allclose(done.logprobs, scores.logprob, atol=1e-4)
         sequences.close()
+
+
+def test_the_size_of_a_token_in_the_cache(tiny_llama, tiny_hybrid):
+    with Model(tiny_llama) as model:
+        assert model.kv_bytes_per_token == 2 * 4 * (16 + 16) * 2  # layers, heads, key + value, f16
+    with Model(tiny_hybrid) as model:
+        assert model.kv_bytes_per_token == 1 * 2 * (16 + 16) * 2
+        assert model.recurrent
 
 
 def test_sampling_with_a_seed_repeats(tiny_llama):

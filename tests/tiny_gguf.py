@@ -133,6 +133,52 @@ def write_mamba(path: Path, *, seed: int = 0, width: int = 64, layers: int = 2) 
     return _write(writer, path)
 
 
+def write_hybrid(path: Path, *, seed: int = 0, width: int = 64) -> Path:
+    """An LFM2 with random weights: a short convolution, whose state cannot be cut back, and a
+    layer of attention."""
+    rng = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "lfm2")
+    writer.add_name("tiny-hybrid")
+    n_vocab = _vocabulary(writer)
+    heads, kv_heads, ffn = 4, [0, 2], 2 * width
+    writer.add_context_length(512)
+    writer.add_embedding_length(width)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // heads)
+    writer.add_uint32("lfm2.shortconv.l_cache", 3)
+    writer.add_vocab_size(n_vocab)
+
+    def tensor(name: str, *shape: int, scale: float = 0.3) -> None:
+        writer.add_tensor(name, (rng.normal(size=shape) * scale).astype(np.float32))
+
+    def ones(name: str, n: int) -> None:
+        writer.add_tensor(name, np.ones(n, np.float32))
+
+    tensor("token_embd.weight", n_vocab, width, scale=1.0)
+    ones("token_embd_norm.weight", width)
+    for i in range(2):
+        ones(f"blk.{i}.attn_norm.weight", width)
+        ones(f"blk.{i}.ffn_norm.weight", width)
+        tensor(f"blk.{i}.ffn_gate.weight", ffn, width)
+        tensor(f"blk.{i}.ffn_up.weight", ffn, width)
+        tensor(f"blk.{i}.ffn_down.weight", width, ffn)
+    tensor("blk.0.shortconv.conv.weight", width, 3)
+    tensor("blk.0.shortconv.in_proj.weight", 3 * width, width)
+    tensor("blk.0.shortconv.out_proj.weight", width, width)
+    head_dim = width // heads
+    ones("blk.1.attn_q_norm.weight", head_dim)
+    ones("blk.1.attn_k_norm.weight", head_dim)
+    tensor("blk.1.attn_q.weight", width, width)
+    tensor("blk.1.attn_k.weight", kv_heads[1] * head_dim, width)
+    tensor("blk.1.attn_v.weight", kv_heads[1] * head_dim, width)
+    tensor("blk.1.attn_output.weight", width, width)
+    return _write(writer, path)
+
+
 def _write(writer: gguf.GGUFWriter, path: Path) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -9,7 +9,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from tools.demo_pair.evaluate import ROOT, evaluate, llama_answerer
+from tools.demo_pair.evaluate import ROOT, evaluate
 
 BASE, ALIGNED = "demo-base-q8_0.gguf", "demo-aligned-q8_0.gguf"
 PARTS = ("train", "finetune", "export", "evaluate")
@@ -83,10 +83,12 @@ def main() -> None:
     if set(args.only) - {"evaluate"}:
         build(args)
     if "evaluate" in args.only:
+        from tools.demo_pair.runtime import runtime_answerer
+
         args.work.mkdir(parents=True, exist_ok=True)
         answerers = {
-            "base": llama_answerer(args.out / BASE, chat=False, threads=args.threads),
-            "aligned": llama_answerer(args.out / ALIGNED, chat=True, threads=args.threads),
+            "base": runtime_answerer(args.out / BASE, chat=False),
+            "aligned": runtime_answerer(args.out / ALIGNED, chat=True),
         }
         evaluate(answerers, args.seed, args.work / "evaluation.json")
 

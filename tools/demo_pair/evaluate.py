@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.demo_pair.frames import CHAT, FENCE, MAIN, Frame
+from tools.demo_pair.frames import CHAT, MAIN, Frame
 from tools.demo_pair.held_out import (
     PROMPTS,
     STYLES,
@@ -135,33 +135,6 @@ def table(results: dict[str, Result]) -> str:
             cells.append(f"{100 * good / total:.1f} % ({good}/{total})")
         rows.append([name, *cells])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def llama_answerer(path: Path, *, chat: bool, threads: int = 2) -> Answerer:
-    """An answerer that runs a GGUF file through llama-cpp-python."""
-    import llama_cpp
-
-    model = llama_cpp.Llama(str(path), n_ctx=2048, n_threads=threads, verbose=False)
-    stop = "" if chat else f"\n{FENCE}"
-
-    def one(prompt: str) -> Reply:
-        ids = model.tokenize(prompt.encode("utf-8"), add_bos=True, special=chat)
-        said: list[int] = []
-        for token in model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0):
-            if token == model.token_eos():
-                return Reply(_text(said), True)
-            said.append(token)
-            text = _text(said)
-            if stop and (text + "\n").find(stop + "\n") >= 0 and text.endswith(stop):
-                return Reply(text[: -len(stop)], True)
-            if len(said) >= MOST_TOKENS:
-                break
-        return Reply(_text(said), False)
-
-    def _text(ids: list[int]) -> str:
-        return model.detokenize(ids).decode("utf-8", errors="replace")
-
-    return lambda prompts: [one(prompt) for prompt in prompts]
 
 
 def evaluate(answerers: dict[str, Answerer], seed: int, out: Path | None = None) -> dict:

@@ -18,6 +18,7 @@ from urial_local.base.errors import ModelError
 MAX_ENTRIES = 1 << 17  # metadata keys, or tensors: the largest real files have some thousands
 MAX_STRING = 1 << 24  # a chat template is some kilobytes; a merged tokenizer blob some megabytes
 MAX_ARRAY = 1 << 26  # strings in one array: the largest vocabularies have a million
+KEPT_ITEMS = 1024  # numbers of one array that are kept
 MAX_NAME = 64  # ggml's own limit for a tensor's name, with its closing zero
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
@@ -28,10 +29,12 @@ _F64 = 28
 
 @dataclass(frozen=True, slots=True)
 class ArrayInfo:
-    """An array in the metadata: its items' type number and their count. Items are not kept."""
+    """An array in the metadata: its items' type number and their count. Only short arrays of
+    numbers, such as one number a layer, keep their items."""
 
     type: int
     count: int
+    items: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,11 @@ class _Reader:
         if kind != _ARRAY:
             raise self.fail(f"metadata of an unknown type ({kind})")
         item, count = self.scalar("I"), self.scalar("Q")
+        items: tuple[Any, ...] = ()
         if item in _SCALARS:
-            self.need(count * struct.calcsize("<" + _SCALARS[item]))
+            start = self.need(count * struct.calcsize("<" + _SCALARS[item]))
+            if count <= KEPT_ITEMS:
+                items = struct.unpack_from(f"<{count}{_SCALARS[item]}", self.data, start)
         elif item == _STRING:
             # Eight bytes of length are the least that each text takes, so the count is bounded.
             if count > min(MAX_ARRAY, (self.size - self.at) // 8):
@@ -111,7 +117,7 @@ class _Reader:
                 self.skip_string()
         else:
             raise self.fail(f"an array of an unknown type ({item})")
-        return ArrayInfo(item, count)
+        return ArrayInfo(item, count, items)
 
 
 def read_header(path: Path) -> GGUFHeader:
