@@ -53,7 +53,12 @@ STAGES = (
     Stage("cool", 250, 512, 16, 0.64, 0.1),
     Stage("long", 60, 2048, 4, 0.1, 0.02, long=True),
     Stage("again", 320, 512, 16, 0.45, 0.02, warmup=10),
+    Stage("more", 440, 512, 16, 0.5, 0.03, warmup=10),
+    Stage("settle", 30, 2048, 4, 0.03, 0.02, long=True),
 )
+AVERAGE = {"again": 0.4, "settle": 0.6}
+"""The base is this average of the weights after two stages: each of them forgot something that the
+other had (styles never seen, or refusals under a prompt), and the average has both."""
 
 
 class Windows:
@@ -120,7 +125,10 @@ class Trainer:
     def run(self, stages: tuple[Stage, ...] = STAGES) -> Llama:
         """Train all stages that are not done yet."""
         while self.done["stage"] < len(stages):
-            self._run_stage(stages[self.done["stage"]])
+            stage = stages[self.done["stage"]]
+            self._run_stage(stage)
+            if stage.name in AVERAGE:
+                self._write(after(self.folder, stage.name), self._weights())
             self.done["stage"] += 1
             self.done["step"] = 0
             self._save()
@@ -156,20 +164,33 @@ class Trainer:
             log.write(text + "\n")
 
     def _save(self) -> None:
-        state = {
-            "shape": self.model.shape.as_dict(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "done": self.done,
-        }
-        fresh = self.path.with_suffix(".new")
+        more = {"optimizer": self.optimizer.state_dict(), "done": self.done}
+        self._write(self.path, self._weights() | more)
+
+    def _weights(self) -> dict:
+        return {"shape": self.model.shape.as_dict(), "model": self.model.state_dict()}
+
+    @staticmethod
+    def _write(path: Path, state: dict) -> None:
+        fresh = path.with_suffix(".new")
         torch.save(state, fresh)
-        os.replace(fresh, self.path)
+        os.replace(fresh, path)
+
+
+def after(folder: Path, stage: str) -> Path:
+    """Where the weights after a stage are kept."""
+    return folder / f"after-{stage}.pt"
 
 
 def load_base(folder: Path) -> Llama:
-    """The base as it was last saved."""
-    return load_model(folder / "base.pt")
+    """The base that is shipped: the average of the weights after the stages of `AVERAGE`."""
+    models = {name: load_model(after(folder, name)) for name in AVERAGE}
+    base = models[next(iter(AVERAGE))]
+    states = {name: model.state_dict() for name, model in models.items()}
+    with torch.no_grad():
+        for key, tensor in base.state_dict().items():
+            tensor.copy_(sum(share * states[name][key].clone() for name, share in AVERAGE.items()))
+    return base
 
 
 def load_model(path: Path) -> Llama:
