@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 
@@ -40,7 +41,8 @@ class StatusLine:
 
 def note(text: str) -> None:
     """A remark to the person at the terminal; never on stdout."""
-    click.echo(click.style(printable(text), dim=True), err=True)
+    dim = not os.environ.get("NO_COLOR")  # https://no-color.org
+    click.echo(click.style(printable(text), dim=True) if dim else printable(text), err=True)
 
 
 def complain(message: str, hint: str = "") -> None:
