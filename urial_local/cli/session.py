@@ -79,8 +79,8 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
     # Before any weights are loaded: a wrong prompt's name should not cost that wait.
     if name is not None:
         load_prompt(name, options["frame"])
-    check_unknown(named.path, lambda: tell_about_check(named.path))
-    with open_engine(named.path, runtime, status.prefill) as (model, engine):
+    header = check_unknown(named.path, lambda: tell_about_check(named.path))
+    with open_engine(named.path, runtime, status.prefill, header) as (model, engine):
         prompt = choose_prompt(model, name, options["frame"], engine.ctx_size)
         asker = PromptedModel(
             model, prompt, markers=options["markers"], stop_strings=tuple(options["stop"])

@@ -25,13 +25,19 @@ _TINY_PARAMS = 30_000_000
 class Model:
     """A model in memory; close it, or use it as a context manager."""
 
-    def __init__(self, path: Path | str, *, gpu_layers: GpuLayers = "auto") -> None:
-        """Check the file's header, then load it (memory-mapped).
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        gpu_layers: GpuLayers = "auto",
+        header: GGUFHeader | None = None,
+    ) -> None:
+        """Check the file's header, unless it is given, then load it (memory-mapped).
 
         Raises ModelError for a file that is missing, malformed or not a text-generating model.
         """
         self.path = Path(path)
-        self.header: GGUFHeader = read_header(self.path)
+        self.header: GGUFHeader = header or read_header(self.path)
         self._handles = ExitStack()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = _layers(gpu_layers)

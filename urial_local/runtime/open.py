@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from urial_local.base.errors import UsageError
+from urial_local.base.gguf_header import GGUFHeader
 from urial_local.runtime import llama_api
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import GpuLayers, Model
@@ -37,8 +38,9 @@ def open_engine(
     path: Path | str,
     options: RuntimeOptions | None = None,
     on_prefill: Callable[[int, int], None] | None = None,
+    header: GGUFHeader | None = None,
 ) -> Iterator[tuple[Model, Engine]]:
-    """A model and an engine on it, both closed in the end.
+    """A model and an engine on it, both closed in the end. `header` is the file's, if it was read.
 
     Raises ModelError, or UsageError for options that make no sense.
     """
@@ -47,7 +49,7 @@ def open_engine(
         raise UsageError(f"--parallel {o.parallel} must be between 1 and 255.")
     if o.ctx_size < 0 or o.batch < 1:
         raise UsageError("--ctx-size and --batch-size must be positive.")
-    with Model(path, gpu_layers=o.gpu_layers) as model:
+    with Model(path, gpu_layers=o.gpu_layers, header=header) as model:
         ctx_size = o.ctx_size or min(model.ctx_train, DEFAULT_CTX)
         sequences = Sequences(
             model,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from urial_local.base.errors import ModelError, TokenizeError, UrialError
-from urial_local.base.gguf_header import read_header
+from urial_local.base.gguf_header import GGUFHeader, read_header
 from urial_local.base.paths import cache_dir
 from urial_local.runtime.model import Model, fingerprint
 
@@ -26,14 +26,16 @@ PROBE_TEXT = "Hello there, 1 2 3"
 _DAMAGED = "The file is damaged or made to do harm: download it again from a source you trust."
 
 
-def check_unknown(path: Path, on_start: Callable[[], None] = lambda: None) -> None:
+def check_unknown(path: Path, on_start: Callable[[], None] = lambda: None) -> GGUFHeader:
     """Try a file in a child process unless it was tried before. `on_start` hears that it begins.
 
+    Returns the header that was checked, so that opening the model need not walk it again.
     Raises ModelError when the file is malformed, or makes llama.cpp fail, abort or hang.
     """
-    mark = _mark(path)
+    header = read_header(path)
+    mark = _mark(path, header)
     if mark.exists():
-        return
+        return header
     on_start()
     try:
         done = subprocess.run(
@@ -58,13 +60,14 @@ def check_unknown(path: Path, on_start: Callable[[], None] = lambda: None) -> No
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mark.touch()
+    return header
 
 
-def _mark(path: Path) -> Path:
+def _mark(path: Path, header: GGUFHeader) -> Path:
     """The file whose presence says that a model was tried with this build of llama.cpp."""
     from urial_local.runtime.llama_api import build_id
 
-    key = f"{fingerprint(path, read_header(path))}\n{build_id()}"
+    key = f"{fingerprint(path, header)}\n{build_id()}"
     return cache_dir() / "checked" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

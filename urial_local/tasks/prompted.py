@@ -35,7 +35,9 @@ class PromptedModel:
 
     def render(self, query: str, history: Sequence[Turn] = ()) -> Rendered:
         """Exactly the text that the model will see."""
-        return self.prompt.render(query, history, self.markers, chat_template(self.model))
+        # Control tokens are gathered from the whole vocabulary: only for the frame that needs them.
+        chat = chat_template(self.model) if self.prompt.frame.template == "model" else None
+        return self.prompt.render(query, history, self.markers, chat)
 
     def request(
         self, query: str, history: Sequence[Turn] = (), sampling: Sampling | None = None
