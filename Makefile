@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
 
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: all test lint types floors pytest demo bench clean
+.PHONY: all test lint types floors pytest sanitize demo bench clean
 all: $(VENV)/.installed
 
 $(VENV)/.created:
@@ -31,7 +31,7 @@ $(VENV)/.installed: $(VENV)/.created $(NATIVE)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-test: lint types floors pytest
+test: lint types floors pytest sanitize
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -45,6 +45,18 @@ floors: $(VENV)/.installed
 
 pytest: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# The kernel tests once more, over a native module that watches its own memory and arithmetic.
+CXX_LIBRARY = $(shell $(CXX) -print-file-name=$(1))
+sanitize: $(VENV)/.installed
+	@$(BIN)/cmake -S . -B build/sanitize -G Ninja --log-level=ERROR -DURIAL_SANITIZE=ON \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python \
+	  -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir) >/dev/null
+	@$(BIN)/cmake --build build/sanitize >/dev/null
+	LD_PRELOAD="$(call CXX_LIBRARY,libasan.so) $(call CXX_LIBRARY,libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest -q -p tests.sanitized \
+	  -p no:cacheprovider tests/test_shift_rows.py tests/test_row_scores.py
 
 demo: $(VENV)/.installed
 	@$(BIN)/python tools/demo.py "$(MODEL)" "$(PROMPT)"

@@ -1,47 +1,73 @@
-// Picks, at run time, the kernel for the instruction level of this processor.
+// Picks, at run time, the kernels for the instruction level of this processor.
 #include <cstring>
 #include <initializer_list>
 
 #include "row_scores.h"
+#include "shift_rows.h"
 
 namespace urial {
 
-namespace portable {
-RowScore row_score(const float *, std::size_t, std::size_t);
-}
+#define URIAL_DECLARE(level)                                                                  \
+  namespace level {                                                                           \
+  RowScore row_score(const float *, std::size_t, std::size_t);                                \
+  ShiftRow shift_row(const float *, const float *, std::size_t, std::size_t, int, TopLists);  \
+  }
+URIAL_DECLARE(portable)
 #ifdef URIAL_X86
-namespace avx2 {
-RowScore row_score(const float *, std::size_t, std::size_t);
-}
-namespace avx512 {
-RowScore row_score(const float *, std::size_t, std::size_t);
-}
+URIAL_DECLARE(avx2)
+URIAL_DECLARE(avx512)
 #endif
+#undef URIAL_DECLARE
 
-RowScoreFn row_score_named(const char *name) {
+namespace {
+
+struct Level {
+  const char *name;
+  RowScoreFn row_score;
+  ShiftRowFn shift_row;
+};
+
+// nullptr if unknown or not runnable here.
+const Level *find_level(const char *name) {
 #ifdef URIAL_X86
+  static const Level avx512_level{"avx512", avx512::row_score, avx512::shift_row};
+  static const Level avx2_level{"avx2", avx2::row_score, avx2::shift_row};
   __builtin_cpu_init();
   if (std::strcmp(name, "avx512") == 0 && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl"))
-    return avx512::row_score;
+    return &avx512_level;
   if (std::strcmp(name, "avx2") == 0 && __builtin_cpu_supports("avx2") &&
       __builtin_cpu_supports("fma"))
-    return avx2::row_score;
+    return &avx2_level;
 #endif
-  if (std::strcmp(name, "portable") == 0) return portable::row_score;
-  return nullptr;
+  static const Level portable_level{"portable", portable::row_score, portable::shift_row};
+  return std::strcmp(name, "portable") == 0 ? &portable_level : nullptr;
 }
 
-const char *best_row_score_name() {
-  for (const char *name : {"avx512", "avx2"})
-    if (row_score_named(name)) return name;
-  return "portable";
+const Level &best_level() {
+  static const Level *best = [] {
+    for (const char *name : {"avx512", "avx2"})
+      if (const Level *level = find_level(name)) return level;
+    return find_level("portable");
+  }();
+  return *best;
 }
 
-RowScoreFn best_row_score() {
-  static const RowScoreFn best = row_score_named(best_row_score_name());
-  return best;
+}  // namespace
+
+RowScoreFn row_score_named(const char *name) {
+  const Level *level = find_level(name);
+  return level ? level->row_score : nullptr;
 }
+
+ShiftRowFn shift_row_named(const char *name) {
+  const Level *level = find_level(name);
+  return level ? level->shift_row : nullptr;
+}
+
+RowScoreFn best_row_score() { return best_level().row_score; }
+ShiftRowFn best_shift_row() { return best_level().shift_row; }
+const char *best_level_name() { return best_level().name; }
 
 }  // namespace urial

@@ -3,11 +3,14 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "interrupts.h"
 #include "row_scores.h"
+#include "shift_rows.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -58,6 +61,88 @@ nb::tuple score_rows(std::uintptr_t address, std::size_t n_rows, std::size_t n_v
   return nb::make_tuple(own(lse, n), own(logprob, n), own(rank, n), own(status, n));
 }
 
+template <typename T>
+nb::ndarray<nb::numpy, T, nb::ndim<2>> own(T *data, std::size_t n, std::size_t k) {
+  nb::capsule owner(data, [](void *p) noexcept { delete[] static_cast<T *>(p); });
+  return nb::ndarray<nb::numpy, T, nb::ndim<2>>(data, {n, k}, owner);
+}
+
+// Calls work(i) for i in [0, n) over this many threads, each taking every threads-th.
+template <typename F>
+void spread(std::size_t n, std::size_t threads, const F &work) {
+  std::vector<std::thread> others;
+  const auto share = [&](std::size_t first) {
+    for (std::size_t i = first; i < n; i += threads) work(i);
+  };
+  for (std::size_t t = 1; t < threads; ++t) others.emplace_back(share, t);
+  share(0);
+  for (std::thread &other : others) other.join();
+}
+
+nb::dict shift_rows(std::uintptr_t base, std::uintptr_t aligned, std::size_t n_rows,
+                    std::size_t n_vocab, Ids base_rows, Ids aligned_rows, Ids targets, int k,
+                    std::size_t threads, const std::string &level) {
+  const std::size_t n = targets.shape(0);
+  if (base == 0 || aligned == 0) throw nb::value_error("address of the logits is null");
+  if (n != base_rows.shape(0) || n != aligned_rows.shape(0))
+    throw nb::value_error("rows and targets differ in length");
+  if (k < 0 || k > urial::kMaxTop) throw nb::value_error("k must be between 0 and 64");
+  for (std::size_t i = 0; i < n; ++i) {
+    for (const std::int32_t row : {base_rows(i), aligned_rows(i)})
+      if (row < 0 || static_cast<std::size_t>(row) >= n_rows)
+        throw nb::index_error("row number out of range");
+    if (targets(i) < 0 || static_cast<std::size_t>(targets(i)) >= n_vocab)
+      throw nb::index_error("target id out of range");
+  }
+  const urial::ShiftRowFn shift =
+      level.empty() ? urial::best_shift_row() : urial::shift_row_named(level.c_str());
+  if (!shift) throw nb::value_error("this processor does not run that instruction level");
+
+  const std::size_t width = static_cast<std::size_t>(k);
+  std::vector<urial::ShiftRow> rows(n);
+  auto *base_ids = new std::int32_t[n * width];
+  auto *aligned_ids = new std::int32_t[n * width];
+  auto *base_logprobs = new double[n * width];
+  auto *aligned_logprobs = new double[n * width];
+  {
+    nb::gil_scoped_release release;
+    const auto row = [n_vocab](std::uintptr_t address, std::int32_t number) {
+      return reinterpret_cast<const float *>(address) + static_cast<std::size_t>(number) * n_vocab;
+    };
+    spread(n, std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(n, 1)), [&](std::size_t i) {
+      const urial::TopLists top{base_ids + i * width, aligned_ids + i * width,
+                                base_logprobs + i * width, aligned_logprobs + i * width};
+      rows[i] = shift(row(base, base_rows(i)), row(aligned, aligned_rows(i)), n_vocab,
+                      static_cast<std::size_t>(targets(i)), k, top);
+    });
+  }
+  nb::dict out;
+  const auto column = [&](const char *name, auto member) {
+    using T = std::decay_t<decltype(urial::ShiftRow{}.*member)>;
+    auto *data = new T[n];
+    for (std::size_t i = 0; i < n; ++i) data[i] = rows[i].*member;
+    out[name] = own(data, n);
+  };
+  using R = urial::ShiftRow;
+  column("status", &R::status);
+  column("base_rank", &R::base_rank);
+  column("aligned_rank", &R::aligned_rank);
+  column("base_logprob", &R::base_logprob);
+  column("aligned_logprob", &R::aligned_logprob);
+  column("kl_base_aligned", &R::kl_base_aligned);
+  column("kl_aligned_base", &R::kl_aligned_base);
+  column("js", &R::js);
+  column("base_entropy", &R::base_entropy);
+  column("aligned_entropy", &R::aligned_entropy);
+  column("base_outside", &R::base_outside);
+  column("aligned_outside", &R::aligned_outside);
+  out["base_top_ids"] = own(base_ids, n, width);
+  out["aligned_top_ids"] = own(aligned_ids, n, width);
+  out["base_top_logprobs"] = own(base_logprobs, n, width);
+  out["aligned_top_logprobs"] = own(aligned_logprobs, n, width);
+  return out;
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -66,7 +151,11 @@ NB_MODULE(_native, m) {
         "level"_a = "",
         "Log-sum-exp, log-probability and rank of one target id in each of the named rows of a\n"
         "float32 matrix [n_rows, n_vocab] at an address. See urial_local.runtime.row_scores.");
-  m.def("instruction_level", [] { return std::string(urial::best_row_score_name()); },
+  m.def("shift_rows", &shift_rows, "base"_a, "aligned"_a, "n_rows"_a, "n_vocab"_a, "base_rows"_a,
+        "aligned_rows"_a, "targets"_a, "k"_a, "threads"_a = 1, "level"_a = "",
+        "Shift statistics of pairs of rows of two float32 matrices [n_rows, n_vocab] at two\n"
+        "addresses. See urial_local.runtime.shift_rows.");
+  m.def("instruction_level", [] { return std::string(urial::best_level_name()); },
         "Name of the instruction level chosen at run time: avx512, avx2 or portable.");
   m.def("abort_callback", [] { return reinterpret_cast<std::uintptr_t>(&urial::abort_requested); },
         "Address of a ggml_abort_callback that reads the int32 flag it is given as data.");

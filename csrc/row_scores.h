@@ -25,6 +25,6 @@ using RowScoreFn = RowScore (*)(const float *row, std::size_t n_vocab, std::size
 // The best version that this processor runs, and its name ("avx512", "avx2", "portable").
 RowScoreFn best_row_score();
 RowScoreFn row_score_named(const char *name);  // nullptr if unknown or not runnable here
-const char *best_row_score_name();
+const char *best_level_name();
 
 }  // namespace urial

@@ -1,4 +1,4 @@
-// The one source of the kernel. Each row_scores_*.cpp includes it into a namespace of its own and is
+// The source of the kernel. Each kernels_*.cpp includes it into a namespace of its own and is
 // compiled for another instruction level. Loops run over fixed lanes so that the compiler vectorises
 // them without -ffast-math; no intrinsics, so ARM gets the same code through NEON.
 

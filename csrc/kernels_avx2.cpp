@@ -1,3 +1,4 @@
 // Compiled for its instruction level by CMakeLists.txt.
-#define URIAL_LEVEL avx512
+#define URIAL_LEVEL avx2
 #include "row_scores.inl"
+#include "shift_rows.inl"
