@@ -55,7 +55,7 @@ sanitize: $(VENV)/.installed
 	  -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir) >/dev/null
 	@$(BIN)/cmake --build build/sanitize >/dev/null
 	LD_PRELOAD="$(call CXX_LIBRARY,libasan.so) $(call CXX_LIBRARY,libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest -q -p tests.sanitized \
+	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest -q -s -p tests.sanitized \
 	  -p no:cacheprovider tests/test_shift_rows.py tests/test_row_scores.py
 
 demo: $(VENV)/.installed

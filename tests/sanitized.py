@@ -14,7 +14,8 @@ import urial_local
 _BUILD = Path(__file__).resolve().parent.parent / "build" / "sanitize"
 _file = next(_BUILD.glob("_native*.so"))
 _spec = importlib.util.spec_from_file_location("urial_local._native", _file)
-assert _spec is not None and _spec.loader is not None
+assert _spec is not None
+assert _spec.loader is not None
 _module = importlib.util.module_from_spec(_spec)
 sys.modules["urial_local._native"] = _module
 _spec.loader.exec_module(_module)

@@ -124,7 +124,8 @@ def test_threads_and_row_numbers_change_nothing():
 def test_no_positions_give_empty_columns():
     logits = np.zeros((1, 8), np.float32)
     got = shift_rows(logits, logits, np.zeros(0, np.int32))
-    assert got.js.shape == (0,) and got.base_top_ids.shape == (0, 10)
+    assert got.js.shape == (0,)
+    assert got.base_top_ids.shape == (0, 10)
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,18 @@ def score_rows(
     npt.NDArray[np.int32],
     npt.NDArray[np.int32],
 ]: ...
+def shift_rows(
+    base: int,
+    aligned: int,
+    n_rows: int,
+    n_vocab: int,
+    base_rows: npt.NDArray[np.int32],
+    aligned_rows: npt.NDArray[np.int32],
+    targets: npt.NDArray[np.int32],
+    k: int,
+    threads: int = 1,
+    level: str = "",
+) -> dict[str, Any]: ...
 def instruction_level() -> str: ...
 def abort_callback() -> int: ...
 def begin_interrupts(flag: int) -> bool: ...

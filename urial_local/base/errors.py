@@ -51,6 +51,10 @@ class UnsafeText(UrialError):
     """A user's text holds the frame's own markers and `--markers refuse` was asked for."""
 
 
+class RunError(UrialError):
+    """A run folder is taken, damaged, or cannot be written."""
+
+
 class Interrupted(UrialError):
     """The user pressed Ctrl-C. Exit code 130, as shells expect."""
 

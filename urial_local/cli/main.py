@@ -17,6 +17,7 @@ from urial_local.cli.terminal import complain, tolerate_encodings
 COMMANDS = {
     "ask": ("urial_local.cli.ask", "Ask one question; the answer goes to stdout."),
     "chat": ("urial_local.cli.chat", "Hold a conversation with a base model."),
+    "shift": ("urial_local.cli.shift", "Compare a base model with an aligned one, by token."),
     "prompts": ("urial_local.cli.prompts", "List, show, render, lint and import prompts."),
     "cache": ("urial_local.cli.cache", "Show or clear the saved states of prompts."),
 }

@@ -31,16 +31,21 @@ def _answer_limit(ctx: click.Context, param: click.Parameter, value: int | None)
 
 def model_options(command: F) -> F:
     """-m and how to run the model."""
+    model = click.option(
+        "-m",
+        "--model",
+        envvar="URIAL_MODEL",
+        metavar="FILE",
+        help="A GGUF file, or the embedded demo or demo-aligned; also URIAL_MODEL."
+        "  [default: demo]",
+    )
+    return model(runtime_options(command))
+
+
+def runtime_options(command: F) -> F:
+    """How to run a model, or several."""
     for option in reversed(
         [
-            click.option(
-                "-m",
-                "--model",
-                envvar="URIAL_MODEL",
-                metavar="FILE",
-                help="A GGUF file, or the embedded demo or demo-aligned; also URIAL_MODEL."
-                "  [default: demo]",
-            ),
             click.option(
                 "-c",
                 "--ctx-size",

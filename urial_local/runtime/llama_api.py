@@ -16,8 +16,11 @@ from urial_local.base.errors import UrialError
 TESTED_VERSIONS = ("0.3.36",)
 INSTALL = f"pip install 'llama-cpp-python=={TESTED_VERSIONS[-1]}'"
 NEEDED = (
+    "LLAMA_VOCAB_TYPE_BPE",
+    "LLAMA_VOCAB_TYPE_RWKV",
     "LLAMA_VOCAB_TYPE_SPM",
     "LLAMA_VOCAB_TYPE_UGM",
+    "LLAMA_VOCAB_TYPE_WPM",
     "ggml_abort_callback",
     "llama_backend_init",
     "llama_batch",
@@ -59,6 +62,7 @@ NEEDED = (
     "llama_tokenize",
     "llama_vocab_bos",
     "llama_vocab_eos",
+    "llama_vocab_eot",
     "llama_vocab_get_add_bos",
     "llama_vocab_get_attr",
     "llama_vocab_get_text",

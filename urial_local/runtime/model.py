@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -115,6 +117,23 @@ class Model:
     def fingerprint(self) -> str:
         """sha256 (first 32 hex digits) that tells this file from others; see `fingerprint`."""
         return fingerprint(self.path, self.header)
+
+
+@contextlib.contextmanager
+def open_vocabulary(path: Path | str) -> Iterator[Vocabulary]:
+    """A file's vocabulary without its weights. Raises ModelError where there is none."""
+    path = Path(path)
+    read_header(path)
+    params = lib.llama_model_default_params()
+    params.vocab_only = True
+    llama_api.clear_errors()
+    handle = lib.llama_model_load_from_file(os.fsencode(path), params)
+    if not handle:
+        raise ModelError(f"llama.cpp cannot read {path}'s vocabulary: {llama_api.last_errors()}")
+    try:
+        yield Vocabulary(lib.llama_model_get_vocab(handle))
+    finally:
+        lib.llama_model_free(handle)
 
 
 def fingerprint(path: Path, header: GGUFHeader) -> str:

@@ -50,8 +50,14 @@ class Sequences:
         threads: int | None = None,
         flash_attention: bool | None = None,
         kv_type: Literal["f16", "f32", "q8_0"] = "f16",
+        unified: bool = True,
+        abort_flag: npt.NDArray[np.int32] | None = None,
     ) -> None:
-        """Raises ModelError when llama.cpp cannot make the context, mostly for lack of memory.
+        """`unified`: sequences share all cells, and can share those of a common prefix. Otherwise
+        each has an equal part of its own, and attention does not walk the others' cells. Contexts
+        that are to stop together are given one abort flag, an int32 [1].
+
+        Raises ModelError when llama.cpp cannot make the context, mostly for lack of memory.
 
         Flash attention is left to llama.cpp on a GPU and off on a CPU, where it rounds keys and
         values and makes logits depend on the shape of the batch.
@@ -62,7 +68,7 @@ class Sequences:
         # llama.cpp aborts where a batch, or the context, has no room for a token of each sequence.
         params.n_ctx, params.n_batch = max(cells, n_seq), max(batch, n_seq)
         params.n_ubatch = min(params.n_batch, 512)
-        params.n_seq_max, params.kv_unified = n_seq, True
+        params.n_seq_max, params.kv_unified = n_seq, unified
         params.n_threads = params.n_threads_batch = threads or default_threads(model.n_params)
         params.no_perf = True
         kinds = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml type numbers
@@ -86,7 +92,7 @@ class Sequences:
         self.cells: int = lib.llama_n_ctx(self.handle)
         self._make_batch(batch)
         # Set from any thread, or by SIGINT, to stop a decode that is under way.
-        self.abort_flag = np.zeros(1, np.int32)
+        self.abort_flag = np.zeros(1, np.int32) if abort_flag is None else abort_flag
         callback = ctypes.cast(_native.abort_callback(), lib.ggml_abort_callback)
         lib.llama_set_abort_callback(
             self.handle, callback, ctypes.c_void_p(self.abort_flag.ctypes.data)

@@ -22,6 +22,7 @@ zero: it is in no top list, and a KL in whose first model only it is possible is
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,10 +81,12 @@ def shift_rows(
     if base.shape != aligned.shape:
         raise ValueError(f"the two logits differ in shape: {base.shape} and {aligned.shape}")
     rows = np.arange(len(targets), dtype=np.int32)
+    n_rows, n_vocab = base.shape
     columns = _native.shift_rows(
         base.__array_interface__["data"][0],
         aligned.__array_interface__["data"][0],
-        *base.shape,
+        n_rows,
+        n_vocab,
         rows if base_rows is None else base_rows,
         rows if aligned_rows is None else aligned_rows,
         targets,
@@ -123,7 +126,7 @@ def shift_rows_numpy(base: Logits, aligned: Logits, targets: IdArray, *, k: int 
     )
 
 
-def _side(x: FloatArray, targets: IdArray, k: int) -> dict[str, npt.NDArray[np.float64]]:
+def _side(x: FloatArray, targets: IdArray, k: int) -> dict[str, Any]:
     """One model's share of the oracle."""
     bad = np.isnan(x).any(1) | (x == np.inf).any(1) | ~np.isfinite(x).any(1)
     x = np.where(bad[:, None], 0.0, x)

@@ -27,6 +27,8 @@ class Vocabulary:
         self.type: int = lib.llama_vocab_type(handle)
         self.bos: int = lib.llama_vocab_bos(handle)
         self.eos: int = lib.llama_vocab_eos(handle)
+        eot: int = lib.llama_vocab_eot(handle)
+        self.end_of_turn = eot if eot >= 0 else self.eos  # what closes an answer in a chat
         self.add_bos = bool(lib.llama_vocab_get_add_bos(handle)) and self.bos >= 0
         self._pieces: dict[int, bytes] = {}
 
@@ -87,6 +89,45 @@ class Vocabulary:
         if self.add_bos and ids[:1] != [self.bos]:
             ids.insert(0, self.bos)
         return np.asarray(ids, np.int32)
+
+    def continuation(
+        self,
+        prompt: str,
+        answer: str,
+        *,
+        parse_special: bool = False,
+        literals: Mapping[str, str] | None = None,
+    ) -> Ids:
+        """Token ids of an answer as it stands after a prompt, int32 [n]. Text in the answer never
+        becomes control tokens; for the prompt, the options are those of `tokenize`.
+
+        The two are tokenised together and the prompt's own tokens taken off, so that the answer's
+        first word gets the token it has in a text. Where the border falls inside a token, the
+        answer is tokenised alone.
+        """
+        known = dict(literals or {})
+        hidden = answer
+        if parse_special:
+            for i, name in enumerate(sorted(self.controls.values(), key=len, reverse=True)):
+                if name and name in hidden:
+                    known[f"\U000f0002{i}\U000f0001"] = name
+                    hidden = hidden.replace(name, f"\U000f0002{i}\U000f0001")
+        alone = self.tokenize(prompt, parse_special=parse_special, literals=known)
+        whole = self.tokenize(prompt + hidden, parse_special=parse_special, literals=known)
+        if len(whole) >= len(alone) and (whole[: len(alone)] == alone).all():
+            return whole[len(alone) :]
+        ids = self.tokenize(answer)
+        return ids[1:] if self.add_bos else ids
+
+    def label(self, token: int) -> str:
+        """A token for a reader: its text, the name of a control token, or its bytes in hex."""
+        piece = self.piece(token)
+        if not piece:
+            return self.text(token)
+        try:
+            return piece.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"<{piece.hex(' ').upper()}>"
 
     def _fragments(self, text: str) -> list[tuple[int | None, str]]:
         """Splits at control tokens the way llama.cpp's own tokeniser does before it tokenises."""

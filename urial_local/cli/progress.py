@@ -1,0 +1,45 @@
+"""A progress bar on stderr, where there is a terminal; nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Bar:
+    """Rows done of rows to do, with rate and time left."""
+
+    def __init__(self, total: int, unit: str, done: int = 0) -> None:
+        from tqdm import tqdm
+
+        stream = sys.stderr
+        hidden = stream is None or not stream.isatty()
+        self._bar: Any = tqdm(
+            total=total,
+            initial=done,
+            unit=unit,
+            disable=hidden,
+            file=stream,
+            leave=False,
+            dynamic_ncols=True,
+            smoothing=0.1,
+        )
+
+    def to(self, done: int, **figures: str) -> None:
+        """Move to so many rows; `figures` stand after the bar."""
+        self._bar.set_postfix(figures, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+@contextmanager
+def bar(total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    shown = Bar(total, unit, done)
+    try:
+        yield shown
+    finally:
+        shown.close()

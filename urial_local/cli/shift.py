@@ -1,0 +1,212 @@
+"""`urial-local shift`: what alignment changed, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.base.errors import UsageError
+from urial_local.cli.options import runtime_options
+
+FAILED = 3  # exit code: finished, some rows failed
+
+
+class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """i/n, as in 2/8."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        first, _, second = str(value).partition("/")
+        if first.isascii() and first.isdigit() and second.isascii() and second.isdigit():
+            i, n = int(first), int(second)
+            if 1 <= i <= n:
+                return i, n
+        return self.fail(f"{value!r} is no shard; the second of eight is 2/8", param, ctx)
+
+
+@click.command()
+@click.argument("questions", type=click.Path(path_type=Path))
+@click.option("--base", required=True, metavar="FILE", help="The base model.")
+@click.option(
+    "--aligned",
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    help="Its aligned counterpart; give it again to compare several.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="The run's folder. The same command goes on with it.",
+)
+@click.option(
+    "--base-prompt",
+    "base_prompts",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="A context for the base model; may be given again.  [default: zero-shot and urial]",
+)
+@click.option(
+    "--aligned-prompt",
+    metavar="NAME|FILE",
+    help="How the aligned model is asked.  [default: its own chat template]",
+)
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Score these answers, by id or else by question, instead of letting the model answer.",
+)
+@click.option(
+    "--noise-floor",
+    metavar="FILE",
+    help="Another quantisation of the base: measures what quantising alone changes.",
+)
+@click.option("--query-field", metavar="NAME", help="The field that holds the questions.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge.")
+@click.option(
+    "-n",
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=512,
+    metavar="N",
+    help="Longest answer.  [default: 512]",
+)
+@click.option("--sample", is_flag=True, help="Let the aligned model sample rather than be greedy.")
+@click.option("--temp", type=float, metavar="X", help="Temperature for --sample.  [default: 0.7]")
+@click.option("-s", "--seed", type=int, default=0, metavar="N", help="Seed for --sample.")
+@click.option(
+    "-np",
+    "--parallel",
+    type=click.IntRange(1, 255),
+    default=4,
+    metavar="N",
+    help="Answers written at the same time.  [default: 4]",
+)
+@click.option(
+    "--allow-vocab-mismatch", is_flag=True, help="Go on with the token ids that both models share."
+)
+@click.option("--save-prompts", is_flag=True, help="Keep each prompt's text and ids in its row.")
+@click.option("--csv", "as_csv", is_flag=True, help="Also write positions.csv.")
+@click.option("--figures", is_flag=True, help="Also write figures as SVG files ([report] extra).")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@runtime_options
+def command(questions: Path, output: Path, answers: Path | None, **options: Any) -> None:
+    """Compare a base model with its aligned counterpart, token by token.
+
+    The aligned model answers QUESTIONS (JSON, JSONL, CSV, TSV or a line each); the base model, in
+    one or several contexts, says of each token how likely it would have written it. The folder gets
+    report.html, to be opened in a browser, summary.json and rows.jsonl.
+
+    \b
+    Examples:
+      urial-local shift questions.txt --base demo --aligned demo-aligned -o run
+      urial-local shift just_eval.json --base base.gguf --aligned chat.gguf -o run \\
+        --base-prompt zero-shot --base-prompt urial-1 --base-prompt urial --limit 100
+      urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run
+    """
+    from urial_local.cli.progress import bar
+    from urial_local.cli.shift_results import finish, print_summary
+    from urial_local.cli.terminal import note
+    from urial_local.records.datasets import read_items
+    from urial_local.records.runlog import RunLog
+    from urial_local.tasks.shift.analysis import Analysis, Progress
+    from urial_local.tasks.shift.record import KEY
+    from urial_local.tasks.shift.setup import in_shard, set_up
+
+    items = read_items(questions, options["query_field"])[: options["limit"]]
+    items = [item for item in items if in_shard(item, options["shard"])]
+    if not items:
+        raise UsageError("No question is in this shard.", "Use fewer shards, or more questions.")
+    given = given_answers(answers, items) if answers else None
+    if options["figures"]:
+        require_matplotlib()
+    setup = set_up(shift_options(options), lambda path: note(f"Trying {path.name} first, once."))
+    for remark in setup.remarks:
+        note(remark)
+    total = len(items) * len(setup.aligned)
+    with RunLog(output, setup.config(given is not None), KEY) as log:
+        done = sum(log.has(m.name, i.id) for m in setup.aligned for i in items)
+        if done:
+            note(f"{done:,} of {total:,} rows are there already.")
+        with bar(total, "answer", done) as shown:
+            progress = Progress(
+                total, done, tell=lambda p: shown.to(p.done, tokens=f"{p.tokens:,}")
+            )
+            with Analysis(setup, log, progress) as analysis:
+                analysis.run(items, given)
+        summary = finish(output, csv=options["as_csv"], figures=options["figures"])
+    print_summary(output, summary, options["as_json"])
+    if summary["errors"]:
+        raise click.exceptions.Exit(FAILED)
+
+
+def given_answers(path: Path, items: Sequence[Any]) -> Mapping[str, str]:
+    """Answers by question id: matched by id where all are found so, else by the question's text."""
+    from urial_local.records.datasets import read_items
+
+    found = [i for i in read_items(path) if i.answer is not None]
+    if not found:
+        raise UsageError(f"{path} holds no answers.", "They are looked for in answer and output.")
+    by_id = {i.id: i for i in found}
+    wanted = [i for i in items if not i.error]
+    if all(i.id in by_id and by_id[i.id].query == i.query for i in wanted):
+        return {i.id: by_id[i.id].answer or "" for i in wanted}
+    by_query = {i.query: i.answer or "" for i in found}
+    answers = {i.id: by_query[i.query] for i in wanted if i.query in by_query}
+    if not answers:
+        raise UsageError(f"No question has an answer in {path}.")
+    return answers
+
+
+def shift_options(options: Mapping[str, Any]) -> Any:
+    """The command's options as the task takes them."""
+    from urial_local.runtime.open import RuntimeOptions
+    from urial_local.runtime.sampling import Sampling
+    from urial_local.tasks.shift.setup import ShiftOptions
+
+    if options["temp"] is not None and not options["sample"]:
+        raise UsageError("--temp needs --sample; without it the model is greedy.")
+    temperature = (0.7 if options["temp"] is None else options["temp"]) if options["sample"] else 0
+    return ShiftOptions(
+        base=options["base"],
+        aligned=tuple(options["aligned"]),
+        base_prompts=tuple(options["base_prompts"]),
+        aligned_prompt=options["aligned_prompt"],
+        noise_floor=options["noise_floor"],
+        sampling=Sampling(temperature=temperature, seed=options["seed"] if temperature else 0),
+        max_tokens=options["max_tokens"],
+        shard=options["shard"],
+        allow_vocab_mismatch=options["allow_vocab_mismatch"],
+        save_prompts=options["save_prompts"],
+        runtime=RuntimeOptions(
+            ctx_size=options["ctx_size"],
+            parallel=options["parallel"],
+            batch=options["batch_size"],
+            threads=options["threads"],
+            gpu_layers=options["gpu_layers"],
+            kv_type=options["kv_type"],
+            disk_cache=options["disk_cache"],
+        ),
+    )
+
+
+def require_matplotlib() -> None:
+    """Before anything is computed. Raises UsageError where the extra is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            "--figures needs matplotlib, which is not installed.",
+            "pip install 'urial-local[report]'",
+        )

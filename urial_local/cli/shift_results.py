@@ -1,0 +1,100 @@
+"""What `shift`, `merge` and `report` do with a shift run's rows: summary, page, table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.base.terminal import printable
+
+
+def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> dict[str, Any]:
+    """Make summary.json and report.html from the rows; returns the summary."""
+    from urial_local.report.shift_page import write_page
+    from urial_local.tasks.shift.results import write_csv, write_summary
+
+    summary = write_summary(folder)
+    write_page(folder, summary)
+    if csv:
+        write_csv(folder, folder / "positions.csv")
+    if figures:
+        from urial_local.report.figures import write_figures
+
+        write_figures(folder / "figures", summary)
+    return summary
+
+
+def print_summary(folder: Path, summary: dict[str, Any], as_json: bool) -> None:
+    """To stdout: the shares of each context, or all of it as JSON; to stderr: where the page is."""
+    if as_json:
+        click.echo(json.dumps(summary, ensure_ascii=False))
+    else:
+        for line in summary_lines(summary):
+            click.echo(printable(line))
+    errors = summary["errors"]
+    if errors:
+        first = errors[0]
+        click.echo(
+            f"{len(errors)} of the rows failed. The first, {printable(str(first['id']))}:"
+            f" {printable(str(first['error']))}",
+            err=True,
+        )
+    click.echo(f"Open {folder / 'report.html'} in a browser.", err=True)
+
+
+def summary_lines(summary: dict[str, Any]) -> list[str]:
+    """A table of shares for each aligned model."""
+    lines: list[str] = []
+    for aligned, found in summary["aligned"].items():
+        lines += [
+            f"{summary['config']['base']['name']} → {aligned}: {found['answers']:,} answers,"
+            f" {found['positions']:,} positions, {found['ended']:,} ended by themselves",
+            "",
+            f"  {'base context':<22}{'unshifted':>11}{'marginal':>10}{'shifted':>9}"
+            f"{'95 %':>14}{'mean KL':>9}{'repaired':>10}",
+        ]
+        for name, context in found["contexts"].items():
+            shares = context["classes"]
+            shifted, repairs = shares["shifted"], context["repairs"]
+            interval = f"{_percent(shifted['low'])}–{_percent(shifted['high'])}"
+            kl = context["kl_base_aligned"]["mean"]
+            lines.append(
+                f"  {name:<22}{_percent(shares['unshifted']['share']):>11}"
+                f"{_percent(shares['marginal']['share']):>10}{_percent(shifted['share']):>9}"
+                f"{interval:>14}{'' if kl is None else f'{kl:.3f}':>9}"
+                f"{_percent(repairs['share']) if repairs else '':>10}"
+            )
+            if shares["not_in_base"]["count"]:
+                lines.append(f"    not in base: {_percent(shares['not_in_base']['share'])}")
+        lines += ["", *_end_lines(found), *_token_lines(found), ""]
+        noise = found["noise_floor"]
+        if noise:
+            lines += [
+                f"  quantisation alone: mean KL {noise['kl_base_other']['mean']:.4f}, same top"
+                f" token {_percent(noise['top1_agreement'])}, class changed"
+                f" {_percent(noise['class_changed'])}",
+                "",
+            ]
+    return lines[:-1]
+
+
+def _end_lines(found: dict[str, Any]) -> list[str]:
+    parts = []
+    for name, context in found["contexts"].items():
+        end = context["classes_of_end"]
+        if end["positions"]:
+            parts.append(f"{name} {_percent(end['shifted']['share'])}")
+    return [f"  end of answer, shifted: {', '.join(parts)}"] if parts else []
+
+
+def _token_lines(found: dict[str, Any]) -> list[str]:
+    reference = found["contexts"][found["reference"]]
+    most = [repr(t["text"]) for t in reference["tokens"]["by_count"][:10]]
+    return [f"  most shifted ({found['reference']}): {' '.join(most)}"] if most else []
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}%"

@@ -1,0 +1,1 @@
+"""Rows in, rows out, resume: datasets that are read and run folders that are written."""

@@ -1,0 +1,70 @@
+"""How a statistic runs along the answers: by position in tokens, and by relative position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+SINGLE = 16  # positions that are a bin of their own, since the shift is largest there
+RELATIVE_BINS = 20
+MIN_ANSWERS = 3  # a bin that fewer answers reach is not shown, unless there are fewer in all
+
+
+def position_edges(longest: int) -> npt.NDArray[np.int64]:
+    """Borders of bins over positions 0 … longest-1: single ones first, then a fifth wider each."""
+    edges = list(range(min(SINGLE, longest) + 1))
+    while edges[-1] < longest:
+        edges.append(min(longest, edges[-1] + max(2, edges[-1] // 5)))
+    return np.asarray(edges, np.int64)
+
+
+def curve(
+    values: FloatArray,
+    bins: npt.NDArray[np.int64],
+    answers: npt.NDArray[np.int64],
+    n_bins: int,
+) -> dict[str, list[float | None] | list[int]]:
+    """The mean of a statistic in each bin with a 95 % band, over answers.
+
+    values, bins, answers: [n], of each position its value, bin and answer. Within a bin an
+    answer's positions are averaged first, so that a long answer counts once; the band is the mean
+    of the answers ± 1.96 standard errors. Bins with fewer than two answers have no band.
+    """
+    n_answers = int(answers.max(initial=-1)) + 1
+    cell = bins * n_answers + answers
+    count = np.bincount(cell, minlength=n_bins * n_answers).reshape(n_bins, n_answers)
+    total = np.bincount(cell, values, minlength=n_bins * n_answers).reshape(n_bins, n_answers)
+    there = count > 0
+    per_answer = np.where(there, total / np.maximum(count, 1), 0.0)
+    n = there.sum(1)
+    mean = per_answer.sum(1) / np.maximum(n, 1)
+    deviation = np.where(there, per_answer - mean[:, None], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.sqrt((deviation**2).sum(1) / (n - 1) / n)
+    band = np.where(n > 1, 1.96 * error, np.nan)
+    return {
+        "answers": n.tolist(),
+        "mean": plain(np.where(n > 0, mean, np.nan)),
+        "low": plain(mean - band),
+        "high": plain(mean + band),
+    }
+
+
+def quartiles(values: FloatArray, bins: npt.NDArray[np.int64], n_bins: int) -> dict[str, Any]:
+    """Median and quartiles over all positions of each bin."""
+    order = np.argsort(bins, kind="stable")
+    starts = np.searchsorted(bins[order], np.arange(n_bins + 1))
+    rows = np.full((n_bins, 3), np.nan)
+    for b in range(n_bins):
+        inside = values[order[starts[b] : starts[b + 1]]]
+        if len(inside):
+            rows[b] = np.percentile(inside, (25, 50, 75))
+    return {"low": plain(rows[:, 0]), "median": plain(rows[:, 1]), "high": plain(rows[:, 2])}
+
+
+def plain(values: FloatArray) -> list[float | None]:
+    """For JSON: six significant digits, null for what is no number."""
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values]

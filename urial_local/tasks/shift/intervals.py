@@ -1,0 +1,59 @@
+"""Intervals by the bootstrap over answers, and summaries of distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+RESAMPLES = 1000
+LEVEL = 95  # percent
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+_BLOCK = 2_000_000  # weights held at a time
+
+
+def ratio_intervals(
+    numerators: FloatArray, denominators: FloatArray, seed: int = 0
+) -> tuple[FloatArray, FloatArray]:
+    """95 % percentile-bootstrap intervals of Σ_i num[i, j] / Σ_i den[i, j], over answers i.
+
+    Answers are drawn with replacement and keep their positions together, since positions of one
+    answer are not independent (Efron & Tibshirani 1993, §13). Both arrays [n, m]; returns low and
+    high, each [m]; NaN where no resample has a denominator. The same seed gives the same interval.
+    """
+    n, m = numerators.shape
+    if n == 0:
+        return np.full(m, np.nan), np.full(m, np.nan)
+    rng = np.random.default_rng(seed)
+    ratios = []
+    step = max(1, _BLOCK // n)
+    for start in range(0, RESAMPLES, step):
+        size = min(step, RESAMPLES - start)
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratios.append((weights @ numerators) / (weights @ denominators))
+    drawn = np.concatenate(ratios)
+    low, high = np.full(m, np.nan), np.full(m, np.nan)
+    for j in range(m):
+        valid = drawn[np.isfinite(drawn[:, j]), j]
+        if len(valid):
+            low[j], high[j] = np.percentile(valid, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return low, high
+
+
+def distribution(values: npt.NDArray[np.floating]) -> dict[str, float | int | None]:
+    """n, mean, standard deviation, percentiles and extremes of finite values."""
+    n = len(values)
+    if not n:
+        return {"n": 0, "mean": None}
+    wide = values.astype(np.float64)
+    found: dict[str, float | int | None] = {
+        "n": n,
+        "mean": float(wide.mean()),
+        "sd": float(wide.std()),
+        "min": float(wide.min()),
+        "max": float(wide.max()),
+    }
+    for p, value in zip(PERCENTILES, np.percentile(wide, PERCENTILES), strict=True):
+        found["median" if p == 50 else f"p{p}"] = float(value)
+    return found

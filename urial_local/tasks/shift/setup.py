@@ -1,0 +1,191 @@
+"""What a shift run is asked to do, and the checks that need no weights: files, prompts, ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from urial_local.base.errors import UsageError
+from urial_local.base.gguf_header import GGUFHeader
+from urial_local.base.registry import find_model
+from urial_local.prompting.library import load_prompt
+from urial_local.prompting.prompts import Prompt
+from urial_local.records.datasets import Item
+from urial_local.runtime.model import fingerprint, open_vocabulary
+from urial_local.runtime.open import RuntimeOptions
+from urial_local.runtime.probe import check_unknown
+from urial_local.runtime.sampling import Sampling
+from urial_local.runtime.shift_rows import TOP
+from urial_local.runtime.vocabulary_pair import VocabularyPair, compare_vocabularies
+
+DEFAULT_CONTEXTS = ("zero-shot", "urial")
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftOptions:
+    """What the user chose. `max_tokens` bounds an answer; contexts are names of prompts."""
+
+    base: str
+    aligned: tuple[str, ...]
+    base_prompts: tuple[str, ...] = ()
+    aligned_prompt: str | None = None
+    noise_floor: str | None = None
+    sampling: Sampling = Sampling()
+    max_tokens: int = 512
+    shard: tuple[int, int] | None = None  # (i, n), i from 1
+    allow_vocab_mismatch: bool = False
+    save_prompts: bool = False
+    runtime: RuntimeOptions = field(default_factory=lambda: RuntimeOptions(parallel=4))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model's file, checked, with the name it has in this run."""
+
+    name: str
+    path: Path
+    header: GGUFHeader
+    fingerprint: str
+
+    def about(self) -> dict[str, Any]:
+        """For run.json."""
+        meta = self.header.metadata
+        return {
+            "name": self.name,
+            "file": self.path.name,
+            "title": str(meta.get("general.name") or self.path.stem),
+            "architecture": self.header.architecture,
+            "fingerprint": self.fingerprint,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """All that is known before weights are loaded."""
+
+    options: ShiftOptions
+    base: ModelFile
+    aligned: tuple[ModelFile, ...]
+    noise: ModelFile | None
+    contexts: Mapping[str, Prompt]  # the base model's, by name
+    aligned_prompts: Mapping[str, Prompt]  # by the aligned model's name
+    pairs: Mapping[str, VocabularyPair]  # by the aligned model's name
+    remarks: tuple[str, ...]
+
+    def config(self, given_answers: bool) -> dict[str, Any]:
+        """All that decides a row; another one is refused when a run is resumed."""
+        o = self.options
+        prompt = {n: {"name": p.name, "sha": p.fingerprint()} for n, p in self.contexts.items()}
+        return {
+            "task": "shift",
+            "base": self.base.about(),
+            "aligned": [
+                {
+                    **m.about(),
+                    "prompt": self.aligned_prompts[m.name].name,
+                    "prompt_sha": self.aligned_prompts[m.name].fingerprint(),
+                }
+                for m in self.aligned
+            ],
+            "contexts": prompt,
+            "noise_floor": self.noise.about() if self.noise else None,
+            "answers": "given" if given_answers else "generated",
+            "sampling": None if given_answers else asdict(o.sampling),
+            "max_tokens": None if given_answers else o.max_tokens,
+            "kv_type": o.runtime.kv_type,
+            "allow_vocab_mismatch": o.allow_vocab_mismatch,
+            "top": TOP,
+            "shard": "/".join(map(str, o.shard)) if o.shard else None,
+        }
+
+
+def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path: None) -> Setup:
+    """Check files, prompts and vocabularies. Raises ModelError, PromptError or UsageError."""
+    named = find_model(options.base)
+    contexts = _contexts(options.base_prompts or (DEFAULT_CONTEXTS[0], named.prompt or "urial"))
+    base = _model(options.base, on_check)
+    aligned = tuple(_model(name, on_check) for name in options.aligned)
+    if len({m.name for m in aligned}) < len(aligned):
+        aligned = tuple(
+            ModelFile(f"{m.name}-{i}", m.path, m.header, m.fingerprint)
+            for i, m in enumerate(aligned, 1)
+        )
+    noise = _model(options.noise_floor, on_check) if options.noise_floor else None
+    pairs, remarks = _compare(base, aligned, noise, options.allow_vocab_mismatch)
+    prompts = {m.name: _aligned_prompt(m, options.aligned_prompt) for m in aligned}
+    return Setup(options, base, aligned, noise, contexts, prompts, pairs, tuple(remarks))
+
+
+def _model(name: str, on_check: Callable[[Path], None]) -> ModelFile:
+    named = find_model(name)
+    header = check_unknown(named.path, lambda: on_check(named.path))
+    label = name if name in ("demo", "demo-aligned") else named.path.stem
+    return ModelFile(label, named.path, header, fingerprint(named.path, header))
+
+
+def _contexts(names: Sequence[str]) -> dict[str, Prompt]:
+    found: dict[str, Prompt] = {}
+    for name in names:
+        prompt = load_prompt(name, None)
+        label = prompt.name
+        if label in found:
+            raise UsageError(f"The base prompt {label!r} was given twice.")
+        found[label] = prompt
+    return found
+
+
+def _aligned_prompt(model: ModelFile, name: str | None) -> Prompt:
+    if name is not None:
+        return load_prompt(name, None)
+    if not model.header.metadata.get("tokenizer.chat_template"):
+        raise UsageError(
+            f"{model.path.name} carries no chat template, so how to ask it is unknown.",
+            "Name a prompt with --aligned-prompt, such as user-assistant or zero-shot.",
+        )
+    return load_prompt("chat", None)
+
+
+def _compare(
+    base: ModelFile, aligned: Sequence[ModelFile], noise: ModelFile | None, allowed: bool
+) -> tuple[dict[str, VocabularyPair], list[str]]:
+    pairs: dict[str, VocabularyPair] = {}
+    remarks: list[str] = []
+    with open_vocabulary(base.path) as ours:
+        for model in aligned:
+            with open_vocabulary(model.path) as theirs:
+                pair = compare_vocabularies(ours, theirs)
+            if pair.difference and not allowed:
+                raise UsageError(
+                    f"{base.path.name} and {model.path.name} have different vocabularies."
+                    f" {pair.difference}",
+                    f"{len(pair.shared):,} ids stand for the same in both;"
+                    " --allow-vocab-mismatch compares the models on those.",
+                )
+            if pair.difference:
+                remarks.append(
+                    f"Compared on {len(pair.shared):,} shared token ids. {pair.difference}"
+                )
+            if pair.remark:
+                remarks.append(f"{pair.remark}.")
+            pairs[model.name] = pair
+        if noise:
+            with open_vocabulary(noise.path) as theirs:
+                pair = compare_vocabularies(ours, theirs)
+            if pair.difference:
+                raise UsageError(
+                    f"--noise-floor {noise.path.name} is no other quantisation of"
+                    f" {base.path.name}. {pair.difference}"
+                )
+    return pairs, remarks
+
+
+def in_shard(item: Item, shard: tuple[int, int] | None) -> bool:
+    """Whether a row is this process's. By a hash of its id, so that no order of rows matters."""
+    if shard is None:
+        return True
+    i, n = shard
+    digest = hashlib.sha256(item.id.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "little") % n == i - 1
