@@ -1,12 +1,14 @@
 # make        set everything up in .venv
 # make test   set up, then lint, types, floors and tests
-# make demo   set up, then ask a model a few questions (MODEL=file.gguf, PROMPT=name-or-file)
+# make demo   set up, then ask a model a few questions and compare it with its aligned counterpart
+#             (MODEL=base.gguf, ALIGNED=chat.gguf, PROMPT=name-or-file)
 # make bench  set up, then measure; figures go to benchmarks/results
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?=
+ALIGNED ?=
 PROMPT ?=
 # Multimodal projectors are a quarter of llama-cpp-python's build, and nothing here uses them.
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
@@ -59,7 +61,8 @@ sanitize: $(VENV)/.installed
 	  -p no:cacheprovider tests/test_shift_rows.py tests/test_row_scores.py
 
 demo: $(VENV)/.installed
-	@$(BIN)/python tools/demo.py "$(MODEL)" "$(PROMPT)"
+	@$(BIN)/urial-local demo $(if $(MODEL),-m "$(MODEL)") $(if $(ALIGNED),--aligned "$(ALIGNED)") \
+	  $(if $(PROMPT),-p "$(PROMPT)")
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks

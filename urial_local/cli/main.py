@@ -18,7 +18,10 @@ COMMANDS = {
     "ask": ("urial_local.cli.ask", "Ask one question; the answer goes to stdout."),
     "chat": ("urial_local.cli.chat", "Hold a conversation with a base model."),
     "shift": ("urial_local.cli.shift", "Compare a base model with an aligned one, by token."),
+    "merge": ("urial_local.cli.merge", "Put the shards of a run together."),
+    "report": ("urial_local.cli.report", "Make a run's summary and page anew."),
     "prompts": ("urial_local.cli.prompts", "List, show, render, lint and import prompts."),
+    "demo": ("urial_local.cli.demo", "See what URIAL does, in under a minute."),
     "cache": ("urial_local.cli.cache", "Show or clear the saved states of prompts."),
 }
 

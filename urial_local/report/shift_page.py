@@ -1,2 +1,142 @@
-def write_page(folder, summary):
-    pass
+"""`report.html` of a shift run. What an answer needs when it is opened is packed per answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from urial_local.records.runlog import latest_rows, read_run
+from urial_local.report.page import packed, template, write_html
+from urial_local.tasks.shift.record import KEY, Answer, jaccard
+from urial_local.tasks.shift.results import aligned_names, token_texts
+from urial_local.tasks.shift.scoring import INFINITE
+from urial_local.tasks.shift.summary import classes
+
+
+def write_page(folder: Path, summary: dict[str, Any]) -> Path:
+    """Write the page from the run's rows and its summary; returns its path."""
+    info = read_run(folder)
+    names = aligned_names(info)
+    index: list[dict[str, Any]] = []
+    seen: list[set[int]] = [set() for _ in names]
+    for answer, text in _answers(folder):
+        number = names.index(answer.aligned)
+        seen[number].update(_ids(answer))
+        index.append(_index_entry(answer, text, number))
+    order = sorted(range(len(index)), key=lambda i: (index[i]["aligned"], index[i]["number"]))
+    place = {original: i for i, original in enumerate(order)}
+    base = summary["config"]["base"]["name"]
+    data = {
+        "summary": summary,
+        "sessions": info["sessions"],
+        "names": names,
+        "base": base,
+        "tokens": [_texts(folder, name, ids) for name, ids in zip(names, seen, strict=True)],
+        "answers": [index[i] for i in order],
+    }
+    path = folder / "report.html"
+    write_html(
+        path,
+        title=f"Shift: {base} → {', '.join(names)}",
+        body=template("shift.html"),
+        styles=[template("base.css"), template("shift.css")],
+        scripts=[template("charts.js"), template("shift_answers.js"), template("shift.js")],
+        data=data,
+        blobs=(
+            (f"answer-{place[n]}", packed(_details(answer)))
+            for n, (answer, _) in enumerate(_answers(folder))
+        ),
+    )
+    return path
+
+
+def _answers(folder: Path) -> Iterator[tuple[Answer, str]]:
+    for row in latest_rows(folder, KEY):
+        if not row.get("error"):
+            yield Answer.read(row), str(row.get("answer", ""))
+
+
+def _ids(answer: Answer) -> set[int]:
+    lists = [answer.ids, answer.aligned_columns["aligned_top_ids"].ravel()]
+    lists += [c["base_top_ids"].ravel() for c in answer.contexts.values()]
+    return {int(i) for i in np.unique(np.concatenate(lists))} - {-1}
+
+
+def _texts(folder: Path, name: str, ids: set[int]) -> dict[str, str]:
+    if not ids:
+        return {}
+    texts = token_texts(folder, name)
+    return {str(i): texts[i] for i in sorted(ids)}
+
+
+def _index_entry(answer: Answer, text: str, aligned: int) -> dict[str, Any]:
+    """What the list of answers shows: a digit of class for each position in each context."""
+    contexts = []
+    for columns in answer.contexts.values():
+        kinds = classes(columns["status"], columns["base_rank"])
+        kl = columns["kl_base_aligned"]
+        sound = np.isfinite(kl)
+        contexts.append(
+            {
+                "classes": "".join("0123"[k] if k >= 0 else "-" for k in kinds),
+                "kl": round(float(kl[sound].mean()), 4) if sound.any() else None,
+            }
+        )
+    return {
+        "id": answer.id,
+        "number": answer.number,
+        "aligned": aligned,
+        "query": answer.query,
+        "text": text,
+        "tags": {k: list(v) for k, v in answer.tags.items()},
+        "ended": answer.ended,
+        "contexts": contexts,
+    }
+
+
+def _details(answer: Answer) -> dict[str, Any]:
+    """The numbers of one answer. Probabilities in hundredths of a percent."""
+    theirs = answer.aligned_columns
+    return {
+        "ids": answer.ids.tolist(),
+        "aligned": {
+            "rank": theirs["aligned_rank"].tolist(),
+            "p": _short(np.exp(theirs["aligned_logprob"])),
+            "entropy": _short(theirs["aligned_entropy"]),
+            "outside": _hundredths(theirs["aligned_outside"]),
+            "top": theirs["aligned_top_ids"].ravel().tolist(),
+            "top_p": _hundredths(np.exp(theirs["aligned_top_logprobs"]).ravel()),
+        },
+        "contexts": [
+            {
+                "status": c["status"].tolist() if c["status"].any() else None,
+                "rank": c["base_rank"].tolist(),
+                "p": _short(np.exp(c["base_logprob"])),
+                "kl": _short(c["kl_base_aligned"], c["status"] & INFINITE),
+                "kl_back": _short(c["kl_aligned_base"], c["status"] & INFINITE),
+                "js": _short(c["js"]),
+                "entropy": _short(c["base_entropy"]),
+                "jaccard": _short(jaccard(answer, name), digits=2),
+                "outside": _hundredths(c["base_outside"]),
+                "top": c["base_top_ids"].ravel().tolist(),
+                "top_p": _hundredths(np.exp(c["base_top_logprobs"]).ravel()),
+            }
+            for name, c in answer.contexts.items()
+        ],
+    }
+
+
+def _short(values: Any, infinite: Any = None, digits: int = 3) -> list[Any]:
+    """Significant digits that a reader looks at; null for none, "∞" where marked."""
+    marked = np.zeros(len(values), bool) if infinite is None else np.asarray(infinite) > 0
+    return [
+        float(f"{v:.{digits}g}") if np.isfinite(v) else ("\u221e" if m else None)
+        for v, m in zip(values, marked, strict=True)
+    ]
+
+
+def _hundredths(values: Any) -> list[int]:
+    return np.round(np.nan_to_num(values) * 10_000).astype(int).tolist()  # type: ignore[no-any-return]

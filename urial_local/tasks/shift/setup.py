@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import gguf
 
 from urial_local.base.errors import UsageError
 from urial_local.base.gguf_header import GGUFHeader
@@ -58,8 +61,20 @@ class ModelFile:
             "file": self.path.name,
             "title": str(meta.get("general.name") or self.path.stem),
             "architecture": self.header.architecture,
+            "quantisation": quantisation(self.header),
             "fingerprint": self.fingerprint,
         }
+
+
+def quantisation(header: GGUFHeader) -> str:
+    """The type that most bytes of the weights have, such as Q8_0."""
+    sizes: dict[int, int] = {}
+    for tensor in header.tensors:
+        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
+    most = max(sizes, key=lambda kind: sizes[kind], default=-1)
+    with contextlib.suppress(ValueError):  # newer than the library
+        return str(gguf.GGMLQuantizationType(most).name)
+    return "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,8 +197,8 @@ def _mean_interval(
 ) -> dict[str, float | None]:
     """The 95 % interval of a mean over positions, by bootstrap over answers."""
     total = np.bincount(answer[mask], values[mask], minlength=n_answers)[:, None]
-    count = np.bincount(answer[mask], minlength=n_answers).astype(np.float64)[:, None]
-    low, high = ratio_intervals(total, count)
+    count = np.bincount(answer[mask], minlength=n_answers)[:, None]
+    low, high = ratio_intervals(total.astype(np.float64), count.astype(np.float64))
     return {"mean_low": plain(low)[0], "mean_high": plain(high)[0]}
 
 

@@ -1,0 +1,87 @@
+"""Figures of a shift run as SVG files, drawn by matplotlib (the [report] extra)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+CURVES = {
+    "kl": ("kl_base_aligned", "KL(base‖aligned), nats", False),
+    "probability": ("base_prob", "probability under the base model", False),
+    "rank": ("base_rank", "rank under the base model", True),
+    "shifted": ("shifted", "share of shifted tokens", False),
+}
+
+
+def write_figures(folder: Path, summary: dict[str, Any]) -> list[Path]:
+    """One SVG for each curve, and one of the shares; returns their paths."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "urial-local"  # the same data give the same file
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        (f"{aligned}, {name}" if len(summary["aligned"]) > 1 else name, context)
+        for aligned, found in summary["aligned"].items()
+        for name, context in found["contexts"].items()
+    ]
+    paths = [_shares(folder / "shares.svg", lines)]
+    for name, (key, label, log) in CURVES.items():
+        paths.append(_curve(folder / f"{name}.svg", lines, key, label, log))
+    return paths
+
+
+def _curve(
+    path: Path, lines: list[tuple[str, dict[str, Any]]], key: str, label: str, log: bool
+) -> Path:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    for name, context in lines:
+        curves = context["curves"]
+        middles = [(a + b) / 2 for a, b in zip(curves["from"], curves["to"], strict=True)]
+        mean = [_gap(v) for v in curves[key]["mean"]]
+        (line,) = axes.plot(middles, mean, label=name)
+        low, high = ([_gap(v) for v in curves[key][side]] for side in ("low", "high"))
+        axes.fill_between(middles, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+    axes.set(xlabel="position in the answer", ylabel=label)
+    if log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _save(figure, path)
+
+
+def _shares(path: Path, lines: list[tuple[str, dict[str, Any]]]) -> Path:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 0.8 + 0.4 * len(lines)), layout="constrained")
+    names = [name for name, _ in lines]
+    left = [0.0] * len(lines)
+    for kind, colour in (
+        ("unshifted", "#cfd6df"),
+        ("marginal", "#f2c14e"),
+        ("shifted", "#d9503c"),
+        ("not_in_base", "#8a5fc0"),
+    ):
+        width = [context["classes"][kind]["share"] or 0.0 for _, context in lines]
+        if any(width):
+            axes.barh(names, width, left=left, color=colour, label=kind.replace("_", " "))
+        left = [a + b for a, b in zip(left, width, strict=True)]
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), xlabel="share of positions")
+    axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    from matplotlib import pyplot
+
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return path
+
+
+def _gap(value: float | None) -> float:
+    return float("nan") if value is None else value
