@@ -72,3 +72,16 @@ def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
         chat_template=template,
         special={"<|start|>": 0, "<|end|>": 0},
     )
+
+
+PLAIN_CHAT = (
+    "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_aligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A counterpart of `tiny_llama` with other weights and a chat template."""
+    path = tmp_path_factory.mktemp("models") / "tiny-aligned.gguf"
+    return write_llama(path, seed=1, chat_template=PLAIN_CHAT)

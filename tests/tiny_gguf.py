@@ -10,8 +10,17 @@ import numpy as np
 WORDS = 64  # tokens beyond bytes and specials
 
 
-def _vocabulary(writer: gguf.GGUFWriter, special: dict[str, int] | None = None) -> int:
-    """A SentencePiece-like vocabulary: specials, all bytes, ASCII characters, some pairs."""
+def _vocabulary(
+    writer: gguf.GGUFWriter,
+    special: dict[str, int] | None = None,
+    extra: int = 0,
+    swapped: tuple[int, int] | None = None,
+    bpe: bool = False,
+) -> int:
+    """A SentencePiece-like vocabulary: specials, all bytes, ASCII characters, some pairs.
+
+    `extra` control tokens follow at the end, as in chat models; two ids may be `swapped`.
+    """
     tokens: list[bytes] = [b"<unk>", b"<s>", b"</s>"]
     types = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
     for name in special or {}:
@@ -27,8 +36,16 @@ def _vocabulary(writer: gguf.GGUFWriter, special: dict[str, int] | None = None) 
     while len(tokens) % 32:
         tokens.append(f"<pad{len(tokens)}>".encode())
         types.append(gguf.TokenType.UNUSED)
-    writer.add_tokenizer_model("llama")
+    for i in range(extra):
+        tokens.append(f"<|extra{i}|>".encode())
+        types.append(gguf.TokenType.CONTROL)
+    if swapped:
+        a, b = swapped
+        tokens[a], tokens[b] = tokens[b], tokens[a]
+    writer.add_tokenizer_model("gpt2" if bpe else "llama")
     writer.add_tokenizer_pre("default")
+    if bpe:
+        writer.add_token_merges(["t h"])
     writer.add_token_list(tokens)
     writer.add_token_scores([float(-i) for i in range(len(tokens))])
     writer.add_token_types([int(t) for t in types])
@@ -50,6 +67,9 @@ def write_llama(
     chat_template: str = "",
     special: dict[str, int] | None = None,
     endless: bool = False,
+    extra: int = 0,
+    swapped: tuple[int, int] | None = None,
+    bpe: bool = False,
     name: str = "tiny-random",
 ) -> Path:
     """A Llama with random weights in float32. An `endless` one never ends its text by itself, and
@@ -57,7 +77,7 @@ def write_llama(
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(name)
-    n_vocab = _vocabulary(writer, special)
+    n_vocab = _vocabulary(writer, special, extra, swapped, bpe)
     heads, ffn = 4, 2 * width
     writer.add_context_length(context)
     writer.add_embedding_length(width)
