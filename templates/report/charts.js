@@ -35,6 +35,12 @@ const significant = (value, digits = 3) => {
 };
 const thousands = (n) => n.toLocaleString("en");
 
+// A token on one line: control characters escaped, blank ones made visible.
+const visible = (text) => {
+  const escaped = JSON.stringify(text).slice(1, -1);
+  return /^\s*$/.test(text) ? escaped.replaceAll(" ", "␣") : escaped;
+};
+
 // Round steps for an axis from low to high.
 function ticks(low, high, wanted) {
   const rough = (high - low) / wanted || 1;

@@ -111,7 +111,7 @@ function curves() {
 function tokenCard(title, note, items, figure) {
   return make("div", { class: "card" }, make("h3", {}, title), note ? make("p", { class: "small soft" }, note) : null,
     items.length ? make("ul", { class: "token-list" }, items.slice(0, 40).map((t) => make("li", {},
-      make("span", { class: "word", title: t.text }, JSON.stringify(t.text).slice(1, -1)), make("span", { class: "number soft" }, figure(t))))) : make("p", { class: "soft" }, "None."));
+      make("span", { class: "word", title: t.text }, visible(t.text)), make("span", { class: "number soft" }, figure(t))))) : make("p", { class: "soft" }, "None."));
 }
 
 function tokens() {

@@ -176,7 +176,7 @@ class Answers {
       .filter(([bit]) => status & bit).map(([, text]) => text).join("; ");
     const fact = (name, value) => make("span", {}, `${name} `, make("b", {}, value));
     this.panel.replaceChildren(...whole([
-      make("h3", {}, `Token ${i}: `, make("span", { class: `t mono ${KIND_CLASS[kind]}` }, JSON.stringify(this.text(details.ids[i])).slice(1, -1)),
+      make("h3", {}, `Token ${i}: `, make("span", { class: `t mono ${KIND_CLASS[kind]}` }, visible(this.text(details.ids[i]))),
         ` ${KINDS[kind] ?? "no distribution"}${isRepaired(answer, this.state, i) ? `, repaired (shifted in ${this.data.contexts[this.state.reference]})` : ""}`),
       unsound ? make("p", { class: "small" }, `Left out of the averages: ${unsound}.`) : null,
       make("div", { class: "facts" },
@@ -186,9 +186,12 @@ class Answers {
       make("div", { class: "pair" }, lists.map(([title, side, top], which) => {
         const other = lists[1 - which][2];
         const rows = top.map((id, j) => id < 0 ? null : make("tr", { class: [id === details.ids[i] ? "chosen" : "", other.includes(id) ? "both" : ""].join(" ").trim() || null },
-          make("td", { class: "rank soft number" }, String(j + 1)), make("td", { class: "word mono", title: this.text(id) }, JSON.stringify(this.text(id)).slice(1, -1)),
+          make("td", { class: "rank soft number" }, String(j + 1)), make("td", { class: "word mono", title: this.text(id) }, visible(this.text(id))),
           make("td", { class: "share number" }, hundredths(side.top_p[10 * i + j]))));
-        return make("div", {}, make("h3", {}, title), make("table", {}, make("tbody", {}, rows,
+        // The token itself, where it is not among the first ten.
+        const chosen = !top.includes(details.ids[i]) && side.rank[i] ? make("tr", { class: "chosen" }, make("td", { class: "rank soft number" }, thousands(side.rank[i])),
+          make("td", { class: "word mono" }, visible(this.text(details.ids[i]))), make("td", { class: "share number" }, side.p[i] === null ? "–" : hundredths(Math.round(side.p[i] * 10000)))) : null;
+        return make("div", {}, make("h3", {}, title), make("table", {}, make("tbody", {}, rows, chosen,
           make("tr", { class: "soft" }, make("td", {}), make("td", {}, "all others"), make("td", { class: "share number" }, hundredths(side.outside[i]))))));
       })),
     ]));

@@ -54,9 +54,9 @@ def read_items(path: Path, query_field: str | None = None) -> list[Item]:
     if path.is_dir():
         path = path / "rows.jsonl"
     if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*") if p.suffix in FORMATS]
-        hint = near(path.name, siblings) if path.parent.is_dir() else ""
-        raise UsageError(f"There is no file {path}.", hint)
+        known = {*FORMATS, ".txt"}
+        siblings = [p.name for p in path.parent.glob("*") if p.suffix in known]
+        raise UsageError(f"There is no file {path}.", near(path.name, siblings) if siblings else "")
     items = [_item(n, row, query_field) for n, row in enumerate(_rows(path))]
     if not items:
         raise UsageError(f"{path} is empty.")
