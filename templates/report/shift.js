@@ -25,7 +25,7 @@ function header() {
   const count = all.reduce((n, a) => n + a.answers, 0), positions = all.reduce((n, a) => n + a.positions, 0);
   const failed = data.summary.errors.length;
   byId("lead").textContent = `${thousands(count)} answers, ${thousands(positions)} tokens` +
-    (failed ? `; ${thousands(failed)} rows failed and are left out` : "") + ".";
+    (failed ? `; ${thousands(failed)} ${failed === 1 ? "row failed and is" : "rows failed and are"} left out` : "") + ".";
   const choices = byId("choices");
   choices.replaceChildren();
   if (data.names.length > 1) {

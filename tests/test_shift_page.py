@@ -1,0 +1,209 @@
+"""The report page: nothing of a model's or a user's text is markup, and a real browser reads it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import zlib
+
+import numpy as np
+import pytest
+
+from tests.test_cli import urial
+from urial_local.records.runlog import RunLog
+from urial_local.report.page import embed, packed
+from urial_local.report.shift_page import write_page
+from urial_local.runtime.shift_rows import shift_rows_numpy
+from urial_local.tasks.shift.record import ALIGNED_COLUMNS, CONTEXT_COLUMNS, KEY, to_json
+from urial_local.tasks.shift.results import write_summary
+from urial_local.tasks.shift.scoring import NOT_IN_BASE, columns
+
+EVIL = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>\u2028&amp;"'
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+MODEL = {"name": "b", "file": "b.gguf", "title": EVIL, "architecture": "llama"}
+MODEL |= {"quantisation": "F32", "fingerprint": "0" * 32}
+
+
+def hostile_run(folder, n: int = 3, length: int = 12):
+    """A run folder whose every text is an attack, with known statistics."""
+    config = {
+        "task": "shift",
+        "base": MODEL,
+        "aligned": [{**MODEL, "name": "a", "prompt": EVIL, "prompt_sha": "0"}],
+        "contexts": {
+            "zero-shot": {"name": "zero-shot", "sha": "1"},
+            EVIL: {"name": "x", "sha": "2"},
+        },
+        "noise_floor": None,
+        "answers": "generated",
+        "sampling": {"temperature": 0.0, "seed": 0},
+        "max_tokens": 9,
+        "kv_type": "f16",
+        "shard": None,
+    }
+    rng = np.random.default_rng(0)
+    with RunLog(folder, config, KEY) as log:
+        for i in range(n):
+            base = rng.normal(size=(length, 40)).astype(np.float32) * 3
+            ids = rng.integers(0, 40, length).astype(np.int32)
+            aligned = base + rng.normal(size=base.shape).astype(np.float32)
+            aligned[np.arange(length), ids] = aligned.max() + 1
+            contexts = {}
+            for name, nearer in (("zero-shot", 0.0), (EVIL, 6.0)):
+                seen = base.copy()
+                seen[np.arange(length), ids] += nearer
+                seen[2] = np.nan if i == 1 else seen[2]
+                found = columns(shift_rows_numpy(seen, aligned, ids))
+                found["status"][1] |= NOT_IN_BASE if i == 2 else 0
+                contexts[name] = to_json(found, CONTEXT_COLUMNS)
+            row = {"id": f"{i}{EVIL}", "number": i, "aligned": "a", "query": f"{EVIL} {i}"}
+            row |= {"tags": {"task": [EVIL]}, "answer": EVIL, "answer_ids": ids.tolist()}
+            row |= {"ended": True, "finish_reason": "eos", "contexts": contexts}
+            log.append({**row, **to_json(found, ALIGNED_COLUMNS)})
+        log.append({"id": "e", "number": 9, "aligned": "a", "query": EVIL, "error": EVIL})
+    texts = [f"{EVIL}{i}" if i % 2 else f" word{i}" for i in range(40)]
+    (folder / "tokens-a.json").write_text(json.dumps(texts))
+    return write_page(folder, write_summary(folder))
+
+
+def test_data_can_not_leave_its_element():
+    text = embed({"x": EVIL, "y": "\ud800"})
+    assert "<" not in text
+    assert "\u2028" not in text
+    assert json.loads(text)["x"] == EVIL
+    back = zlib.decompress(base64.b64decode(packed({"n": [1, None]})))
+    assert json.loads(back) == {"n": [1, None]}
+
+
+def test_the_page_is_self_contained_and_allows_only_its_own_script(tmp_path):
+    html = hostile_run(tmp_path).read_text("utf-8")
+    assert "onerror" not in re.sub(
+        r'<script type="application/json".*?</script>', "", html, flags=re.S
+    )
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy[1]
+    assert "http:" not in policy[1] + html.split("<body>")[0]
+    scripts = re.findall(r"<script>(.*?)</script>", html, flags=re.S)
+    styles = re.findall(r"<style>(.*?)</style>", html, flags=re.S)
+    assert len(scripts) == len(styles) == 1
+    for text in (*scripts, *styles):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy[1]
+    assert not re.search(r'(src|href)="', html.split('<script type="application/json"')[0])
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Opens a file in headless Chromium; fails on any error that the page reports."""
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1200, "height": 900})
+        said: list[str] = []
+        opened.on("pageerror", lambda error: said.append(str(error)))
+        opened.on("console", lambda message: said.append(message.text))
+        opened.on(
+            "request", lambda r: said.append(r.url) if not r.url.startswith("file:") else None
+        )
+        yield opened
+        assert said == []
+        browser.close()
+
+
+def test_hostile_texts_in_a_browser(tmp_path, page):
+    page.goto(hostile_run(tmp_path).as_uri())
+    page.wait_for_selector("#answer .t")
+    assert page.title() == "Shift: b → a"
+    assert page.locator("img").count() == 0
+    assert page.locator("#list li").count() == 3
+    assert "1 row failed" in page.locator("#lead").inner_text()
+    page.locator("#list button").nth(2).click()
+    page.wait_for_selector("#answer .t.k3")
+    page.locator("#answer .t.k3").click()
+    assert "not in the base model's vocabulary" in page.locator("#answer").inner_text()
+    page.locator("#list button").nth(1).click()
+    page.wait_for_selector("#answer .t.kx")
+    page.locator("#answer .t.kx").click()
+    assert "logits are not finite" in page.locator("#answer").inner_text()
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "q.txt").write_text(
+        "Where can I find a fox?\nHow do I make soup?\nHow do I rob a bank?\n"
+    )
+    args = ("--base", "demo", "--aligned", "demo-aligned", "-o", folder / "run")
+    assert urial("shift", folder / "q.txt", *args).returncode == 0
+    return folder / "run"
+
+
+def test_a_reader_clicks_tokens_and_switches_contexts(real_run, page):
+    rows = [json.loads(line) for line in (real_run / "rows.jsonl").read_text().splitlines()]
+    row = next(r for r in rows if r["id"] == "1")
+    zero = row["contexts"]["zero-shot"]
+    page.goto((real_run / "report.html").as_uri())
+    page.wait_for_selector("#answer .t")
+    page.locator("#list button").nth(1).click()
+    page.wait_for_function("document.querySelector('#answer .query').textContent.includes('soup')")
+    tokens = page.locator("#answer .text .t")
+    assert tokens.count() == len(row["answer_ids"])
+    shifted = [i for i, r in enumerate(zero["base_rank"]) if r > 3]
+    assert page.locator("#answer .text .t.k2").count() == len(shifted)
+
+    tokens.nth(shifted[0]).click()
+    panel = page.locator("#answer")
+    assert f"rank in base {zero['base_rank'][shifted[0]]:,}" in panel.inner_text()
+    assert page.locator("#answer .t.here").count() == 1
+    tables = page.locator(".pair table")
+    assert tables.count() == 2
+    best = np.exp(zero["base_top_logprobs"][shifted[0]][0]) * 100
+    assert f"{best:.2f} %" in tables.nth(0).inner_text()
+    assert "demo-aligned" in page.locator(".pair").inner_text()
+
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#answer h3").first.inner_text().startswith(f"Token {shifted[1]}:")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#answer h3").first.inner_text().startswith(f"Token {shifted[1] - 1}:")
+
+    page.get_by_role("button", name="urial-demo").click()
+    ranks = row["contexts"]["urial-demo"]["base_rank"]
+    repaired = sum(a > 3 >= b for a, b in zip(zero["base_rank"], ranks, strict=True))
+    assert repaired > 0
+    assert page.locator("#answer .text .t.repaired").count() == repaired
+    assert page.locator("#answer .text .t.k2").count() == sum(r > 3 for r in ranks)
+
+
+def test_search_filter_and_sort(real_run, page):
+    page.goto((real_run / "report.html").as_uri())
+    page.wait_for_selector("#answer .t")
+    page.fill("#search", "soup")
+    assert page.locator("#list li").count() == 1
+    page.fill("#search", "no such text")
+    assert page.locator("#list li").count() == 0
+    assert "Nothing to show" in page.locator("#answer").inner_text()
+    page.fill("#search", "")
+    page.select_option("#sort", "shifted")
+    shares = [float(t.split(" %")[0]) for t in page.locator("#list .figures").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True)
+    page.locator("#filter button", has_text="shifted").last.click()
+    page.wait_for_selector("#answer .t.dim")
+    assert page.locator("#answer .t.k2.dim").count() == 0
+    assert page.locator("#answer .t.k0:not(.dim)").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_on_a_phone(real_run, page, scheme):
+    page.set_viewport_size({"width": 375, "height": 700})
+    page.emulate_media(color_scheme=scheme)
+    page.goto((real_run / "report.html").as_uri())
+    page.wait_for_selector("#answer .t")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375

@@ -1,0 +1,382 @@
+"""`urial-local shift` whole: what ends up in the run folder, resumed, sharded, shuffled."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import PLAIN_CHAT
+from tests.test_cli import fails, urial
+from tests.tiny_gguf import write_llama
+from urial_local.records.runlog import latest_rows
+from urial_local.tasks.shift.curves import curve, position_edges
+from urial_local.tasks.shift.intervals import ratio_intervals
+from urial_local.tasks.shift.record import KEY
+from urial_local.tasks.shift.style import is_stylistic
+
+QUESTIONS = (
+    "Where can I find a fox?",
+    "How do I make soup?",
+    "How can I poison a neighbour?",
+    "What does an owl eat?",
+    "What is 4 plus 3?",
+    "Who wrote the Iliad?",
+)
+PAIR = ("--base", "demo", "--aligned", "demo-aligned")
+CONTEXTS = ("zero-shot", "urial-demo")
+
+
+def rows_of(folder) -> dict[str, dict]:
+    """Rows by id, without what may differ between runs."""
+    found = {}
+    for row in latest_rows(folder, KEY):
+        row.pop("seconds", None)
+        row.pop("number", None)
+        found[row["id"]] = row
+    return found
+
+
+def summary_of(folder) -> dict:
+    summary = json.loads((folder / "summary.json").read_text())
+    return summary["aligned"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run over the demo pair: tagged questions, two contexts."""
+    folder = tmp_path_factory.mktemp("shift")
+    questions = [
+        {"id": f"q{i}", "query": q, "category": "safety" if "poison" in q else "regular"}
+        for i, q in enumerate(QUESTIONS)
+    ]
+    (folder / "q.json").write_text(json.dumps(questions))
+    done = urial("shift", folder / "q.json", *PAIR, "-o", folder / "run", "--csv")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_what_a_run_prints_and_leaves(run):
+    done = urial("shift", run / "q.json", *PAIR, "-o", run / "run")
+    assert "6 of 6 rows are there already." in done.stderr
+    assert "report.html" in done.stderr
+    assert "zero-shot" in done.stdout
+    assert "urial-demo" in done.stdout
+    names = {p.name for p in (run / "run").iterdir()}
+    assert {"run.json", "rows.jsonl", "summary.json", "report.html", "positions.csv"} <= names
+    rows = rows_of(run / "run")
+    assert set(rows) == {f"q{i}" for i in range(6)}
+    for row in rows.values():
+        n = len(row["answer_ids"])
+        assert row["ended"]
+        assert row["finish_reason"] == "eos"
+        assert tuple(row["contexts"]) == CONTEXTS
+        assert len(row["aligned_rank"]) == n
+        assert set(row["aligned_rank"]) == {1}, "greedy answers are the aligned's first choice"
+        for context in row["contexts"].values():
+            for name in ("base_rank", "base_logprob", "kl_base_aligned", "js", "base_top_ids"):
+                assert len(context[name]) == n
+            assert min(context["base_rank"]) >= 1
+            assert min(context["kl_base_aligned"]) >= 0
+            assert max(context["js"]) <= np.log(2) + 1e-6
+
+
+def test_the_summary_follows_from_the_rows(run):
+    """Recounted here from rows.jsonl with plain loops."""
+    rows, found = rows_of(run / "run"), summary_of(run / "run")["demo-aligned"]
+    assert found["answers"] == 6
+    assert found["positions"] == sum(len(r["answer_ids"]) for r in rows.values())
+    for name in CONTEXTS:
+        context = found["contexts"][name]
+        ranks = [x for r in rows.values() for x in r["contexts"][name]["base_rank"]]
+        kl = [x for r in rows.values() for x in r["contexts"][name]["kl_base_aligned"]]
+        shares = context["classes"]
+        assert shares["unshifted"]["count"] == sum(r == 1 for r in ranks)
+        assert shares["marginal"]["count"] == sum(r in (2, 3) for r in ranks)
+        assert shares["shifted"]["count"] == sum(r > 3 for r in ranks)
+        assert shares["shifted"]["share"] == pytest.approx(
+            np.mean([r > 3 for r in ranks]), rel=1e-5
+        )
+        assert shares["shifted"]["low"] <= shares["shifted"]["share"] <= shares["shifted"]["high"]
+        assert context["kl_base_aligned"]["mean"] == pytest.approx(np.mean(kl), rel=1e-5)
+        assert context["kl_base_aligned"]["median"] == pytest.approx(np.median(kl), rel=1e-5)
+        assert context["base_rank"]["mean"] == pytest.approx(np.mean(ranks), rel=1e-6)
+        ends = [r["contexts"][name]["base_rank"][-1] for r in rows.values()]
+        assert context["classes_of_end"]["shifted"]["count"] == sum(r > 3 for r in ends)
+        without = context["classes_without_end"]
+        assert without["positions"] == len(ranks) - 6
+        tops = [
+            a[0] == b[0]
+            for r in rows.values()
+            for a, b in zip(r["contexts"][name]["base_top_ids"], r["aligned_top_ids"], strict=True)
+        ]
+        assert context["top1_agreement"] == pytest.approx(np.mean(tops))
+        first = [r["contexts"][name]["kl_base_aligned"][0] for r in rows.values()]
+        assert context["curves"]["kl_base_aligned"]["mean"][0] == pytest.approx(
+            np.mean(first), rel=1e-4
+        )
+        safety = context["tags"]["category"]["safety"]
+        assert safety["answers"] == 1
+        own = rows["q2"]["contexts"][name]["base_rank"]
+        assert safety["shifted"]["share"] == pytest.approx(np.mean([r > 3 for r in own]), rel=1e-5)
+
+
+def test_repairs_follow_from_the_rows(run):
+    rows, found = rows_of(run / "run"), summary_of(run / "run")["demo-aligned"]
+    shifted = repaired = damaged = 0
+    for row in rows.values():
+        before, after = (row["contexts"][c]["base_rank"][:-1] for c in CONTEXTS)
+        for a, b in zip(before, after, strict=True):
+            shifted += a > 3
+            repaired += a > 3 >= b
+            damaged += b > 3 >= a
+    repairs = found["contexts"]["urial-demo"]["repairs"]
+    assert (repairs["shifted_there"], repairs["repaired"]) == (shifted, repaired)
+    assert repairs["damaged"] == damaged
+    assert repairs["share"] == pytest.approx(repaired / shifted)
+    assert sum(t["count"] for t in repairs["tokens"]) == repaired
+    assert found["contexts"]["zero-shot"]["repairs"] is None
+    assert repairs["share"] > 0.5, "the examples bring the style that alignment brought"
+
+
+def test_positions_as_csv(run):
+    with (run / "run" / "positions.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    rows = rows_of(run / "run")
+    assert len(lines) == 2 * sum(len(r["answer_ids"]) for r in rows.values())
+    line = next(x for x in lines if x["id"] == "q3" and x["context"] == "urial-demo")
+    row = rows["q3"]
+    assert int(line["token_id"]) == row["answer_ids"][0]
+    assert int(line["base_rank"]) == row["contexts"]["urial-demo"]["base_rank"][0]
+    assert sum(int(x["is_end"]) for x in lines) == 12
+    theirs = set(row["aligned_top_ids"][0])
+    ours = set(row["contexts"]["urial-demo"]["base_top_ids"][0])
+    assert float(line["jaccard"]) == pytest.approx(
+        len(theirs & ours) / len(theirs | ours), rel=1e-5
+    )
+
+
+def test_order_batches_and_shards_change_nothing(run, tmp_path):
+    whole = rows_of(run / "run")
+    questions = json.loads((run / "q.json").read_text())
+    random.Random(1).shuffle(questions)
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    for i in (1, 2, 3):
+        args = ("shift", tmp_path / "q.jsonl", *PAIR, "-o", tmp_path / str(i), "-np", str(i))
+        done = urial(*args, "--shard", f"{i}/3")
+        assert done.returncode == 0 or "No question is in this shard" in done.stderr
+    parts = [tmp_path / str(i) for i in (1, 2, 3) if (tmp_path / str(i)).exists()]
+    done = urial("merge", *parts, "-o", tmp_path / "merged")
+    assert done.returncode == 0, done.stderr
+    assert rows_of(tmp_path / "merged") == whole
+    assert summary_of(tmp_path / "merged") == summary_of(run / "run")
+
+
+def test_given_answers_get_the_same_scores(run, tmp_path):
+    """The model's own answers, given as text, are tokenised back to its own tokens."""
+    rows = rows_of(run / "run")
+    answers = [{"id": i, "query": r["query"], "output": r["answer"]} for i, r in rows.items()]
+    (tmp_path / "a.json").write_text(json.dumps(answers))
+    args = ("shift", run / "q.json", *PAIR, "--answers", tmp_path / "a.json")
+    assert urial(*args, "-o", tmp_path / "run").returncode == 0
+    given = rows_of(tmp_path / "run")
+    for i, row in rows.items():
+        assert given[i]["answer_ids"] == row["answer_ids"]
+        assert given[i]["contexts"] == row["contexts"]
+        assert given[i]["finish_reason"] == "given"
+    # By question, where ids differ; one without an answer is an error row.
+    for n, answer in enumerate(answers):
+        answer["id"] = 1000 + n
+    (tmp_path / "b.json").write_text(json.dumps(answers[1:]))
+    args = ("shift", run / "q.json", *PAIR, "--answers", tmp_path / "b.json")
+    done = urial(*args, "-o", tmp_path / "other")
+    assert done.returncode == 3
+    assert "There is no answer to this question" in done.stderr
+    assert sum("error" not in r for r in rows_of(tmp_path / "other").values()) == 5
+
+
+def test_killed_at_random_and_resumed_gives_the_same_rows(run, tmp_path):
+    command = [sys.executable, "-m", "urial_local", "shift", str(run / "q.json"), *PAIR]
+    command += ["-o", str(tmp_path / "run")]
+    moments = random.Random(2)
+    for _ in range(12):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(0.2, 0.9))
+        child.kill()
+        child.wait()
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert rows_of(tmp_path / "run") == rows_of(run / "run")
+    assert summary_of(tmp_path / "run") == summary_of(run / "run")
+
+
+def test_other_options_on_the_same_folder_are_refused(run, tmp_path):
+    args = ("shift", run / "q.json", *PAIR, "-o", run / "run")
+    said = fails(2, *args, "-n", "100")
+    assert "max_tokens: 512 there, 100 now" in said
+    said = fails(2, *args, "--base-prompt", "zero-shot")
+    assert "contexts.urial-demo.name" in said
+    changed = json.loads((run / "q.json").read_text())
+    changed[0]["query"] = "Where can I find a wolf?"
+    changed.append({"id": "new", "query": "What is 1 plus 1?"})
+    (tmp_path / "q.json").write_text(json.dumps(changed))
+    said = fails(1, "shift", tmp_path / "q.json", *PAIR, "-o", run / "run")
+    assert "'q0' is not the one that this run holds" in said
+
+
+def test_what_cannot_be_compared_is_said_before_weights_are_loaded(tiny_llama, tmp_path):
+    (tmp_path / "q.txt").write_text("hello\n")
+    args = ("shift", tmp_path / "q.txt", "-o", tmp_path / "run")
+    said = fails(2, *args, "--base", tiny_llama, "--aligned", tiny_llama)
+    assert "carries no chat template" in said
+    assert "--aligned-prompt" in said
+    said = fails(2, *args, "--base", "demo", "--aligned", tiny_llama)
+    assert "different vocabularies" in said
+    assert "--allow-vocab-mismatch" in said
+    said = fails(1, *args, "--base", "demo", "--aligned", "demo-aligned", "--base-prompt", "urail")
+    assert "urial" in said
+    assert not (tmp_path / "run").exists()
+    assert "--sample" in fails(2, *args, *PAIR, "--temp", "1")
+    assert "2/8" in urial(*args, *PAIR, "--shard", "9/8").stderr
+
+
+def test_several_aligned_models_noise_and_missing_tokens(tiny_llama, tiny_aligned, tmp_path):
+    more = write_llama(tmp_path / "more.gguf", seed=2, extra=64, chat_template=PLAIN_CHAT)
+    (tmp_path / "q.txt").write_text("the rain\nthe sea\n")
+    args = ("shift", tmp_path / "q.txt", "--base", tiny_llama, "-n", "20", "-t", "1")
+    args = (*args, "--aligned", tiny_aligned, "--aligned", more, "--noise-floor", tiny_llama)
+    said = fails(2, *args, "-o", tmp_path / "run")
+    assert "'<|extra0|>'" in said
+    args = (*args, "--allow-vocab-mismatch", "--save-prompts", "-o", tmp_path / "run")
+    done = urial(*args, "--base-prompt", "zero-shot", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "shared token ids" in done.stderr
+    summary = json.loads(done.stdout)["aligned"]
+    assert set(summary) == {"tiny-aligned", "more"}
+    for found in summary.values():
+        noise = found["noise_floor"]
+        assert noise["kl_base_other"]["max"] == 0, "a model is no noise to itself"
+        assert noise["top1_agreement"] == 1
+        assert noise["class_changed"] == 0
+    rows = list(latest_rows(tmp_path / "run", KEY))
+    assert len(rows) == 4
+    assert rows[0]["prompts"]["zero-shot"]["text"].startswith("# Query:")
+    assert rows[0]["prompts"]["aligned"]["ids"][0] == 1
+
+
+def test_sampling_is_by_row(tiny_llama, tiny_aligned, tmp_path):
+    (tmp_path / "q.txt").write_text("the rain\nthe sea\nan ant\n")
+    args = ("shift", tmp_path / "q.txt", "--base", tiny_llama, "--aligned", tiny_aligned)
+    args = (*args, "-n", "12", "--sample", "--temp", "1", "-t", "1", "--base-prompt", "zero-shot")
+    ids = {}
+    for name, more in {"a": ("-np", "1"), "b": ("-np", "3"), "c": ("-s", "7")}.items():
+        assert urial(*args, *more, "-o", tmp_path / name).returncode == 0
+        rows = rows_of(tmp_path / name)
+        ids[name] = [rows[str(i)]["answer_ids"] for i in range(3)]
+    assert ids["a"] == ids["b"]
+    assert ids["a"] != ids["c"]
+
+
+def test_a_row_that_does_not_fit_fails_alone(tiny_llama, tiny_aligned, tmp_path):
+    (tmp_path / "q.txt").write_text("short\n" + "long " * 2000 + "\n")
+    args = ("shift", tmp_path / "q.txt", "--base", tiny_llama, "--aligned", tiny_aligned)
+    done = urial(*args, "-n", "8", "-t", "1", "-o", tmp_path / "r", "--base-prompt", "zero-shot")
+    assert done.returncode == 3
+    assert "1 of the rows failed" in done.stderr
+    assert "no room" in done.stderr or "do not fit" in done.stderr
+    assert "error" in rows_of(tmp_path / "r")["1"]
+    assert summary_of(tmp_path / "r")["tiny-aligned"]["answers"] == 1
+
+
+def test_ctrl_c_keeps_the_rows_that_are_done(tiny_aligned, tiny_llama, tmp_path):
+    import signal
+
+    (tmp_path / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(3000)))
+    args = ["shift", str(tmp_path / "q.txt"), "--base", str(tiny_llama)]
+    args += ["--aligned", str(tiny_aligned), "-o", str(tmp_path / "run"), "-t", "1"]
+    args += ["--base-prompt", "zero-shot", "-n", "60"]
+    child = subprocess.Popen([sys.executable, "-m", "urial_local", *args], stderr=subprocess.PIPE)
+    rows = tmp_path / "run" / "rows.jsonl"
+    deadline = time.monotonic() + 60
+    while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    assert child.stderr is not None
+    said = child.stderr.read().decode()
+    child.stderr.close()
+    assert child.wait(timeout=30) == 130, said
+    assert "The same command goes on" in said
+    assert "Traceback" not in said
+    kept = rows.read_bytes()
+    assert kept.endswith(b"\n")
+    assert kept
+
+
+def test_the_shared_stories_pair(shared_file, tmp_path):
+    """Near the figures in the models' README (60.4 / 16.3 / 23.3 %); its ten prompts are not
+    known, so the bounds are wide."""
+    base = shared_file("models/stories260K-base-f32.gguf")
+    aligned = shared_file("models/stories260K-aligned-f32.gguf")
+    (tmp_path / "q.txt").write_text(
+        "Tell me a story about a dog.\nWhat did Lily do in the park?\nWho is Tim?\n"
+        "Tell me about a big tree.\nWhat is a bird?\nTell me a story about a boat.\n"
+        "Where did the cat go?\nWhy was Tom sad?\nWhat did mom say?\nTell me about the sun.\n"
+    )
+    args = ("shift", tmp_path / "q.txt", "--base", base, "--aligned", aligned)
+    args = (*args, "--base-prompt", "raw", "--base-prompt", "zero-shot", "-n", "200")
+    done = urial(*args, "-o", tmp_path / "run", "--kv-type", "f32")
+    assert done.returncode == 0, done.stderr
+    shares = summary_of(tmp_path / "run")["stories260K-aligned-f32"]["contexts"]["raw"]["classes"]
+    assert 0.45 < shares["unshifted"]["share"] < 0.75
+    assert 0.08 < shares["marginal"]["share"] < 0.25
+    assert 0.12 < shares["shifted"]["share"] < 0.40
+
+
+# --- statistics ----------------------------------------------------------------------------------
+
+
+def test_bootstrap_intervals_agree_with_theory():
+    """For equal answer lengths a share is a mean: its interval is near ± 1.96 standard errors."""
+    rng = np.random.default_rng(0)
+    n, length = 400, 50
+    hits = rng.binomial(length, 0.3, size=(n, 1)).astype(float)
+    low, high = ratio_intervals(hits, np.full((n, 1), float(length)))
+    error = hits.std() / length / np.sqrt(n)
+    assert (high - low)[0] == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert low[0] < hits.sum() / (n * length) < high[0]
+    assert np.array_equal(low, ratio_intervals(hits, np.full((n, 1), float(length)))[0])
+    same = ratio_intervals(np.full((5, 1), 2.0), np.full((5, 1), 8.0))
+    assert (same[0][0], same[1][0]) == (0.25, 0.25)
+    assert np.isnan(ratio_intervals(np.zeros((3, 1)), np.zeros((3, 1)))[0][0])
+
+
+def test_curves_average_within_answers_first():
+    # Bin 0: answer 0 has 1 and 3 (mean 2), answer 1 has 8; bin 1: answer 1 only.
+    values = np.array([1.0, 3.0, 8.0, 5.0])
+    found = curve(values, np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3)
+    assert found["answers"] == [2, 1, 0]
+    assert found["mean"] == [5.0, 5.0, None]
+    error = 1.96 * np.std([2.0, 8.0], ddof=1) / np.sqrt(2)
+    assert found["high"][0] == pytest.approx(5 + error, rel=1e-5)
+    assert found["low"][1] is None
+
+
+@pytest.mark.parametrize("longest", [1, 5, 16, 17, 300, 5000])
+def test_bins_cover_every_position_once(longest):
+    edges = position_edges(longest)
+    assert edges[0] == 0
+    assert edges[-1] == longest
+    assert (np.diff(edges) > 0).all()
+
+
+def test_style_words():
+    for text in (" However", "\n\n", " the", "Thank", ",", " **", "▁Sure"):
+        assert is_stylistic(text), text
+    for text in (" fox", "42", " Paris", " boil"):
+        assert not is_stylistic(text), text
