@@ -1,13 +1,17 @@
-"""`make bench`: runs every benchmark, prints a table, and keeps the figures as JSON."""
+"""`make bench`: runs every benchmark, prints a table, and keeps the figures as JSON.
+
+`python -m benchmarks shift` runs one part alone.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
+import sys
 import time
 from pathlib import Path
 
-from benchmarks import engine, random_model
+from benchmarks import engine, random_model, shift
 from urial_local import __version__
 from urial_local.runtime.llama_api import TESTED_VERSIONS
 from urial_local.runtime.row_scores import instruction_level
@@ -15,9 +19,23 @@ from urial_local.runtime.row_scores import instruction_level
 RESULTS = Path(__file__).parent / "results"
 
 
+def model(shape: random_model.Shape, seed: int = 0) -> Path:
+    """The random model of a shape and seed, made where it is not there yet."""
+    name = f"{shape.name}-q8_0{f'-{seed}' if seed else ''}.gguf"
+    return random_model.write_random(RESULTS / name, shape, seed)
+
+
 def main() -> None:
-    model = random_model.write_half_billion(RESULTS / "random-0.5b-q8_0.gguf")
-    rows = engine.run(model)
+    parts = sys.argv[1:] or ["engine", "shift"]
+    rows = []
+    if "engine" in parts:
+        rows += engine.run(model(random_model.HALF_BILLION))
+    if "shift" in parts:
+        rows += shift.run(
+            model(random_model.SIXTY_MILLION),
+            model(random_model.SIXTY_MILLION, 1),
+            model(random_model.HALF_BILLION),
+        )
     print("\n| what | here | yardstick in the same run | ratio | goal |\n|---|---|---|---|---|")
     for r in rows:
         ratio = f"{r['ratio']:.2f}×" if r["ratio"] is not None else ""

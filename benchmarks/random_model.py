@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 import numpy as np
 
-LAYERS, WIDTH, FFN, HEADS, VOCAB, CONTEXT = 24, 1024, 4096, 16, 32000, 4096
-KV_HEADS = 4  # grouped-query attention, as models of this size have it: 24.6 KB a token
+VOCAB, CONTEXT = 32000, 4096
 SPECIALS = 259  # unknown, BOS, EOS and the bytes
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}w1 {{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %} w2{% endif %}"
+)
 
 
-def write_half_billion(path: Path, seed: int = 0) -> Path:
-    """A Llama of 0.43 billion parameters in Q8_0, about 0.5 GB; kept where it is, if it is there.
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a Llama; with grouped-query attention, as models of these sizes have it."""
+
+    name: str
+    layers: int
+    width: int
+    ffn: int
+    heads: int
+    kv_heads: int
+
+
+HALF_BILLION = Shape("random-0.5b", 24, 1024, 4096, 16, 4)  # 24.6 KB of cache a token
+SIXTY_MILLION = Shape("random-60m", 8, 512, 2048, 8, 4)
+
+
+def write_random(path: Path, shape: Shape, seed: int = 0) -> Path:
+    """A Llama with random weights in Q8_0; kept where it is, if it is there.
 
     Its output rows for special tokens are zero, so that greedy decoding never ends by itself.
     """
@@ -23,16 +43,17 @@ def write_half_billion(path: Path, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     part = path.with_suffix(".part")
     w = gguf.GGUFWriter(part, "llama")
-    w.add_name("random-0.5b")
+    w.add_name(shape.name)
     w.add_context_length(CONTEXT)
-    w.add_embedding_length(WIDTH)
-    w.add_block_count(LAYERS)
-    w.add_feed_forward_length(FFN)
-    w.add_head_count(HEADS)
-    w.add_head_count_kv(KV_HEADS)
+    w.add_embedding_length(shape.width)
+    w.add_block_count(shape.layers)
+    w.add_feed_forward_length(shape.ffn)
+    w.add_head_count(shape.heads)
+    w.add_head_count_kv(shape.kv_heads)
     w.add_layer_norm_rms_eps(1e-5)
-    w.add_rope_dimension_count(WIDTH // HEADS)
+    w.add_rope_dimension_count(shape.width // shape.heads)
     w.add_vocab_size(VOCAB)
+    w.add_chat_template(CHAT)
     w.add_file_type(int(gguf.LlamaFileType.MOSTLY_Q8_0))
     _vocabulary(w)
 
@@ -44,20 +65,20 @@ def write_half_billion(path: Path, seed: int = 0) -> Path:
         data = blocks.reshape(rows, columns // 32 * 34)
         w.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
 
-    q8_0("token_embd.weight", VOCAB, WIDTH)
-    q8_0("output.weight", VOCAB, WIDTH, zero_rows=SPECIALS)
-    w.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
-    for i in range(LAYERS):
-        w.add_tensor(f"blk.{i}.attn_norm.weight", np.ones(WIDTH, np.float32))
-        w.add_tensor(f"blk.{i}.ffn_norm.weight", np.ones(WIDTH, np.float32))
-        kv_width = WIDTH // HEADS * KV_HEADS
-        q8_0(f"blk.{i}.attn_q.weight", WIDTH, WIDTH)
-        q8_0(f"blk.{i}.attn_k.weight", kv_width, WIDTH)
-        q8_0(f"blk.{i}.attn_v.weight", kv_width, WIDTH)
-        q8_0(f"blk.{i}.attn_output.weight", WIDTH, WIDTH)
-        q8_0(f"blk.{i}.ffn_gate.weight", FFN, WIDTH)
-        q8_0(f"blk.{i}.ffn_up.weight", FFN, WIDTH)
-        q8_0(f"blk.{i}.ffn_down.weight", WIDTH, FFN)
+    q8_0("token_embd.weight", VOCAB, shape.width)
+    q8_0("output.weight", VOCAB, shape.width, zero_rows=SPECIALS)
+    w.add_tensor("output_norm.weight", np.ones(shape.width, np.float32))
+    for i in range(shape.layers):
+        w.add_tensor(f"blk.{i}.attn_norm.weight", np.ones(shape.width, np.float32))
+        w.add_tensor(f"blk.{i}.ffn_norm.weight", np.ones(shape.width, np.float32))
+        kv_width = shape.width // shape.heads * shape.kv_heads
+        q8_0(f"blk.{i}.attn_q.weight", shape.width, shape.width)
+        q8_0(f"blk.{i}.attn_k.weight", kv_width, shape.width)
+        q8_0(f"blk.{i}.attn_v.weight", kv_width, shape.width)
+        q8_0(f"blk.{i}.attn_output.weight", shape.width, shape.width)
+        q8_0(f"blk.{i}.ffn_gate.weight", shape.ffn, shape.width)
+        q8_0(f"blk.{i}.ffn_up.weight", shape.ffn, shape.width)
+        q8_0(f"blk.{i}.ffn_down.weight", shape.width, shape.ffn)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()

@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
@@ -67,15 +68,17 @@ nb::ndarray<nb::numpy, T, nb::ndim<2>> own(T *data, std::size_t n, std::size_t k
   return nb::ndarray<nb::numpy, T, nb::ndim<2>>(data, {n, k}, owner);
 }
 
-// Calls work(i) for i in [0, n) over this many threads, each taking every threads-th.
+// Calls work(i) for i in [0, n) over this many threads. Each takes the next that is not taken, so a
+// thread that starts late (llama.cpp's own still spin for some milliseconds) holds nobody up.
 template <typename F>
 void spread(std::size_t n, std::size_t threads, const F &work) {
-  std::vector<std::thread> others;
-  const auto share = [&](std::size_t first) {
-    for (std::size_t i = first; i < n; i += threads) work(i);
+  std::atomic<std::size_t> next{0};
+  const auto share = [&] {
+    for (std::size_t i = next++; i < n; i = next++) work(i);
   };
-  for (std::size_t t = 1; t < threads; ++t) others.emplace_back(share, t);
-  share(0);
+  std::vector<std::thread> others;
+  for (std::size_t t = 1; t < threads; ++t) others.emplace_back(share);
+  share();
   for (std::thread &other : others) other.join();
 }
 

@@ -121,9 +121,10 @@ class Model:
 
 @contextlib.contextmanager
 def open_vocabulary(path: Path | str) -> Iterator[Vocabulary]:
-    """A file's vocabulary without its weights. Raises ModelError where there is none."""
-    path = Path(path)
-    read_header(path)
+    """A file's vocabulary without its weights. The file's header must have been checked.
+
+    Raises ModelError where there is none.
+    """
     params = lib.llama_model_default_params()
     params.vocab_only = True
     llama_api.clear_errors()
