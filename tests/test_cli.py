@@ -50,11 +50,13 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip() == "[]"
-    for word in ("ask", "chat", "prompts", "cache", "Examples"):
+    for word in ("ask", "chat", "shift", "prompts", "cache", "demo", "Examples"):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["ask", "chat", "prompts", "cache"])
+@pytest.mark.parametrize(
+    "command", ["ask", "chat", "shift", "merge", "report", "prompts", "demo", "cache"]
+)
 def test_every_command_has_help(command):
     assert urial(command, "--help").stdout.startswith("Usage:")
 

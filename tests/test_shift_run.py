@@ -338,6 +338,17 @@ def test_the_shared_stories_pair(shared_file, tmp_path):
     assert 0.12 < shares["shifted"]["share"] < 0.40
 
 
+def test_the_demo_shows_what_a_prompt_repairs(tmp_path):
+    done = urial("demo", "-o", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    for title in ("asked plainly", "under a URIAL prompt", "aligned counterpart", "How far"):
+        assert title in done.stdout
+    found = summary_of(tmp_path / "demo")["demo-aligned"]["contexts"]
+    assert tuple(found) == ("zero-shot", "system-only", "urial-demo")
+    assert found["urial-demo"]["repairs"]["share"] > 0.8
+    assert (tmp_path / "demo" / "report.html").exists()
+
+
 # --- statistics ----------------------------------------------------------------------------------
 
 
