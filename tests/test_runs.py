@@ -221,6 +221,8 @@ def test_formats(tmp_path):
     assert [i.id for i in read_items(tmp_path / "q.csv")] == ["7", "8"]
     assert read_items(tmp_path / "alpaca.json")[0].answer == "3"
     assert read_items(tmp_path / "mt.jsonl")[0].id == "81"
+    assert read_items(tmp_path / "mt.jsonl")[0].later == ("then",)
+    assert read_items(tmp_path / "lima.json")[0].answer == "answer"
 
 
 def test_tags_and_given_answers(tmp_path):
@@ -235,17 +237,19 @@ def test_a_bad_row_does_not_stop_the_others(tmp_path):
     path.write_bytes(b'{"query": "one"}\n{oops\n{"other": 1}\n\xff\xfe\n{"query": "two"}\n')
     items = read_items(path)
     assert [i.query for i in items] == ["one", "", "", "", "two"]
-    assert "line 2 is not JSON" in items[1].error
+    assert "Line 2 is not JSON" in items[1].error
     assert "no text in query or" in items[2].error
     assert "its fields: other" in items[2].error
-    assert "line 4 is not valid UTF-8" in items[3].error
+    assert "Line 4 is not valid UTF-8" in items[3].error
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("q.json", "[{not json", "is not JSON"),
         ("q.json", "{not json", "is not JSON"),
         ("q.txt", "\n\n", "is empty"),
+        ("q.dat", "x", "no ending that says its format"),
         ("q.json", "[]", "is empty"),
         ("q.jsonl", '{"id": 1, "query": "a"}\n{"id": 1, "query": "b"}\n', "id '1' twice"),
         ("q.jsonl", '{"x": 1}\n', "No row"),

@@ -31,7 +31,7 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 
 
 @click.command()
-@click.argument("questions", type=click.Path(path_type=Path))
+@click.argument("questions")
 @click.option("--base", required=True, metavar="FILE", help="The base model.")
 @click.option(
     "--aligned",
@@ -62,7 +62,6 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 )
 @click.option(
     "--answers",
-    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Score these answers, by id or else by question, instead of letting the model answer.",
 )
@@ -101,10 +100,11 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 @click.option("--figures", is_flag=True, help="Also write figures as SVG files ([report] extra).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @runtime_options
-def command(questions: Path, output: Path, answers: Path | None, **options: Any) -> None:
+def command(questions: str, output: Path, answers: str | None, **options: Any) -> None:
     """Compare a base model with its aligned counterpart, token by token.
 
-    The aligned model answers QUESTIONS (JSON, JSONL, CSV, TSV or a line each); the base model, in
+    The aligned model answers QUESTIONS (JSON, JSONL, CSV, TSV, a line each, hf:user/dataset, or -
+    for standard input); the base model, in
     one or several contexts, says of each token how likely it would have written it. The folder gets
     report.html, to be opened in a browser, summary.json and rows.jsonl.
 
@@ -118,14 +118,14 @@ def command(questions: Path, output: Path, answers: Path | None, **options: Any)
     from urial_local.cli.progress import bar
     from urial_local.cli.shift_results import finish, print_summary
     from urial_local.cli.terminal import note
-    from urial_local.records.datasets import read_items
+    from urial_local.records.datasets import Fields, Selection, read_items
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.shift.analysis import Analysis, Progress
     from urial_local.tasks.shift.record import KEY
-    from urial_local.tasks.shift.setup import in_shard, set_up
+    from urial_local.tasks.shift.setup import set_up
 
-    items = read_items(questions, options["query_field"])[: options["limit"]]
-    items = [item for item in items if in_shard(item, options["shard"])]
+    selection = Selection(limit=options["limit"], shard=options["shard"])
+    items = read_items(questions, Fields(query=options["query_field"]), selection)
     if not items:
         raise UsageError("No question is in this shard.", "Use fewer shards, or more questions.")
     given = given_answers(answers, items) if answers else None
@@ -151,7 +151,7 @@ def command(questions: Path, output: Path, answers: Path | None, **options: Any)
         raise click.exceptions.Exit(FAILED)
 
 
-def given_answers(path: Path, items: Sequence[Any]) -> Mapping[str, str]:
+def given_answers(path: str, items: Sequence[Any]) -> Mapping[str, str]:
     """Answers by question id: matched by id where all are found so, else by the question's text."""
     from urial_local.records.datasets import read_items
 

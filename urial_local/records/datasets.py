@@ -1,36 +1,38 @@
-"""Reads questions, and answers where a file has them, from JSON, JSONL, CSV, TSV and plain text.
+"""What a row means: its id, its question or questions, its answer, its tags.
 
-Known sets are recognised by their fields: just-eval-instruct, AlpacaEval, MT-bench, conversations
-as in LIMA, the reference's output files and our own runs.
+Known sets are recognised by their fields: just-eval-instruct, AlpacaEval, MT-bench (two turns),
+conversations as in LIMA, the reference's output files, and our own runs.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from urial_local.base.errors import UsageError, near
+from urial_local.base.errors import UsageError
+from urial_local.records.sources import RawRow, Source, open_source, read_rows
 
 QUERY_FIELDS = (
-    "query",
-    "instruction",
-    "question",
-    "prompt",
-    "pure_input",
-    "turns",
-    "conversations",
-    "input",
+    *("query", "instruction", "question", "prompt", "pure_input"),
+    *("turns", "conversations", "messages", "input"),
 )
-ANSWER_FIELDS = ("answer", "output", "response", "completion", "output_cand", "choices")
+ANSWER_FIELDS = ("answer", "output", "response", "completion", "text", "output_cand", "choices")
 ID_FIELDS = ("id", "question_id")
-TAG_FIELDS = ("category", "task", "topic", "difficulty", "dataset")
-FORMATS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
-MAX_ROW = 16 << 20  # characters
+TAG_FIELDS = ("category", "task", "topic", "difficulty", "dataset", "source")
+USERS = ("user", "human")
+MAX_QUERY = 16 << 20  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Names of fields that the user chose; None is ours to find."""
+
+    query: str | None = None
+    answer: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,108 +45,171 @@ class Item:
     answer: str | None = None
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: str = ""
+    later: tuple[str, ...] = ()  # questions of later turns
+    fields: Mapping[str, Any] = field(default_factory=dict)  # the row as it was
 
 
-def read_items(path: Path, query_field: str | None = None) -> list[Item]:
-    """All rows of a file, or of a run folder.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows are wanted; all that is given must hold."""
 
-    Raises UsageError for a file that is missing, empty, of an unknown format, without a field that
-    holds queries, or with the same id twice.
+    limit: int | None = None
+    ids: frozenset[str] | None = None
+    where: tuple[tuple[str, str], ...] = ()  # field and value
+    shard: tuple[int, int] | None = None  # (i, n), i from 1
+
+    def takes(self, item: Item) -> bool:
+        """Whether a row is wanted, its place aside."""
+        if self.ids is not None and item.id not in self.ids:
+            return False
+        if not all(_holds(item, name, value) for name, value in self.where):
+            return False
+        return in_shard(item, self.shard)
+
+
+def iterate(
+    source: Source, fields: Fields = Fields(), selection: Selection = Selection()
+) -> Iterator[Item]:
+    """The wanted rows of a source, one at a time; `limit` counts before shards are taken."""
+    taken = 0
+    for number, row in enumerate(read_rows(source)):
+        if selection.limit is not None and taken >= selection.limit:
+            return
+        item = as_item(number, row, fields)
+        whole = Selection(None, selection.ids, selection.where)
+        if whole.takes(item):
+            taken += 1
+            if in_shard(item, selection.shard):
+                yield item
+
+
+def count(
+    source: Source, fields: Fields = Fields(), selection: Selection = Selection()
+) -> tuple[int, int]:
+    """How many rows there are to do, and how many of them are bad, from one pass over the file.
+
+    Raises UsageError for a file that is empty, in which no row can be used, or with the same id
+    twice. Holds 16 bytes a row.
     """
-    if path.is_dir():
-        path = path / "rows.jsonl"
-    if not path.is_file():
-        known = {*FORMATS, ".txt"}
-        siblings = [p.name for p in path.parent.glob("*") if p.suffix in known]
-        raise UsageError(f"There is no file {path}.", near(path.name, siblings) if siblings else "")
-    items = [_item(n, row, query_field) for n, row in enumerate(_rows(path))]
-    if not items:
-        raise UsageError(f"{path} is empty.")
-    if all(item.error for item in items):
-        raise UsageError(f"No row of {path} can be used. The first: {items[0].error}")
-    seen: dict[str, int] = {}
-    for item in items:
-        if item.id in seen:
+    seen: dict[bytes, int] = {}
+    wanted = bad = total = usable = 0
+    first_error = ""
+    for number, row in enumerate(read_rows(source)):
+        item = as_item(number, row, fields)
+        total += 1
+        usable += not item.error
+        first_error = first_error or item.error
+        key = hashlib.blake2b(item.id.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+        if key in seen:
             raise UsageError(
-                f"{path} has the id {item.id!r} twice: in rows {seen[item.id] + 1} and"
-                f" {item.number + 1}.",
-                "Ids tell rows apart when a run is resumed; make them different.",
+                f"{source.name} has the id {item.id!r} twice: in rows {seen[key] + 1} and"
+                f" {number + 1}.",
+                "Ids tell rows apart when a run is resumed: make them different, or use"
+                " --id-field none to count rows instead.",
             )
-        seen[item.id] = item.number
-    return items
+        seen[key] = number
+        whole = Selection(None, selection.ids, selection.where)
+        if whole.takes(item) and (selection.limit is None or wanted < selection.limit):
+            wanted += 1
+            bad += bool(item.error)
+    if not total:
+        raise UsageError(f"{source.name} is empty.")
+    if not usable:
+        raise UsageError(f"No row of {source.name} can be used. The first: {first_error}")
+    if not wanted:
+        raise UsageError(f"No row of {source.name} is chosen by --ids or --where.")
+    if selection.shard:
+        wanted = sum(1 for _ in iterate(source, fields, selection))
+    return wanted, bad
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    """Parsed rows: objects, or an exception's text for a row that does not parse."""
-    kind = FORMATS.get(path.suffix.lower(), "text")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    if kind == "json":
-        try:
-            parsed = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(
-                f"{path} is not JSON: {error}", "A file with one object a line is .jsonl."
-            ) from None
-        yield from parsed if isinstance(parsed, list) else [parsed]
-        return
-    lines = data.split(b"\n")
-    if kind in ("csv", "tsv"):
-        text = io.StringIO(_decoded(data, path), newline="")
-        reader = csv.DictReader(text, delimiter="," if kind == "csv" else "\t")
-        try:
-            yield from reader
-        except csv.Error as error:
-            raise UsageError(f"{path}, line {reader.line_num}: {error}") from None
-        return
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            text_line = line.decode("utf-8").removesuffix("\r")
-            yield {"query": text_line} if kind == "text" else json.loads(text_line)
-        except UnicodeDecodeError:
-            yield f"line {number} is not valid UTF-8"
-        except (ValueError, RecursionError) as error:
-            yield f"line {number} is not JSON: {error}"
+def read_items(
+    path: Path | str, fields: Fields = Fields(), selection: Selection = Selection()
+) -> list[Item]:
+    """All wanted rows at once, for files that fit memory. Raises UsageError like `count`."""
+    with open_source(str(path)) as source:
+        count(source, fields, selection)
+        return list(iterate(source, fields, selection))
 
 
-def _decoded(data: bytes, path: Path) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not valid UTF-8 (byte {error.start:,}).") from None
-
-
-def _item(number: int, row: Any, query_field: str | None) -> Item:
-    if isinstance(row, str):
-        return Item(str(number), number, "", error=f"Row {number + 1}: {row}.")
-    if not isinstance(row, Mapping):
-        return Item(str(number), number, "", error=f"Row {number + 1} is not an object.")
-    name = next((f for f in ID_FIELDS if isinstance(row.get(f), str | int)), None)
-    identity = str(row[name]) if name else str(number)
-    fields = (query_field,) if query_field else QUERY_FIELDS
-    query = next((q for f in fields if (q := _first_text(row.get(f), user=True))), "")
+def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
+    """A row with its meaning, or with the reason why it has none."""
+    if row.error:
+        error = f"{row.error[:1].upper()}{row.error[1:]}."
+        return Item(f"line-{row.line}", number, "", error=error)
+    fields = row.fields
+    identity = _identity(fields, chosen, number)
+    names = (chosen.query,) if chosen.query else QUERY_FIELDS
+    turns = next((t for name in names if (t := _turns(name, fields.get(name)))), ())
     problem = ""
-    if not query.strip():
-        has = ", ".join(map(str, row))
-        problem = f"Row {number + 1} has no text in {' or '.join(fields)}; its fields: {has}."
-    elif len(query) > MAX_ROW:
-        problem = f"Row {number + 1} has {len(query):,} characters."
+    if not turns or not turns[0].strip():
+        has = ", ".join(map(str, list(fields)[:12])) or "none"
+        problem = f"Row {number + 1} has no text in {' or '.join(names)}; its fields: {has}."
+    elif max(map(len, turns)) > MAX_QUERY:
+        problem = f"Row {number + 1} has more than {MAX_QUERY >> 20} million characters."
+    elif any("\ud800" <= c <= "\udfff" for turn in turns for c in turn):
+        problem = f"Row {number + 1} holds half a character, which is not valid Unicode."
     if problem:
-        return Item(identity, number, "", error=problem)
-    extra = row.get("input")
-    if not query_field and _is_alpaca_input(row, extra):
-        query = f"{query}\n\n{extra}"
-    answer = next((a for f in ANSWER_FIELDS if (a := _first_text(row.get(f))) is not None), None)
-    return Item(identity, number, query, answer, _tags(row))
+        return Item(identity, number, "", error=problem, fields=fields)
+    query, *later = turns
+    if not chosen.query and _is_alpaca_input(fields):
+        query = f"{query}\n\n{fields['input']}"
+    answers = (chosen.answer,) if chosen.answer else ANSWER_FIELDS
+    answer = next((a for f in answers if (a := _first_text(fields.get(f))) is not None), None)
+    if answer is None and not chosen.answer:
+        answer = _reply(fields.get("conversations"))
+    return Item(identity, number, query, answer, _tags(fields), "", tuple(later), fields)
 
 
-def _is_alpaca_input(row: Mapping[str, Any], extra: Any) -> bool:
+def in_shard(item: Item, shard: tuple[int, int] | None) -> bool:
+    """Whether a row is this process's. By a hash of its id, so that no order of rows matters."""
+    if shard is None:
+        return True
+    i, n = shard
+    digest = hashlib.sha256(item.id.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "little") % n == i - 1
+
+
+def _identity(fields: Mapping[str, Any], chosen: Fields, number: int) -> str:
+    if chosen.id == "none":
+        return str(number)
+    names = (chosen.id,) if chosen.id else ID_FIELDS
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value):
+            return str(value)
+    return str(number)
+
+
+def _holds(item: Item, name: str, value: str) -> bool:
+    found = item.tags.get(name)
+    if found is None:
+        raw = item.fields.get(name)
+        found = tuple(map(str, raw)) if isinstance(raw, list) else (str(raw),)
+    return value in found
+
+
+def _turns(name: str, value: Any) -> tuple[str, ...]:
+    """The user's questions in a field: one text, MT-bench's list of turns, or the first question
+    of a conversation, whose later ones follow answers that are not ours."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list) or not value:
+        return ()
+    if isinstance(value[0], Mapping):
+        said = [
+            _first_text(m)
+            for m in value
+            if isinstance(m, Mapping) and str(m.get("role", m.get("from", "user"))) in USERS
+        ]
+        return (said[0],) if said and said[0] else ()
+    texts = tuple(v for v in value if isinstance(v, str))
+    return texts if name == "turns" else texts[:1]
+
+
+def _is_alpaca_input(row: Mapping[str, Any]) -> bool:
     """Whether `input` is Alpaca's second part of an instruction, rather than a copy of it."""
-    instruction = row.get("instruction")
+    instruction, extra = row.get("instruction"), row.get("input")
     return (
         isinstance(instruction, str)
         and isinstance(extra, str)
@@ -154,23 +219,29 @@ def _is_alpaca_input(row: Mapping[str, Any], extra: Any) -> bool:
     )
 
 
-def _first_text(value: Any, user: bool = False) -> str | None:
-    """The text of a field: itself, its first entry, or the first message of a conversation."""
+def _reply(value: Any) -> str | None:
+    """The answer to the first question of a conversation."""
+    return _first_text(value[1]) if isinstance(value, list) and len(value) > 1 else None
+
+
+def _first_text(value: Any) -> str | None:
+    """The text of a field: itself, its first entry, or a message's content."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value:
-        return _first_text(value[0], user)
+        return _first_text(value[0])
     if isinstance(value, Mapping):
         for key in ("content", "value", "turns", "text"):
             if key in value:
-                return _first_text(value[key], user)
+                return _first_text(value[key])
     return None
 
 
 def _tags(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     inner = row.get("tags")
     found: dict[str, tuple[str, ...]] = {}
-    for source in (row, inner if isinstance(inner, Mapping) else {}):
+    sources: Iterable[Mapping[str, Any]] = (row, inner if isinstance(inner, Mapping) else {})
+    for source in sources:
         for name in TAG_FIELDS:
             value = source.get(name)
             values = value if isinstance(value, list) else [value]

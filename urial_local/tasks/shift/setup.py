@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.registry import find_model
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
-from urial_local.records.datasets import Item
 from urial_local.runtime.model import fingerprint, open_vocabulary
 from urial_local.runtime.open import RuntimeOptions
 from urial_local.runtime.probe import check_unknown
@@ -195,12 +193,3 @@ def _compare(
                     f" {base.path.name}. {pair.difference}"
                 )
     return pairs, remarks
-
-
-def in_shard(item: Item, shard: tuple[int, int] | None) -> bool:
-    """Whether a row is this process's. By a hash of its id, so that no order of rows matters."""
-    if shard is None:
-        return True
-    i, n = shard
-    digest = hashlib.sha256(item.id.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "little") % n == i - 1

@@ -1,0 +1,247 @@
+"""Opens files of rows and reads them one at a time, whatever their size.
+
+JSON arrays, JSONL, CSV, TSV, plain text (a line a row), Parquet (the [data] extra), standard input,
+and datasets on the Hugging Face hub (`hf:user/name[:file]`). Knows nothing of what rows mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from urial_local.base.errors import UrialError, UsageError, near
+
+FORMATS = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "text",
+    ".parquet": "parquet",
+}
+MAX_LINE = 64 << 20  # bytes of one row
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as it stands: an object's fields, or why it is none. `line` counts lines or rows."""
+
+    line: int
+    fields: Mapping[str, Any]
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that can be read from its start again and again."""
+
+    path: Path
+    kind: str  # a value of FORMATS
+    name: str  # what the user called it
+
+
+@contextlib.contextmanager
+def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
+    """A file, a run folder (its rows), `-` for standard input, or `hf:user/dataset[:file]`.
+
+    Standard input is kept in a temporary file meanwhile, since rows are read more than once. Raises
+    UsageError for what is missing or of no known format; `kind` overrides the file's ending.
+    """
+    if name == "-":
+        with tempfile.NamedTemporaryFile(suffix=".jsonl") as spool:
+            if sys.stdin is None:
+                raise UsageError("Standard input is closed, so there are no rows to read.")
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+            spool.flush()
+            yield Source(Path(spool.name), kind or _guess(Path(spool.name)), "standard input")
+        return
+    path = _from_hub(name) if name.startswith("hf:") else Path(name).expanduser()
+    if path.is_dir() and (path / "rows.jsonl").exists():
+        path = path / "rows.jsonl"
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*") if p.suffix in FORMATS]
+        raise UsageError(f"There is no file {path}.", near(path.name, siblings) if siblings else "")
+    found = kind or FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise UsageError(
+            f"{path} has no ending that says its format.",
+            f"Name it with --format, one of {', '.join(sorted(set(FORMATS.values())))}.",
+        )
+    yield Source(path, found, name)
+
+
+def read_rows(source: Source) -> Iterator[RawRow]:
+    """The rows of a source, one at a time. A row that does not parse has an `error`.
+
+    Raises UsageError where the file as a whole cannot be read.
+    """
+    reader = {
+        "json": _json,
+        "jsonl": _jsonl,
+        "csv": _table,
+        "tsv": _table,
+        "text": _text,
+        "parquet": _parquet,
+    }[source.kind]
+    try:
+        yield from reader(source)
+    except OSError as error:
+        raise UsageError(f"{source.name} cannot be read: {error.strerror or error}.") from None
+
+
+def _lines(source: Source) -> Iterator[tuple[int, bytes, str]]:
+    """(number, line, error) of lines that are not blank."""
+    with source.path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE)
+                yield number, b"", f"line {number} has more than {MAX_LINE >> 20} MB"
+            elif line.strip():
+                yield number, line, ""
+
+
+def _text(source: Source) -> Iterator[RawRow]:
+    for number, line, error in _lines(source):
+        try:
+            yield RawRow(number, {"query": line.decode("utf-8").rstrip("\r\n")}, error)
+        except UnicodeDecodeError:
+            yield RawRow(number, {}, f"line {number} is not valid UTF-8")
+
+
+def _jsonl(source: Source) -> Iterator[RawRow]:
+    for number, line, error in _lines(source):
+        value: Any = {}
+        if not error:
+            try:
+                value = json.loads(line.decode("utf-8"))
+                if not isinstance(value, dict):
+                    value, error = {}, f"line {number} is not an object"
+            except UnicodeDecodeError:
+                error = f"line {number} is not valid UTF-8"
+            except (ValueError, RecursionError) as failure:
+                error = f"line {number} is not JSON: {failure}"
+        yield RawRow(number, value if not error else {}, error)
+
+
+def _json(source: Source) -> Iterator[RawRow]:
+    import ijson
+
+    with source.path.open("rb") as file:
+        start = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        file.seek(0)
+        try:
+            if start == b"{":  # one object: a single row
+                yield RawRow(1, json.loads(file.read(MAX_LINE).decode("utf-8-sig")))
+                return
+            for number, value in enumerate(ijson.items(file, "item", use_float=True), 1):
+                if isinstance(value, dict):
+                    yield RawRow(number, value)
+                else:
+                    yield RawRow(number, {}, f"row {number} is not an object")
+        except (ValueError, RecursionError, ijson.JSONError) as error:
+            raise UsageError(
+                f"{source.name} is not JSON: {error}",
+                "A file with one object a line is JSONL: name it .jsonl or use --format jsonl.",
+            ) from None
+
+
+def _table(source: Source) -> Iterator[RawRow]:
+    # Bytes that are not UTF-8 become lone surrogates here, and an error where the row is read.
+    with source.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file, delimiter="," if source.kind == "csv" else "\t")
+        try:
+            for fields in reader:
+                number = reader.line_num
+                extra = fields.pop(None, None)
+                if extra:
+                    yield RawRow(number, {}, f"line {number} has more fields than the first line")
+                elif any(_broken(v) for v in fields.values()):
+                    yield RawRow(number, {}, f"line {number} is not valid UTF-8")
+                else:
+                    yield RawRow(number, {k: v for k, v in fields.items() if v is not None})
+        except csv.Error as error:
+            raise UsageError(f"{source.name}, line {reader.line_num}: {error}") from None
+
+
+def _broken(text: str | None) -> bool:
+    return any("\ud800" <= c <= "\udfff" for c in text or "")
+
+
+def _parquet(source: Source) -> Iterator[RawRow]:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise UsageError(
+            "Parquet needs pyarrow, which is not installed.", "pip install 'urial-local[data]'"
+        ) from None
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(source.path).iter_batches(batch_size=256):
+            for fields in batch.to_pylist():
+                number += 1
+                yield RawRow(number, fields)
+    except ArrowInvalid as error:
+        raise UsageError(f"{source.name} is not a Parquet file: {error}") from None
+
+
+def _guess(path: Path) -> str:
+    """The format of standard input: JSON, JSONL or a query on each line."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    text = start.lstrip()
+    if text[:1] == b"[":
+        return "json"
+    if text[:1] == b"{":
+        line = start.strip().split(b"\n", 1)[0]
+        with contextlib.suppress(ValueError):
+            json.loads(line)
+            return "jsonl"
+        return "json"
+    return "text"
+
+
+def _from_hub(name: str) -> Path:
+    """Download `hf:user/dataset[:file]` (or find it in the hub's cache). Raises UsageError."""
+    repo, _, wanted = name[3:].partition(":")
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise UsageError(
+            f"{name!r} is no dataset.", "Write hf:user/dataset or hf:user/dataset:file."
+        )
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        if not wanted:
+            files = [
+                f
+                for f in HfApi().list_repo_files(repo, repo_type="dataset")
+                if Path(f).suffix in FORMATS and Path(f).suffix != ".txt"
+            ]
+            if len(files) != 1:
+                shown = ", ".join(files[:12]) or "none that can be read"
+                raise UsageError(
+                    f"{name} has {len(files)} data files.",
+                    f"Name one: {name}:FILE. It has {shown}.",
+                )
+            wanted = files[0]
+        return Path(hf_hub_download(repo, wanted, repo_type="dataset"))
+    except UrialError:
+        raise
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"{name} could not be fetched: {first}",
+            "Is the name right, is there a network, and does the dataset need HF_TOKEN?",
+        ) from None
