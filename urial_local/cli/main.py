@@ -17,6 +17,7 @@ from urial_local.cli.terminal import complain, tolerate_encodings
 COMMANDS = {
     "ask": ("urial_local.cli.ask", "Ask one question; the answer goes to stdout."),
     "chat": ("urial_local.cli.chat", "Hold a conversation with a base model."),
+    "generate": ("urial_local.cli.generate", "Answer every row of a dataset."),
     "shift": ("urial_local.cli.shift", "Compare a base model with an aligned one, by token."),
     "merge": ("urial_local.cli.merge", "Put the shards of a run together."),
     "report": ("urial_local.cli.report", "Make a run's summary and page anew."),

@@ -9,25 +9,10 @@ from typing import Any
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.cli.data_options import data_options, fields, selection
 from urial_local.cli.options import runtime_options
 
 FAILED = 3  # exit code: finished, some rows failed
-
-
-class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """i/n, as in 2/8."""
-
-    name = "i/n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, tuple):
-            return value
-        first, _, second = str(value).partition("/")
-        if first.isascii() and first.isdigit() and second.isascii() and second.isdigit():
-            i, n = int(first), int(second)
-            if 1 <= i <= n:
-                return i, n
-        return self.fail(f"{value!r} is no shard; the second of eight is 2/8", param, ctx)
 
 
 @click.command()
@@ -70,9 +55,7 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     metavar="FILE",
     help="Another quantisation of the base: measures what quantising alone changes.",
 )
-@click.option("--query-field", metavar="NAME", help="The field that holds the questions.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
-@click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge.")
+@data_options
 @click.option(
     "-n",
     "--max-tokens",
@@ -118,14 +101,13 @@ def command(questions: str, output: Path, answers: str | None, **options: Any) -
     from urial_local.cli.progress import bar
     from urial_local.cli.shift_results import finish, print_summary
     from urial_local.cli.terminal import note
-    from urial_local.records.datasets import Fields, Selection, read_items
+    from urial_local.records.datasets import read_items
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.shift.analysis import Analysis, Progress
     from urial_local.tasks.shift.record import KEY
     from urial_local.tasks.shift.setup import set_up
 
-    selection = Selection(limit=options["limit"], shard=options["shard"])
-    items = read_items(questions, Fields(query=options["query_field"]), selection)
+    items = read_items(questions, fields(options), selection(options), options["kind"])
     if not items:
         raise UsageError("No question is in this shard.", "Use fewer shards, or more questions.")
     given = given_answers(answers, items) if answers else None

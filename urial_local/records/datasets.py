@@ -124,10 +124,13 @@ def count(
 
 
 def read_items(
-    path: Path | str, fields: Fields = Fields(), selection: Selection = Selection()
+    path: Path | str,
+    fields: Fields = Fields(),
+    selection: Selection = Selection(),
+    kind: str | None = None,
 ) -> list[Item]:
     """All wanted rows at once, for files that fit memory. Raises UsageError like `count`."""
-    with open_source(str(path)) as source:
+    with open_source(str(path), kind) as source:
         count(source, fields, selection)
         return list(iterate(source, fields, selection))
 

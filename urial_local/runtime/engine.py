@@ -95,8 +95,11 @@ class Engine:
 
     # --- the three generators ------------------------------------------------------------------
 
-    def steps(self, requests: Iterable[Request]) -> Iterator[list[Step]]:
+    def steps(self, requests: Iterable[Request | None]) -> Iterator[list[Step]]:
         """Answer all requests; yields once for each decoded batch. Requests are drawn as needed.
+
+        A None among them says that the next one is not known before a row has ended: it is asked
+        for again after the next batch.
 
         Raises Aborted when the abort flag is set: live and waiting rows are dropped, the caches
         are left as they were before the unfinished batch, and the engine can be called again.
@@ -106,9 +109,12 @@ class Engine:
         try:
             while True:
                 while more and len(self._queue) < self.decoder.n_seq:
-                    request = next(source, None)
-                    if request is None:
+                    try:
+                        request = next(source)
+                    except StopIteration:
                         more = False
+                        break
+                    if request is None:
                         break
                     try:
                         self.submit(request)
@@ -121,7 +127,7 @@ class Engine:
         finally:
             self._drop_all()
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, str | Completion]]:
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[tuple[int, str | Completion]]:
         """(index, text) as text becomes certain, and (index, completion) when a row has ended."""
         for steps in self.steps(requests):
             for step in steps:
@@ -130,7 +136,7 @@ class Engine:
                 if step.completion is not None:
                     yield step.index, step.completion
 
-    def complete(self, requests: Iterable[Request]) -> list[Completion]:
+    def complete(self, requests: Iterable[Request | None]) -> list[Completion]:
         """All completions, in the order of the requests."""
         done: dict[int, Completion] = {}
         first = self._count

@@ -25,10 +25,11 @@ from urial_local.runtime.prefix_cache import PrefixCache
 from urial_local.runtime.rows import Completion, Request
 from urial_local.runtime.sequences import Aborted, Sequences
 from urial_local.runtime.teacher_forced import TeacherForced
+from urial_local.tasks.model_file import ModelFile
 from urial_local.tasks.prompted import PromptedModel
 from urial_local.tasks.shift.scorer import GivenAnswer, Scorer
 from urial_local.tasks.shift.scoring import Bridge
-from urial_local.tasks.shift.setup import ModelFile, Setup
+from urial_local.tasks.shift.setup import Setup
 
 SAMPLE = 16  # longest queries that decide how large a context is made
 SLACK = 32  # tokens

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gguf
-
 from urial_local.base.errors import UsageError
-from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.registry import find_model
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
-from urial_local.runtime.model import fingerprint, open_vocabulary
+from urial_local.runtime.model import open_vocabulary
 from urial_local.runtime.open import RuntimeOptions
-from urial_local.runtime.probe import check_unknown
 from urial_local.runtime.sampling import Sampling
 from urial_local.runtime.shift_rows import TOP
 from urial_local.runtime.vocabulary_pair import VocabularyPair, compare_vocabularies
+from urial_local.tasks.model_file import ModelFile, model_file
 
 DEFAULT_CONTEXTS = ("zero-shot", "urial")
 
@@ -40,39 +36,6 @@ class ShiftOptions:
     allow_vocab_mismatch: bool = False
     save_prompts: bool = False
     runtime: RuntimeOptions = field(default_factory=lambda: RuntimeOptions(parallel=4))
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A model's file, checked, with the name it has in this run."""
-
-    name: str
-    path: Path
-    header: GGUFHeader
-    fingerprint: str
-
-    def about(self) -> dict[str, Any]:
-        """For run.json."""
-        meta = self.header.metadata
-        return {
-            "name": self.name,
-            "file": self.path.name,
-            "title": str(meta.get("general.name") or self.path.stem),
-            "architecture": self.header.architecture,
-            "quantisation": quantisation(self.header),
-            "fingerprint": self.fingerprint,
-        }
-
-
-def quantisation(header: GGUFHeader) -> str:
-    """The type that most bytes of the weights have, such as Q8_0."""
-    sizes: dict[int, int] = {}
-    for tensor in header.tensors:
-        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
-    most = max(sizes, key=lambda kind: sizes[kind], default=-1)
-    with contextlib.suppress(ValueError):  # newer than the library
-        return str(gguf.GGMLQuantizationType(most).name)
-    return "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +82,17 @@ def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path
     """Check files, prompts and vocabularies. Raises ModelError, PromptError or UsageError."""
     named = find_model(options.base)
     contexts = _contexts(options.base_prompts or (DEFAULT_CONTEXTS[0], named.prompt or "urial"))
-    base = _model(options.base, on_check)
-    aligned = tuple(_model(name, on_check) for name in options.aligned)
+    base = model_file(options.base, on_check)
+    aligned = tuple(model_file(name, on_check) for name in options.aligned)
     if len({m.name for m in aligned}) < len(aligned):
         aligned = tuple(
             ModelFile(f"{m.name}-{i}", m.path, m.header, m.fingerprint)
             for i, m in enumerate(aligned, 1)
         )
-    noise = _model(options.noise_floor, on_check) if options.noise_floor else None
+    noise = model_file(options.noise_floor, on_check) if options.noise_floor else None
     pairs, remarks = _compare(base, aligned, noise, options.allow_vocab_mismatch)
     prompts = {m.name: _aligned_prompt(m, options.aligned_prompt) for m in aligned}
     return Setup(options, base, aligned, noise, contexts, prompts, pairs, tuple(remarks))
-
-
-def _model(name: str, on_check: Callable[[Path], None]) -> ModelFile:
-    named = find_model(name)
-    header = check_unknown(named.path, lambda: on_check(named.path))
-    label = name if name in ("demo", "demo-aligned") else named.path.stem
-    return ModelFile(label, named.path, header, fingerprint(named.path, header))
 
 
 def _contexts(names: Sequence[str]) -> dict[str, Prompt]:

@@ -1,0 +1,82 @@
+"""Options of commands that read a dataset: which rows, which fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from urial_local.base.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """i/n, as in 2/8."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        first, _, second = str(value).partition("/")
+        if first.isascii() and first.isdigit() and second.isascii() and second.isdigit():
+            i, n = int(first), int(second)
+            if 1 <= i <= n:
+                return i, n
+        return self.fail(f"{value!r} is no shard; the second of eight is 2/8", param, ctx)
+
+
+def data_options(command: F) -> F:
+    """Which rows of the dataset, and where their texts are."""
+    for option in reversed(
+        [
+            click.option("--query-field", metavar="NAME", help="The field that holds questions."),
+            click.option("--id-field", metavar="NAME", help="The field that holds ids, or none."),
+            click.option(
+                "--format",
+                "kind",
+                type=click.Choice(["json", "jsonl", "csv", "tsv", "text", "parquet"]),
+                help="The file's format, where its ending does not say.",
+            ),
+            click.option(
+                "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows."
+            ),
+            click.option("--ids", metavar="A,B,…", help="Only rows with these ids."),
+            click.option(
+                "--where",
+                multiple=True,
+                metavar="FIELD=VALUE",
+                help="Only rows whose field (or one of its values) is this; may be given again.",
+            ),
+            click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def selection(options: Mapping[str, Any]) -> Any:
+    """The rows that the options choose. Raises UsageError for a malformed --where."""
+    from urial_local.records.datasets import Selection
+
+    where = []
+    for text in options["where"]:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--where {text!r} is not FIELD=VALUE.", "As in category=safety.")
+        where.append((name, value))
+    ids = options["ids"]
+    return Selection(
+        limit=options["limit"],
+        ids=frozenset(filter(None, ids.split(","))) if ids is not None else None,
+        where=tuple(where),
+        shard=options["shard"],
+    )
+
+
+def fields(options: Mapping[str, Any]) -> Any:
+    from urial_local.records.datasets import Fields
+
+    return Fields(query=options["query_field"], id=options["id_field"])

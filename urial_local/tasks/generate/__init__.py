@@ -1,0 +1,1 @@
+"""Answers every row of a dataset with a model under a prompt."""

@@ -1,0 +1,247 @@
+"""Takes the rows of a dataset through the engine, and writes each as it is finished.
+
+A row is an item of the dataset once, or `repeat` times; it has one turn, or the turns of its
+dialogue, each with its answer as history of the next; each turn has one candidate or several, of
+which one is picked. Rows in hand are answered in one batch over one shared prefix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from urial_local.base.errors import UrialError
+from urial_local.prompting.prompts import Turn
+from urial_local.records.datasets import Item
+from urial_local.records.runlog import RunLog
+from urial_local.runtime.engine import Engine
+from urial_local.runtime.rows import Completion, Request
+from urial_local.runtime.sampling import row_seed
+from urial_local.tasks.generate.flags import flags_of
+from urial_local.tasks.generate.methods import Method
+
+KEY = ("id", "repeat")
+WINDOW = 512  # rows among which the longest go first
+Pick = Literal["first", "longest-clean"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How often, how many, and which answer is taken. `turns` bounds a dialogue; 0 is all."""
+
+    repeat: int = 1
+    candidates: int = 1
+    pick: Pick = "first"
+    seed: int = 0
+    turns: int = 0
+
+
+@dataclass
+class Tally:
+    """What a face shows of a job under way."""
+
+    done: int = 0
+    tokens: int = 0
+    ended: int = 0
+    errors: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(time.perf_counter() - self.began, 1e-9)
+
+
+@dataclass
+class _Row:
+    """An item on its way through its turns."""
+
+    item: Item
+    repeat: int
+    queries: tuple[str, ...]
+    history: list[Turn] = field(default_factory=list)
+    turns: list[dict[str, Any]] = field(default_factory=list)
+    waiting: int = 0  # candidates of the present turn that are not there yet
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+    draft: str | None = None  # of the restyle method
+    began: float = field(default_factory=time.perf_counter)
+
+
+class Job:
+    """One run of rows over one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        method: Method,
+        log: RunLog,
+        options: JobOptions,
+        tell: Callable[[Tally], None] = lambda tally: None,
+    ) -> None:
+        self.engine, self.method, self.log, self.options = engine, method, log, options
+        self.tally, self._tell = Tally(), tell
+        self.stopping = False  # set it, and no new rows are begun
+        self._ready: deque[tuple[_Row, int, Request]] = deque()
+        self._asked: dict[int, tuple[_Row, int]] = {}  # by the engine's number
+        self._count = 0
+
+    def run(self, items: Iterable[Item]) -> None:
+        """Answer every row that the log lacks. Raises Aborted where the abort flag is set."""
+        for index, event in self.engine.stream(self._requests(items)):
+            if isinstance(event, Completion):
+                row, number = self._asked.pop(index)
+                self._take(row, number, event)
+
+    def _requests(self, items: Iterable[Item]) -> Iterator[Request | None]:
+        source = self._rows(items)
+        more = True
+        while more or self._ready or self._asked:
+            if not self._ready and more:
+                row = None if self.stopping else next(source, None)
+                if row is None:
+                    more = False
+                else:
+                    self._begin_turn(row)
+            if self._ready:
+                row, number, request = self._ready.popleft()
+                self._asked[self._count] = (row, number)
+                self._count += 1
+                yield request
+            elif not more and self._asked:
+                yield None  # another turn may follow from a row in hand
+
+    def _rows(self, items: Iterable[Item]) -> Iterator[_Row]:
+        """Rows to do, the longest of each window first, so that no long one is left for the end."""
+        window: list[_Row] = []
+        for item in items:
+            for repeat in range(self.options.repeat):
+                if self.log.has(item.id, str(repeat)):
+                    continue
+                queries = (item.query, *item.later)
+                limit = self.options.turns or len(queries)
+                window.append(_Row(item, repeat, queries[:limit]))
+            if len(window) >= WINDOW:
+                yield from sorted(window, key=lambda r: -len(r.item.query))
+                window = []
+        yield from sorted(window, key=lambda r: -len(r.item.query))
+
+    def _begin_turn(self, row: _Row) -> None:
+        """Ready the requests of a row's next turn, or write its error row."""
+        try:
+            if row.item.error:
+                raise UrialError(row.item.error)
+            turn = len(row.turns)
+            request = self.method.request(row.queries[turn], row.history, row.draft)
+            self.engine.check_fits(request)
+        except UrialError as error:
+            self._error(row, error.message)
+            return
+        drafting = self.method.drafts and row.draft is None
+        row.waiting = 1 if drafting else self.options.candidates
+        row.candidates = []
+        for n in range(row.waiting):
+            name = f"{row.item.id}\0{turn}\0{n}\0{int(drafting)}"
+            seed = row_seed(self.options.seed, name, row.repeat)
+            sampling = replace(request.sampling, seed=seed)
+            self._ready.append((row, n, replace(request, sampling=sampling)))
+
+    def _take(self, row: _Row, number: int, done: Completion) -> None:
+        row.waiting -= 1
+        self.tally.tokens += len(done.tokens)
+        row.candidates.append({"candidate": number, **answer_record(done)})
+        if row.waiting:
+            return
+        row.candidates.sort(key=lambda c: int(c["candidate"]))
+        best = picked(row.candidates, self.options.pick)
+        if best["finish_reason"] == "error":
+            self._error(row, str(best["error"]))
+            return
+        if self.method.drafts and row.draft is None:
+            row.draft = str(best["answer"])
+            self._begin_turn(row)
+            return
+        turn = {"query": row.queries[len(row.turns)], **best}
+        if row.draft is not None:
+            turn["draft"], row.draft = row.draft, None
+        if len(row.candidates) > 1:
+            turn["candidates"] = row.candidates
+        else:
+            turn.pop("candidate")
+        row.turns.append(turn)
+        row.history.append(Turn(turn["query"], turn["answer"]))
+        if len(row.turns) < len(row.queries):
+            self._begin_turn(row)
+        else:
+            self._write(row)
+
+    def _write(self, row: _Row) -> None:
+        first, *later = row.turns
+        item = row.item
+        record = {
+            "id": item.id,
+            "repeat": row.repeat,
+            "number": item.number,
+            **first,
+            "tags": {k: list(v) for k, v in item.tags.items()},
+            "prompt": self.method.fingerprint,
+            "seconds": round(time.perf_counter() - row.began, 4),
+            "fields": dict(item.fields),
+        }
+        if later:
+            record["turns"] = row.turns
+        self.log.append(record)
+        self.tally.done += 1
+        self.tally.ended += first["finish_reason"] in ("eos", "frame", "stop")
+        self._tell(self.tally)
+
+    def _error(self, row: _Row, message: str) -> None:
+        item = row.item
+        self.log.append(
+            {
+                "id": item.id,
+                "repeat": row.repeat,
+                "number": item.number,
+                "query": item.query,
+                "error": message,
+                "fields": dict(item.fields),
+            }
+        )
+        self.tally.done += 1
+        self.tally.errors += 1
+        self._tell(self.tally)
+
+
+def answer_record(done: Completion) -> dict[str, Any]:
+    """What a row holds of an answer."""
+    record: dict[str, Any] = {
+        "answer": done.text,
+        "raw_answer": done.raw_text,
+        "answer_ids": list(done.tokens),
+        "finish_reason": done.finish_reason,
+        "flags": flags_of(done.text, done.finish_reason),
+        "prompt_tokens": done.prompt_tokens,
+        "cached_tokens": done.cached_tokens,
+        "completion_tokens": len(done.tokens),
+        "mean_logprob": round(sum(done.logprobs) / len(done.logprobs), 6)
+        if done.logprobs
+        else None,
+    }
+    if done.end_token is not None:
+        record["end_token"] = done.end_token
+    if done.error:
+        record["error"] = done.error
+    return record
+
+
+def picked(candidates: Sequence[dict[str, Any]], pick: Pick) -> dict[str, Any]:
+    """The candidate that stands for a turn: the first, or the longest without a flag (the first of
+    the fewest flags where all have some), as the reference chooses among several outputs."""
+    sound = [c for c in candidates if c["finish_reason"] != "error"] or list(candidates)
+    if pick == "first":
+        return dict(sound[0])
+    fewest = min(len(c["flags"]) for c in sound)
+    cleanest = [c for c in sound if len(c["flags"]) == fewest]
+    lengths = [len(str(c["answer"])) for c in cleanest]
+    return dict(cleanest[lengths.index(max(lengths))])

@@ -1,0 +1,121 @@
+"""Finds the examples of a pool that are most similar to a question.
+
+By BM25 over the questions (SQLite's FTS5). The index lies beside the pool, and is made anew when
+the pool has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from urial_local.base.errors import UsageError
+from urial_local.prompting.prompts import Turn
+from urial_local.records.datasets import as_item
+from urial_local.records.sources import open_source, read_rows
+
+MAX_WORDS = 300  # of an answer that becomes an example, as in the reference
+MAX_TERMS = 200  # of a question that are looked for
+INDEX_FORMAT = 1
+
+
+class Pool:
+    """A file of questions with answers, indexed. Close it, or use it as a context manager."""
+
+    def __init__(self, name: str, index: Path | None = None) -> None:
+        """Open the pool's index, making it where it is missing or out of date.
+
+        Raises UsageError for a pool that cannot be read or holds no answers.
+        """
+        with open_source(name) as source:
+            self.digest = _digest(source.path)
+            path = index or source.path.with_name(source.path.name + ".bm25.sqlite")
+            if not _current(path, self.digest):
+                path = _build(name, path, self.digest)
+        self._database = sqlite3.connect(path)
+        self.size: int = self._database.execute("SELECT count(*) FROM pool").fetchone()[0]
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def examples(self, query: str, k: int) -> list[Turn]:
+        """The k most similar examples, the most similar last, nearest to the question.
+
+        The question itself is never among them. Fewer than k where too few share a word with it.
+        """
+        terms = list(dict.fromkeys(re.findall(r"\w+", query.lower())))[:MAX_TERMS]
+        if not terms or k < 1:
+            return []
+        match = " OR ".join(f'"{t}"' for t in terms)
+        rows = self._database.execute(
+            "SELECT query, answer FROM pool WHERE pool MATCH ? AND trim(query) <> ?"
+            " ORDER BY bm25(pool), rowid LIMIT ?",
+            (f"query : ({match})", query.strip(), k),
+        ).fetchall()
+        return [Turn(q, a) for q, a in reversed(rows)]
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256(str(INDEX_FORMAT).encode())
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _current(path: Path, digest: str) -> bool:
+    if not path.is_file():
+        return False
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
+        found = database.execute("SELECT digest FROM about").fetchone()
+        return bool(found and found[0] == digest)
+    return False
+
+
+def _build(name: str, path: Path, digest: str) -> Path:
+    """Index the pool under another name, then rename; beside it, or else in a temporary folder."""
+    folder = path.parent
+    if not os.access(folder, os.W_OK):
+        folder = Path(tempfile.mkdtemp(prefix="urial-pool-"))
+        path = folder / path.name
+    part = folder / f"{path.name}.{os.getpid()}.part"
+    part.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(part)) as database:
+        database.execute(
+            "CREATE VIRTUAL TABLE pool USING fts5(query, answer UNINDEXED,"
+            " tokenize = 'porter unicode61')"
+        )
+        database.execute("CREATE TABLE about (digest TEXT)")
+        database.execute("INSERT INTO about VALUES (?)", (digest,))
+        database.executemany("INSERT INTO pool VALUES (?, ?)", _pairs(name))
+        (n,) = database.execute("SELECT count(*) FROM pool").fetchone()
+        database.commit()
+    if not n:
+        part.unlink()
+        raise UsageError(f"The pool {name} holds no question with an answer.")
+    os.replace(part, path)
+    return path
+
+
+def _pairs(name: str) -> Iterator[tuple[str, str]]:
+    """Questions with their answers; answers of many words are cut, whole words kept."""
+    with open_source(name) as source:
+        for number, row in enumerate(read_rows(source)):
+            item = as_item(number, row)
+            if item.error or not (item.answer or "").strip():
+                continue
+            words = re.findall(r"\s*\S+", item.answer or "")
+            answer = "".join(words[:MAX_WORDS]).strip()
+            yield item.query, answer + (" …" if len(words) > MAX_WORDS else "")
