@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from urial_local.base.errors import UsageError
+
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -14,26 +16,31 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "-o", "--output", required=True, type=FOLDER, metavar="FOLDER", help="The merged run."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def command(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
-    """Put RUNS that were made with --shard together, with one summary and page.
+def command(runs: tuple[Path, ...], output: Path) -> None:
+    """Put RUNS that were made with --shard together, with one page.
 
     \b
     Example:
-      urial-local shift q.json --base b.gguf --aligned a.gguf --shard 1/2 -o part1
-      urial-local shift q.json --base b.gguf --aligned a.gguf --shard 2/2 -o part2
+      urial-local generate q.json -m base.gguf --shard 1/2 -o part1
+      urial-local generate q.json -m base.gguf --shard 2/2 -o part2
       urial-local merge part1 part2 -o whole
     """
+    from urial_local.cli.report import answers
     from urial_local.cli.shift_results import finish, print_summary
     from urial_local.cli.terminal import note
     from urial_local.records.merge import merge_runs
     from urial_local.records.runlog import read_run
-    from urial_local.tasks.shift.record import KEY
-    from urial_local.tasks.shift.results import aligned_names
+    from urial_local.tasks.generate.job import KEY as GENERATE_KEY
+    from urial_local.tasks.shift.record import KEY as SHIFT_KEY
 
-    for run in runs:
-        aligned_names(read_run(run))  # is it a run of shift?
-    merged = merge_runs(output, runs, KEY)
+    task = read_run(runs[0])["config"].get("task")
+    keys = {"generate": GENERATE_KEY, "shift": SHIFT_KEY}
+    if task not in keys:
+        raise UsageError(f"{runs[0]} is a run of {task!r}, which has no shards.")
+    merged = merge_runs(output, runs, keys[task])
     if merged.missing_shards:
         note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
-    print_summary(output, finish(output), as_json)
+    if task == "shift":
+        print_summary(output, finish(output), False)
+    else:
+        answers((output,), output / "report.html", False)

@@ -1,4 +1,4 @@
-"""`urial-local report`: a run's summary and page, made anew from its rows."""
+"""`urial-local report`: the page of a run, or of several, made anew from their rows."""
 
 from __future__ import annotations
 
@@ -6,22 +6,88 @@ from pathlib import Path
 
 import click
 
+from urial_local.base.errors import UsageError
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--csv", "as_csv", is_flag=True, help="Also write positions.csv.")
-@click.option("--figures", is_flag=True, help="Also write figures as SVG files ([report] extra).")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the page of generation runs goes.  [default: report.html in the first]",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="shift: also write positions.csv.")
+@click.option("--figures", is_flag=True, help="shift: also write figures ([report] extra).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def command(run: Path, as_csv: bool, figures: bool, as_json: bool) -> None:
-    """Make summary.json and report.html of RUN from the rows it has, finished or not.
+def command(
+    runs: tuple[Path, ...], output: Path | None, as_csv: bool, figures: bool, as_json: bool
+) -> None:
+    """Make the page of RUNS from the rows there are, finished or not.
+
+    A shift run gets its summary and page anew; generation runs get one page that shows their
+    answers to the same questions side by side.
 
     \b
-    Example:
-      urial-local report run --csv
+    Examples:
+      urial-local report shift-run --csv
+      urial-local report plain urial aligned -o answers.html
     """
-    from urial_local.cli.shift import require_matplotlib
-    from urial_local.cli.shift_results import finish, print_summary
+    from urial_local.records.runlog import read_run
 
-    if figures:
-        require_matplotlib()
-    print_summary(run, finish(run, csv=as_csv, figures=figures), as_json)
+    tasks = {str(read_run(run)["config"].get("task")) for run in runs}
+    if tasks == {"generate"}:
+        answers(runs, output or runs[0] / "report.html", as_json)
+    elif tasks == {"shift"} and len(runs) == 1:
+        from urial_local.cli.shift import require_matplotlib
+        from urial_local.cli.shift_results import finish, print_summary
+
+        if figures:
+            require_matplotlib()
+        print_summary(runs[0], finish(runs[0], csv=as_csv, figures=figures), as_json)
+    else:
+        raise UsageError(
+            "A page shows one shift run, or several generation runs.",
+            "Several aligned models are compared by shift itself: repeat --aligned.",
+        )
+
+
+def answers(runs: tuple[Path, ...], path: Path, as_json: bool) -> None:
+    """The page of generation runs, and a table of them to stdout."""
+    import json
+
+    from urial_local.records.runlog import latest_rows
+    from urial_local.report.answers_page import write_answers_page
+    from urial_local.tasks.generate.job import KEY
+    from urial_local.tasks.generate.summary import summarise
+
+    found = {str(run): summarise(latest_rows(run, KEY)) for run in runs}
+    write_answers_page(runs, path)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        for line in table(found):
+            click.echo(line)
+    click.echo(f"Open {path} in a browser.", err=True)
+
+
+def table(found: dict[str, dict[str, object]]) -> list[str]:
+    """Runs by line: counts, shares, mean length."""
+    names = ("answered", "failed", "ended", "empty", "truncated", "repetitive", "runaway", "words")
+    width = max([*map(len, found), 3])
+    lines = ["run".ljust(width) + "".join(f"{n:>12}" for n in names)]
+    for run, values in found.items():
+        cells = []
+        for name in names:
+            value = values[name]
+            if value is None:
+                cells.append("–")
+            elif name in ("answered", "failed"):
+                cells.append(f"{value:,}")
+            else:
+                cells.append(
+                    f"{value:.1f}" if name == "words" else f"{100 * float(str(value)):.1f}%"
+                )
+        lines.append(run.ljust(width) + "".join(f"{c:>12}" for c in cells))
+    return lines

@@ -1,0 +1,59 @@
+"""`urial-local export`: a generation run in the shape that another tool reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+SHAPES = ("just-eval", "alpaca-eval", "mt-bench", "fastchat", "csv", "text")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--to", "shape", required=True, type=click.Choice(SHAPES), help="The shape.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where to write.  [default: standard output]",
+)
+@click.option("--generator", metavar="NAME", help="The name in the file.  [default: MODEL-PROMPT]")
+@click.option(
+    "--compat",
+    type=click.Choice(["urial"]),
+    help="Post-process answers as the URIAL code does: all code fences are deleted.",
+)
+def command(
+    run: Path, shape: str, output: Path | None, generator: str | None, compat: str | None
+) -> None:
+    """Write the answers of RUN in the shape that another tool reads.
+
+    \b
+    Examples:
+      urial-local export run --to just-eval -o model.json
+      urial-local export run --to fastchat -o model.jsonl --generator my-model
+      urial-local export run --to csv | head
+    """
+    from urial_local.cli.show import answered_run
+    from urial_local.cli.terminal import note
+    from urial_local.records.formats import Export, export
+    from urial_local.records.runlog import latest_rows
+    from urial_local.tasks.generate.job import KEY
+
+    info = answered_run(run)
+    prompt = info["prompt"]["name"] if isinstance(info["prompt"], dict) else "auto"
+    about = Export(generator or f"{info['model']['name']}-{prompt}", info["sampling"], compat or "")
+    pieces = export(latest_rows(run, KEY), shape, about)
+    if output is None:
+        for piece in pieces:
+            click.echo(piece, nl=False)
+        return
+    part = output.with_name(output.name + ".part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        for piece in pieces:
+            file.write(piece)
+    os.replace(part, output)
+    note(f"Wrote {output}.")

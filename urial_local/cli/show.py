@@ -1,0 +1,120 @@
+"""`urial-local show`: reads the answers of a run in the terminal, or of two side by side."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.base.errors import UsageError
+
+MIN_COLUMN = 36  # characters; narrower terminals get answers below each other
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--id", "wanted", metavar="ID", help="Only the row with this id.")
+@click.option("--flag", metavar="NAME", help="Only rows with this flag, such as repetitive.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+def command(
+    runs: tuple[Path, ...], wanted: str | None, flag: str | None, limit: int | None
+) -> None:
+    """Read the answers of a run, or of several side by side.
+
+    \b
+    Examples:
+      urial-local show run | less
+      urial-local show run --id 17
+      urial-local show plain urial --limit 5
+    """
+    from urial_local.records.runlog import latest_rows
+    from urial_local.tasks.generate.job import KEY
+
+    for folder in runs:
+        answered_run(folder)
+    tables = [
+        {(str(r["id"]), str(r.get("repeat", 0))): r for r in latest_rows(folder, KEY)}
+        for folder in runs
+    ]
+    keys = sorted(tables[0], key=lambda k: (int(tables[0][k]["number"]), k[1]))
+    if wanted is not None:
+        keys = [k for k in keys if k[0] == wanted]
+        if not keys:
+            raise UsageError(f"{runs[0]} has no row {wanted!r}.")
+    if flag is not None:
+        keys = [k for k in keys if any(flag in t.get(k, {}).get("flags", ()) for t in tables)]
+    width = shutil.get_terminal_size((100, 24)).columns
+    for key in keys[:limit]:
+        rows = [table.get(key) for table in tables]
+        for line in lines([f.name for f in runs], rows, width):
+            click.echo(line)
+
+
+def answered_run(folder: Path) -> dict[str, Any]:
+    """The configuration of a generation run. Raises UsageError for another folder."""
+    from urial_local.records.runlog import read_run
+
+    config: dict[str, Any] = read_run(folder)["config"]
+    if config.get("task") != "generate":
+        raise UsageError(
+            f"{folder} is a run of {config.get('task')!r}, not of generate.",
+            "Its page is report.html; `urial-local report` makes it anew.",
+        )
+    return config
+
+
+def lines(
+    names: Sequence[str], rows: Sequence[Mapping[str, Any] | None], width: int
+) -> Iterator[str]:
+    """One row of each run: question, then answers, side by side where there is room."""
+    from urial_local.base.terminal import printable
+    from urial_local.records.formats import turns_of
+
+    first = next(row for row in rows if row)
+    n_turns = max(len(turns_of(row)) for row in rows if row)
+    for turn in range(n_turns):
+        label = first["id"] if turn == 0 else f"{first['id']}, turn {turn + 1}"
+        query = next(
+            (t[turn]["query"] for row in rows if row and turn < len(t := turns_of(row))), ""
+        )
+        yield from textwrap.wrap(printable(f"[{label}] {query}"), width) or [""]
+        yield ""
+        answers = [_answer(row, turn) for row in rows]
+        column = (width - 3 * (len(rows) - 1)) // len(rows)
+        if len(rows) == 1 or column < MIN_COLUMN:
+            for name, text in zip(names, answers, strict=True):
+                if len(rows) > 1:
+                    yield f"— {name}"
+                yield from _wrapped(printable(text), width)
+                yield ""
+            continue
+        columns = [
+            [name[:column], "─" * column, *_wrapped(printable(text), column)]
+            for name, text in zip(names, answers, strict=True)
+        ]
+        for i in range(max(map(len, columns))):
+            yield "   ".join((c[i] if i < len(c) else "").ljust(column) for c in columns).rstrip()
+        yield ""
+
+
+def _answer(row: Mapping[str, Any] | None, turn: int) -> str:
+    from urial_local.records.formats import turns_of
+
+    if row is None:
+        return "(no such row)"
+    if row.get("error"):
+        return f"(failed: {row['error']})"
+    turns = turns_of(row)
+    if turn >= len(turns):
+        return "(no such turn)"
+    found = turns[turn]
+    flags = f"\n({', '.join(found['flags'])})" if found.get("flags") else ""
+    return f"{found['answer']}{flags}"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]
