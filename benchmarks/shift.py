@@ -69,11 +69,11 @@ def analysis(base: Path, aligned: Path, items: list[Item], answers: dict[str, st
 Calls = list[tuple[str, tuple[Any, ...]]]  # of a Sequences' methods, with their arguments
 
 
-def bare(calls: dict[Path, Calls], ctx: int) -> float:
+def bare(calls: list[tuple[Path, Calls]], ctx: int) -> float:
     """Seconds of llama.cpp alone: the calls of an analysis once more, each model opened alike."""
 
     def work() -> None:
-        for path, own in calls.items():
+        for path, own in calls:
             with Model(path) as model:
                 sequences = Sequences(model, cells=ctx, n_seq=1, flash_attention=False)
                 for name, arguments in own:
@@ -85,12 +85,12 @@ def bare(calls: dict[Path, Calls], ctx: int) -> float:
 
 def recorded(base: Path, aligned: Path, items: list[Item], answers: dict[str, str]) -> Any:
     """What an analysis has each model's context do."""
-    calls: dict[Path, Calls] = {}
+    calls: dict[int, tuple[Path, Calls]] = {}  # by context, in the order of opening
     plain = {name: getattr(Sequences, name) for name in ("decode", "cut", "clear")}
 
     def spy(name: str) -> Callable[..., Any]:
         def call(self: Sequences, *arguments: Any) -> Any:
-            calls.setdefault(self.model.path, []).append((name, arguments))
+            calls.setdefault(id(self), (self.model.path, []))[1].append((name, arguments))
             return plain[name](self, *arguments)
 
         return call
@@ -102,7 +102,7 @@ def recorded(base: Path, aligned: Path, items: list[Item], answers: dict[str, st
     finally:
         for name, method in plain.items():
             setattr(Sequences, name, method)
-    return calls
+    return list(calls.values())
 
 
 def one_forward_per_token(path: Path, prompt: list[int], answer: list[int]) -> float:

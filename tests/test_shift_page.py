@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.test_cli import urial
-from urial_local.records.runlog import RunLog
+from urial_local.records.runlog import RunLog, RunRows
 from urial_local.report.page import embed, packed
 from urial_local.report.shift_page import write_page
 from urial_local.runtime.shift_rows import shift_rows_numpy
@@ -62,12 +62,13 @@ def hostile_run(folder, n: int = 3, length: int = 12):
                 contexts[name] = to_json(found, CONTEXT_COLUMNS)
             row = {"id": f"{i}{EVIL}", "number": i, "aligned": "a", "query": f"{EVIL} {i}"}
             row |= {"tags": {"task": [EVIL]}, "answer": EVIL, "answer_ids": ids.tolist()}
-            row |= {"ended": True, "finish_reason": "eos", "contexts": contexts}
+            row |= {"ended": True, "end_token": True, "finish_reason": "eos", "contexts": contexts}
             log.append({**row, **to_json(found, ALIGNED_COLUMNS)})
         log.append({"id": "e", "number": 9, "aligned": "a", "query": EVIL, "error": EVIL})
     texts = [f"{EVIL}{i}" if i % 2 else f" word{i}" for i in range(40)]
     (folder / "tokens-a.json").write_text(json.dumps(texts))
-    return write_page(folder, write_summary(folder))
+    rows = RunRows(folder, KEY)
+    return write_page(folder, write_summary(folder, rows), rows)
 
 
 def test_data_can_not_leave_its_element():
@@ -153,7 +154,7 @@ def test_a_reader_clicks_tokens_and_switches_contexts(real_run, page):
     page.goto((real_run / "report.html").as_uri())
     page.wait_for_selector("#answer .t")
     page.locator("#list button").nth(1).click()
-    page.wait_for_function("document.querySelector('#answer .query').textContent.includes('soup')")
+    page.locator("#answer .query", has_text="soup").wait_for()
     tokens = page.locator("#answer .text .t")
     assert tokens.count() == len(row["answer_ids"])
     shifted = [i for i, r in enumerate(zero["base_rank"]) if r > 3]
@@ -180,6 +181,24 @@ def test_a_reader_clicks_tokens_and_switches_contexts(real_run, page):
     assert repaired > 0
     assert page.locator("#answer .text .t.repaired").count() == repaired
     assert page.locator("#answer .text .t.k2").count() == sum(r > 3 for r in ranks)
+
+
+def test_contexts_keep_their_order_whatever_their_names(tmp_path, page):
+    """Object keys like "7" come first in JavaScript; the answers' contexts are a list."""
+    (tmp_path / "7.txt").write_text("# Query:\n```\nHello?\n```\n\n# Answer:\n```\nHi!\n```\n")
+    (tmp_path / "q.txt").write_text("Where can I find a fox?\n")
+    args = ["--base", "demo", "--aligned", "demo-aligned", "-o", tmp_path / "run"]
+    for name in ("zero-shot", "urial-demo", tmp_path / "7.txt"):
+        args += ["--base-prompt", name]
+    assert urial("shift", tmp_path / "q.txt", *args).returncode == 0
+    (line,) = (tmp_path / "run" / "rows.jsonl").read_text().splitlines()
+    contexts = json.loads(line)["contexts"]
+    page.goto((tmp_path / "run" / "report.html").as_uri())
+    for name, columns in contexts.items():
+        page.get_by_role("button", name=name, exact=True).click()
+        page.locator("#answer .t").first.wait_for()
+        shifted = sum(r > 3 for r in columns["base_rank"])
+        assert page.locator("#answer .text .t.k2").count() == shifted, name
 
 
 def test_search_filter_and_sort(real_run, page):

@@ -169,9 +169,8 @@ def test_order_batches_and_shards_change_nothing(run, tmp_path):
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, questions)))
     for i in (1, 2, 3):
         args = ("shift", tmp_path / "q.jsonl", *PAIR, "-o", tmp_path / str(i), "-np", str(i))
-        done = urial(*args, "--shard", f"{i}/3")
-        assert done.returncode == 0 or "No question is in this shard" in done.stderr
-    parts = [tmp_path / str(i) for i in (1, 2, 3) if (tmp_path / str(i)).exists()]
+        assert urial(*args, "--shard", f"{i}/3").returncode == 0
+    parts = [tmp_path / str(i) for i in (1, 2, 3)]
     done = urial("merge", *parts, "-o", tmp_path / "merged")
     assert done.returncode == 0, done.stderr
     assert rows_of(tmp_path / "merged") == whole
@@ -190,6 +189,13 @@ def test_given_answers_get_the_same_scores(run, tmp_path):
         assert given[i]["answer_ids"] == row["answer_ids"]
         assert given[i]["contexts"] == row["contexts"]
         assert given[i]["finish_reason"] == "given"
+    # Other answers are refused in the same folder; a run folder gives its answers, too.
+    answers[0]["output"] = "Something else."
+    (tmp_path / "c.json").write_text(json.dumps(answers))
+    said = fails(1, *args[:-1], tmp_path / "c.json", "-o", tmp_path / "run")
+    assert "The answer to 'q0' is not the one" in said or "is not the one" in said
+    assert urial(*args[:-1], run / "run", "-o", tmp_path / "again").returncode == 0
+    assert rows_of(tmp_path / "again")["q1"]["contexts"] == rows["q1"]["contexts"]
     # By question, where ids differ; one without an answer is an error row.
     for n, answer in enumerate(answers):
         answer["id"] = 1000 + n
@@ -224,7 +230,6 @@ def test_other_options_on_the_same_folder_are_refused(run, tmp_path):
     assert "contexts.urial-demo.name" in said
     changed = json.loads((run / "q.json").read_text())
     changed[0]["query"] = "Where can I find a wolf?"
-    changed.append({"id": "new", "query": "What is 1 plus 1?"})
     (tmp_path / "q.json").write_text(json.dumps(changed))
     said = fails(1, "shift", tmp_path / "q.json", *PAIR, "-o", run / "run")
     assert "'q0' is not the one that this run holds" in said
@@ -338,6 +343,106 @@ def test_the_shared_stories_pair(shared_file, tmp_path):
     assert 0.12 < shares["shifted"]["share"] < 0.40
 
 
+def test_answers_belong_to_their_questions(tmp_path):
+    """By id where the file has it and does not say another question, else by a text of its own."""
+    from urial_local.base.errors import UsageError
+    from urial_local.records.answers import given_answers
+    from urial_local.records.datasets import Item
+
+    items = [Item("a", 0, "Hi"), Item("b", 1, "Hi"), Item("c", 2, "Bye"), Item("d", 3, "Hm")]
+    path = tmp_path / "a.json"
+
+    def given(*rows: dict) -> dict:
+        path.write_text(json.dumps(rows))
+        return dict(given_answers(str(path), items))
+
+    one, two = {"id": "a", "query": "Hi", "output": "1"}, {"id": "b", "query": "Hi", "output": "2"}
+    assert given(one, two) == {"a": "1", "b": "2"}
+    assert given({"id": "a", "output": "1"}) == {"a": "1"}, "no question is needed beside an id"
+    assert given({"id": "a", "query": "Bye", "output": "3"}) == {"c": "3"}
+    assert given({"id": 8, "query": "Hi", "output": "4"}) == {"a": "4", "b": "4"}
+    with pytest.raises(UsageError, match="No question has an answer"):
+        given({"id": 8, "query": "Hi", "output": "4"}, {"id": 9, "query": "Hi", "output": "5"})
+
+
+def test_the_context_does_not_depend_on_which_rows_are_left(tmp_path):
+    """A short-looking question of many tokens gets its whole answer, alone or among others."""
+    rows = [{"id": i, "query": "a plain question " * 40} for i in range(3)]
+    rows.append({"id": "emoji", "query": "🦊" * 150})
+    (tmp_path / "q.json").write_text(json.dumps(rows))
+    assert urial("shift", tmp_path / "q.json", *PAIR, "-o", tmp_path / "all").returncode == 0
+    args = ("shift", tmp_path / "q.json", *PAIR, "--ids", "emoji", "-o", tmp_path / "one")
+    assert urial(*args).returncode == 0
+    assert rows_of(tmp_path / "all")["emoji"] == rows_of(tmp_path / "one")["emoji"]
+
+
+def test_a_frames_closing_is_no_part_of_the_answer(tmp_path):
+    (tmp_path / "q.txt").write_text("Where can I find a fox?\n")
+    args = ("shift", tmp_path / "q.txt", "--base", "demo", "--aligned", "demo")
+    done = urial(*args, "--aligned-prompt", "urial-demo", "-o", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    row = rows_of(tmp_path / "r")["0"]
+    assert row["finish_reason"] == "frame"
+    assert (row["ended"], row["end_token"]) == (True, False)
+    texts = json.loads((tmp_path / "r" / "tokens-demo.json").read_text())
+    assert "".join(texts[i] for i in row["answer_ids"]).strip() == row["answer"]
+    found = summary_of(tmp_path / "r")["demo"]["contexts"]["urial-demo"]
+    assert found["kl_base_aligned"]["max"] == 0, "the same model in the same prompt"
+    assert found["classes"]["unshifted"]["share"] == 1
+    assert found["classes_of_end"]["positions"] == 0
+
+
+def test_noise_is_measured_over_the_bases_whole_vocabulary(tiny_llama, tmp_path):
+    larger = write_llama(tmp_path / "larger.gguf", extra=512)
+    aligned = write_llama(tmp_path / "aligned.gguf", seed=1, chat_template=PLAIN_CHAT)
+    (tmp_path / "q.txt").write_text("the rain\n")
+    args = ("shift", tmp_path / "q.txt", "--base", larger, "--aligned", aligned, "-n", "30")
+    args = (*args, "--noise-floor", larger, "--allow-vocab-mismatch", "-t", "1")
+    assert urial(*args, "--base-prompt", "zero-shot", "-o", tmp_path / "r").returncode == 0
+    noise = summary_of(tmp_path / "r")["aligned"]["noise_floor"]
+    assert (noise["top1_agreement"], noise["class_changed"]) == (1, 0)
+
+
+def test_impossible_tokens_and_broken_rows_can_be_summarised():
+    from urial_local.runtime.shift_rows import shift_rows_numpy
+    from urial_local.tasks.shift.record import ALIGNED_COLUMNS, CONTEXT_COLUMNS, Answer, to_json
+    from urial_local.tasks.shift.scoring import columns
+    from urial_local.tasks.shift.summary import summarise
+
+    base = np.random.default_rng(0).normal(size=(4, 20)).astype(np.float32)
+    aligned = base.copy()
+    base[0, 5] = -np.inf  # the token that was written
+    base[1] = np.nan
+    aligned[2, 3] = np.inf
+    found = columns(shift_rows_numpy(base, aligned, np.full(4, 5, np.int32)))
+    row = {"id": "a", "number": 0, "aligned": "m", "query": "q", "answer_ids": [5] * 4}
+    row |= {"ended": True, "end_token": False, "contexts": {"c": to_json(found, CONTEXT_COLUMNS)}}
+    row |= to_json(found, ALIGNED_COLUMNS)
+    row = json.loads(json.dumps(row, allow_nan=False))
+    context = summarise([Answer.read(row)], {"m": [str(i) for i in range(20)]})["m"]["contexts"][
+        "c"
+    ]
+    json.dumps(context, allow_nan=False)
+    unsound = {"base_not_finite": 1, "aligned_not_finite": 1, "infinite_divergence": 1}
+    assert context["unsound"] == unsound
+    assert context["classes"]["positions"] == 2, "two positions have two distributions"
+    assert context["kl_base_aligned"]["n"] == 1
+    assert context["base_prob"]["min"] == 0
+
+
+def test_an_empty_shard_is_a_run_like_the_others(run, tmp_path):
+    (tmp_path / "q.txt").write_text("Where can I find a fox?\n")
+    for i in (1, 2):
+        args = ("shift", tmp_path / "q.txt", *PAIR, "--shard", f"{i}/2", "-o", tmp_path / str(i))
+        assert urial(*args).returncode == 0
+    done = urial("merge", tmp_path / "1", tmp_path / "2", "-o", tmp_path / "m")
+    assert done.returncode == 0, done.stderr
+    assert "Not among them" not in done.stderr
+    assert len(rows_of(tmp_path / "m")) == 1
+    sessions = json.loads((tmp_path / "m" / "run.json").read_text())["sessions"]
+    assert [("--shard" in s["command"]) for s in sessions] == [True, True, False]
+
+
 def test_the_demo_shows_what_a_prompt_repairs(tmp_path):
     done = urial("demo", "-o", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
@@ -365,6 +470,7 @@ def test_bootstrap_intervals_agree_with_theory():
     same = ratio_intervals(np.full((5, 1), 2.0), np.full((5, 1), 8.0))
     assert (same[0][0], same[1][0]) == (0.25, 0.25)
     assert np.isnan(ratio_intervals(np.zeros((3, 1)), np.zeros((3, 1)))[0][0])
+    assert np.isnan(ratio_intervals(np.ones((1, 1)), np.ones((1, 1)))[0][0]), "one says nothing"
 
 
 def test_curves_average_within_answers_first():
@@ -372,7 +478,7 @@ def test_curves_average_within_answers_first():
     values = np.array([1.0, 3.0, 8.0, 5.0])
     found = curve(values, np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3)
     assert found["answers"] == [2, 1, 0]
-    assert found["mean"] == [5.0, 5.0, None]
+    assert found["mean"] == [5.0, None, None], "a bin of one answer of two is left out"
     error = 1.96 * np.std([2.0, 8.0], ddof=1) / np.sqrt(2)
     assert found["high"][0] == pytest.approx(5 + error, rel=1e-5)
     assert found["low"][1] is None

@@ -2,7 +2,6 @@
 
 const data = JSON.parse(byId("data").textContent);
 const first = data.summary.aligned[data.names[0]];
-data.contexts = Object.keys(data.summary.config.contexts);
 const state = {
   aligned: 0,
   reference: Math.max(0, data.contexts.indexOf(first ? first.reference : data.contexts[0])),
@@ -62,11 +61,12 @@ function overview() {
     const model = data.summary.aligned[aligned];
     if (!model) return;
     const prefix = data.names.length > 1 ? `${aligned} · ` : "";
-    for (const [name, c] of Object.entries(model.contexts)) {
+    for (const name of data.contexts) {
+      const c = model.contexts[name];
       const s = c.classes, end = c.classes_of_end;
       bars.append(make("div", { class: "name" }, prefix + name), stackedBar(s));
       const cell = (text, title) => make("td", { class: "number", title: title || null }, text);
-      const span = (x) => `${(100 * x.low).toFixed(1)} – ${(100 * x.high).toFixed(1)}`;
+      const span = (x) => (x.low === null ? "–" : `${(100 * x.low).toFixed(1)} – ${(100 * x.high).toFixed(1)}`);
       rows.push(make("tr", {}, make("td", {}, prefix + name),
         cell(percent(s.unshifted.share), span(s.unshifted)), cell(percent(s.marginal.share), span(s.marginal)),
         make("td", { class: "number" }, percent(s.shifted.share), make("span", { class: "soft small" }, ` (${span(s.shifted)})`)),
@@ -81,9 +81,26 @@ function overview() {
   const key = make("p", { class: "key" }, ["unshifted", "marginal", "shifted"].map((n, k) => make("span", {}, make("i", { class: `swatch k${k}` }), n)));
   const table = make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map((h, i) => make("th", { class: i ? "number" : null }, h)))), make("tbody", {}, rows)));
   const noise = found() && found().noise_floor;
-  byId("overview").replaceChildren(bars, key, table,
-    make("p", { class: "small soft" }, "In brackets 95 % intervals, by bootstrap over answers. “Without end” leaves the token that ends an answer out, “end alone” counts only that. Same first: both models' first choice is the same token. KL is KL(base‖aligned) in nats, over the whole vocabulary. Repaired: share of the tokens shifted in the first context that this one brings to rank 3 or better, the end of the answer aside."),
-    noise ? make("p", { class: "small" }, `Quantisation alone (the base model against ${data.summary.config.noise_floor.file}): mean KL ${significant(noise.kl_base_other.mean)}, same first choice ${percent(noise.top1_agreement)}, another class at ${percent(noise.class_changed)} of positions.`) : "");
+  byId("overview").replaceChildren(...whole([bars, key, table,
+    make("p", { class: "small soft" }, `In brackets 95 % intervals, by bootstrap over answers. “Without end” leaves the token that ends an answer out, “end alone” counts only that. Same first: both models' first choice is the same token. KL is KL(base‖aligned) in nats, over the whole vocabulary. Repaired: share of the tokens shifted in ${data.contexts[state.reference]} that this context brings to rank 3 or better, the end of the answer aside.`),
+    unsound(),
+    noise ? make("p", { class: "small" }, `Quantisation alone (the base model against ${data.summary.config.noise_floor.file}): mean KL ${significant(noise.kl_base_other.mean)}, same first choice ${percent(noise.top1_agreement)}, another class at ${percent(noise.class_changed)} of positions.`) : null]));
+}
+
+// What was left out of averages, and which rows failed, where there is any.
+function unsound() {
+  const lines = [];
+  for (const [aligned, model] of Object.entries(data.summary.aligned))
+    for (const name of data.contexts) {
+      const counts = Object.entries(model.contexts[name].unsound).filter(([, n]) => n);
+      if (counts.length) lines.push(`${aligned}, ${name}: ${counts.map(([k, n]) => `${thousands(n)} ${k.replaceAll("_", " ")}`).join(", ")}`);
+    }
+  const errors = data.summary.errors;
+  return [
+    lines.length ? make("p", { class: "small" }, `Left out of averages: ${lines.join("; ")}.`) : null,
+    errors.length ? make("details", { class: "small" }, make("summary", {}, `${thousands(errors.length)} ${errors.length === 1 ? "row" : "rows"} failed`),
+      make("ul", {}, errors.slice(0, 200).map((e) => make("li", {}, `${e.id}: ${e.error}`)))) : null,
+  ];
 }
 
 function curves() {
@@ -91,7 +108,7 @@ function curves() {
   const several = data.names.length > 1;
   const lines = several
     ? data.names.filter((n) => data.summary.aligned[n]).map((n) => [n, data.summary.aligned[n].contexts[data.contexts[state.context]].curves])
-    : Object.entries(found().contexts).map(([n, c]) => [n, c.curves]);
+    : data.contexts.map((n) => [n, found().contexts[n].curves]);
   const middle = (c) => c.from.map((f, i) => (f + c.to[i]) / 2);
   const build = (pick, x) => lines.map(([name, c]) => ({ name, x: x(c), ...pick(c) }));
   const band = (key) => (c) => ({ y: c[key].mean, low: c[key].low, high: c[key].high });
@@ -165,7 +182,7 @@ function provenance() {
 }
 
 function filters() {
-  const entries = Object.entries(FILTERS).filter(([name]) => name !== "repaired" || data.contexts.length > 1).map(([name, f]) => [name, f.label]);
+  const entries = Object.entries(FILTERS).filter(([name]) => (name !== "repaired" || data.contexts.length > 1) && (name !== "absent" || here().classes.not_in_base.count)).map(([name, f]) => [name, f.label]);
   segmented(byId("filter"), entries, state.filter, (value) => { state.filter = value; filters(); answers.drawn = PAGE; answers.list(); answers.draw(); });
 }
 

@@ -38,8 +38,9 @@ const isRepaired = (answer, state, i) =>
 
 const FILTERS = {
   all: { label: "all tokens", test: () => true },
-  off: { label: "marginal and shifted", test: (a, s, i) => "123".includes(a.contexts[s.context].classes[i]) },
-  shifted: { label: "shifted", test: (a, s, i) => "23".includes(a.contexts[s.context].classes[i]) },
+  marginal: { label: "marginal", test: (a, s, i) => a.contexts[s.context].classes[i] === "1" },
+  shifted: { label: "shifted", test: (a, s, i) => a.contexts[s.context].classes[i] === "2" },
+  absent: { label: "not in base", test: (a, s, i) => a.contexts[s.context].classes[i] === "3" },
   repaired: { label: "repaired", test: isRepaired },
 };
 
@@ -114,7 +115,7 @@ class Answers {
     const { state } = this, test = FILTERS[state.filter].test;
     const { classes, kl } = answer.contexts[state.context];
     const tokens = details.ids.map((id, i) => {
-      const end = answer.ended && i === details.ids.length - 1;
+      const end = answer.end_token && i === details.ids.length - 1;
       const kind = KIND_CLASS[classes[i]];
       const name = ["t", kind, isRepaired(answer, state, i) ? "repaired" : "", end ? "special" : "", test(answer, state, i) ? "" : "dim"].filter(Boolean).join(" ");
       const text = this.text(id);
@@ -172,13 +173,13 @@ class Answers {
       [this.data.names[this.state.aligned], theirs],
     ].map(([title, side]) => [title, side, side.top.slice(10 * i, 10 * i + 10)]);
     const status = ours.status ? ours.status[i] : 0;
-    const unsound = [[1, "the base model's logits are not finite"], [2, "the aligned model's logits are not finite"], [4, "not in the base model's vocabulary"], [8, "a divergence is infinite"]]
+    const unsound = [[1, "the base model's logits are not finite"], [2, "the aligned model's logits are not finite"], [4, "the token is not in the base model's vocabulary"], [8, "a divergence is infinite"]]
       .filter(([bit]) => status & bit).map(([, text]) => text).join("; ");
     const fact = (name, value) => make("span", {}, `${name} `, make("b", {}, value));
     this.panel.replaceChildren(...whole([
       make("h3", {}, `Token ${i}: `, make("span", { class: `t mono ${KIND_CLASS[kind]}` }, visible(this.text(details.ids[i]))),
         ` ${KINDS[kind] ?? "no distribution"}${isRepaired(answer, this.state, i) ? `, repaired (shifted in ${this.data.contexts[this.state.reference]})` : ""}`),
-      unsound ? make("p", { class: "small" }, `Left out of the averages: ${unsound}.`) : null,
+      unsound ? make("p", { class: "small" }, `At this position ${unsound}.`) : null,
       make("div", { class: "facts" },
         fact("rank in base", ours.rank[i] ? thousands(ours.rank[i]) : "–"), fact("in aligned", theirs.rank[i] ? thousands(theirs.rank[i]) : "–"),
         fact("KL(base‖aligned)", significant(ours.kl[i])), fact("KL(aligned‖base)", significant(ours.kl_back[i])), fact("JS", significant(ours.js[i])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -37,6 +36,7 @@ def command(
       urial-local export run --to fastchat -o model.jsonl --generator my-model
       urial-local export run --to csv | head
     """
+    from urial_local.base.files import replacing
     from urial_local.cli.show import answered_run
     from urial_local.cli.terminal import note
     from urial_local.records.formats import Export, export
@@ -51,9 +51,7 @@ def command(
         for piece in pieces:
             click.echo(piece, nl=False)
         return
-    part = output.with_name(output.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with replacing(output) as file:
         for piece in pieces:
             file.write(piece)
-    os.replace(part, output)
     note(f"Wrote {output}.")

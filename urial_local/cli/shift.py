@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ FAILED = 3  # exit code: finished, some rows failed
 @click.option("--figures", is_flag=True, help="Also write figures as SVG files ([report] extra).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @runtime_options
-def command(questions: str, output: Path, answers: str | None, **options: Any) -> None:
+def command(questions: str, output: Path, **options: Any) -> None:
     """Compare a base model with its aligned counterpart, token by token.
 
     The aligned model answers QUESTIONS (JSON, JSONL, CSV, TSV, a line each, hf:user/dataset, or -
@@ -101,23 +101,23 @@ def command(questions: str, output: Path, answers: str | None, **options: Any) -
     from urial_local.cli.progress import bar
     from urial_local.cli.shift_results import finish, print_summary
     from urial_local.cli.terminal import note
+    from urial_local.records.answers import given_answers
     from urial_local.records.datasets import read_items
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.shift.analysis import Analysis, Progress
     from urial_local.tasks.shift.record import KEY
     from urial_local.tasks.shift.setup import set_up
 
-    items = read_items(questions, fields(options), selection(options), options["kind"])
-    if not items:
-        raise UsageError("No question is in this shard.", "Use fewer shards, or more questions.")
-    given = given_answers(answers, items) if answers else None
+    names, answers = fields(options), options["answers"]
+    items = read_items(questions, names, selection(options), options["kind"])
+    given = given_answers(answers, items, names) if answers and items else None
     if options["figures"]:
         require_matplotlib()
     setup = set_up(shift_options(options), lambda path: note(f"Trying {path.name} first, once."))
     for remark in setup.remarks:
         note(remark)
     total = len(items) * len(setup.aligned)
-    with RunLog(output, setup.config(given is not None), KEY) as log:
+    with RunLog(output, setup.config(answers is not None), KEY) as log:
         done = sum(log.has(m.name, i.id) for m in setup.aligned for i in items)
         if done:
             note(f"{done:,} of {total:,} rows are there already.")
@@ -128,27 +128,10 @@ def command(questions: str, output: Path, answers: str | None, **options: Any) -
             with Analysis(setup, log, progress) as analysis:
                 analysis.run(items, given)
         summary = finish(output, csv=options["as_csv"], figures=options["figures"])
+        failed = sum(not log.has(m.name, i.id) for m in setup.aligned for i in items)
     print_summary(output, summary, options["as_json"])
-    if summary["errors"]:
+    if failed:
         raise click.exceptions.Exit(FAILED)
-
-
-def given_answers(path: str, items: Sequence[Any]) -> Mapping[str, str]:
-    """Answers by question id: matched by id where all are found so, else by the question's text."""
-    from urial_local.records.datasets import read_items
-
-    found = [i for i in read_items(path) if i.answer is not None]
-    if not found:
-        raise UsageError(f"{path} holds no answers.", "They are looked for in answer and output.")
-    by_id = {i.id: i for i in found}
-    wanted = [i for i in items if not i.error]
-    if all(i.id in by_id and by_id[i.id].query == i.query for i in wanted):
-        return {i.id: by_id[i.id].answer or "" for i in wanted}
-    by_query = {i.query: i.answer or "" for i in found}
-    answers = {i.id: by_query[i.query] for i in wanted if i.query in by_query}
-    if not answers:
-        raise UsageError(f"No question has an answer in {path}.")
-    return answers
 
 
 def shift_options(options: Mapping[str, Any]) -> Any:
@@ -159,6 +142,10 @@ def shift_options(options: Mapping[str, Any]) -> Any:
 
     if options["temp"] is not None and not options["sample"]:
         raise UsageError("--temp needs --sample; without it the model is greedy.")
+    if options["temp"] == 0:
+        raise UsageError("--temp 0 is greedy, which is what leaving --sample out means.")
+    if options["answers"] and options["sample"]:
+        raise UsageError("--answers are given, so there is nothing to --sample.")
     temperature = (0.7 if options["temp"] is None else options["temp"]) if options["sample"] else 0
     return ShiftOptions(
         base=options["base"],

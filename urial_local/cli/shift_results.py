@@ -13,13 +13,16 @@ from urial_local.base.terminal import printable
 
 def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> dict[str, Any]:
     """Make summary.json and report.html from the rows; returns the summary."""
+    from urial_local.records.runlog import RunRows
     from urial_local.report.shift_page import write_page
+    from urial_local.tasks.shift.record import KEY
     from urial_local.tasks.shift.results import write_csv, write_summary
 
-    summary = write_summary(folder)
-    write_page(folder, summary)
+    rows = RunRows(folder, KEY)
+    summary = write_summary(folder, rows)
+    write_page(folder, summary, rows)
     if csv:
-        write_csv(folder, folder / "positions.csv")
+        write_csv(rows, folder / "positions.csv")
     if figures:
         from urial_local.report.figures import write_figures
 
@@ -70,8 +73,9 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
             if shares["not_in_base"]["count"]:
                 lines.append(f"    not in base: {_percent(shares['not_in_base']['share'])}")
         lines += ["", *_end_lines(found), *_token_lines(found), ""]
+        lines += _unsound_lines(found)
         noise = found["noise_floor"]
-        if noise:
+        if noise and noise["positions"]:
             lines += [
                 f"  quantisation alone: mean KL {noise['kl_base_other']['mean']:.4f}, same top"
                 f" token {_percent(noise['top1_agreement'])}, class changed"
@@ -79,6 +83,17 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
                 "",
             ]
     return lines[:-1]
+
+
+def _unsound_lines(found: dict[str, Any]) -> list[str]:
+    """Positions that are left out of averages, where there are any."""
+    lines = []
+    for name, context in found["contexts"].items():
+        counts = {k.replace("_", " "): n for k, n in context["unsound"].items() if n}
+        if counts:
+            said = ", ".join(f"{n:,} {k}" for k, n in counts.items())
+            lines.append(f"  left out of averages in {name}: {said}")
+    return [*lines, ""] if lines else []
 
 
 def _end_lines(found: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`urial-local sweep`: the same questions over models, prompts and settings, a run for each cell."""
+"""`urial-local sweep`: the same questions over models, prompts and settings, a run a cell."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
         error = f"{row.error[:1].upper()}{row.error[1:]}."
         return Item(f"line-{row.line}", number, "", error=error)
     fields = row.fields
-    identity = _identity(fields, chosen, number)
+    identity = identity_of(fields, chosen, number)
     names = (chosen.query,) if chosen.query else QUERY_FIELDS
     turns = next((t for name in names if (t := _turns(name, fields.get(name)))), ())
     problem = ""
@@ -157,10 +157,7 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
     query, *later = turns
     if not chosen.query and _is_alpaca_input(fields):
         query = f"{query}\n\n{fields['input']}"
-    answers = (chosen.answer,) if chosen.answer else ANSWER_FIELDS
-    answer = next((a for f in answers if (a := _first_text(fields.get(f))) is not None), None)
-    if answer is None and not chosen.answer:
-        answer = _reply(fields.get("conversations"))
+    answer = answer_of(fields, chosen)
     return Item(identity, number, query, answer, _tags(fields), "", tuple(later), fields)
 
 
@@ -173,7 +170,17 @@ def in_shard(item: Item, shard: tuple[int, int] | None) -> bool:
     return int.from_bytes(digest[:8], "little") % n == i - 1
 
 
-def _identity(fields: Mapping[str, Any], chosen: Fields, number: int) -> str:
+def answer_of(fields: Mapping[str, Any], chosen: Fields = Fields()) -> str | None:
+    """The answer that a row holds, or None."""
+    names = (chosen.answer,) if chosen.answer else ANSWER_FIELDS
+    answer = next((a for f in names if (a := _first_text(fields.get(f))) is not None), None)
+    if answer is None and not chosen.answer:
+        answer = _reply(fields.get("conversations"))
+    return answer
+
+
+def identity_of(fields: Mapping[str, Any], chosen: Fields, number: int) -> str:
+    """A row's id as text: that of a field, or else its number."""
     if chosen.id == "none":
         return str(number)
     names = (chosen.id,) if chosen.id else ID_FIELDS
@@ -248,7 +255,8 @@ def _tags(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         for name in TAG_FIELDS:
             value = source.get(name)
             values = value if isinstance(value, list) else [value]
-            texts = tuple(v for v in values if isinstance(v, str) and v)
+            kept = (v for v in values if isinstance(v, str | int) and not isinstance(v, bool))
+            texts = tuple(str(v) for v in kept if v != "")
             if texts:
                 found[name] = texts
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ def merge_runs(output: Path, folders: Sequence[Path], key: tuple[str, ...]) -> M
     in more than the shard, or where a row was made twice with different results; RunError as
     RunLog does.
     """
-    configs = [read_run(folder)["config"] for folder in folders]
+    infos = [read_run(folder) for folder in folders]
+    configs = [info["config"] for info in infos]
     whole = {**configs[0], "shard": None}
     for folder, config in zip(folders, configs, strict=True):
         refuse_other(whole, {**config, "shard": None}, folder)
@@ -44,7 +47,10 @@ def merge_runs(output: Path, folders: Sequence[Path], key: tuple[str, ...]) -> M
             for path in folder.glob("tokens-*.json"):
                 if not (output / path.name).exists():
                     shutil.copyfile(path, output / path.name)
-        return Merged(len(log.keys), log.count_errors(), _missing(configs))
+        shards = [str(c["shard"]) for c in configs if c.get("shard")]
+        log.add_sessions([s for info in infos for s in info["sessions"]], shards)
+        missing = _missing(log.merged_shards) if len(shards) == len(configs) else ()
+        return Merged(len(log.keys), log.count_errors(), missing)
 
 
 def refuse_conflicts(folders: Sequence[Path], key: tuple[str, ...]) -> None:
@@ -63,14 +69,16 @@ def refuse_conflicts(folders: Sequence[Path], key: tuple[str, ...]) -> None:
                 )
 
 
-def _content(row: Row) -> int:
-    return hash((*(row.get("answer_ids") or ()), str(row.get("query"))))
+def _content(row: Row) -> bytes:
+    """A digest of all of a row but when and where it was made."""
+    same = {k: v for k, v in row.items() if k not in ("seconds", "number", "cached_tokens")}
+    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).digest()
 
 
-def _missing(configs: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """Shards i/n that are not among those given, where all are shards of the same n."""
-    shards = [str(c["shard"]).split("/") for c in configs if c.get("shard")]
-    if len(shards) < len(configs) or len({n for _, n in shards}) != 1:
+def _missing(names: Sequence[str]) -> tuple[str, ...]:
+    """Shards i/n that are not among those merged, where all are shards of the same n."""
+    shards = [name.split("/") for name in names]
+    if len({n for _, n in shards}) != 1:
         return ()
     given = {int(i) for i, _ in shards}
     n = int(shards[0][1])

@@ -14,7 +14,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +22,7 @@ import filelock
 
 from urial_local import __version__
 from urial_local.base.errors import RunError, UsageError
+from urial_local.base.files import replacing
 
 FORMAT = 1
 Row = dict[str, Any]
@@ -134,6 +135,19 @@ class RunLog:
             ) from None
         self.keys[key] = error
 
+    def add_sessions(self, sessions: Sequence[Mapping[str, Any]], shards: Sequence[str]) -> None:
+        """Take over the provenance of runs that are merged into this one."""
+        own = self._info["sessions"].pop()
+        known = self._info["sessions"]
+        known += [s for s in sessions if s not in known]
+        known.append(own)
+        self._info["merged"] = sorted({*self._info.get("merged", []), *shards})
+        write_json(self.folder / "run.json", self._info)
+
+    @property
+    def merged_shards(self) -> list[str]:
+        return list(self._info.get("merged", []))
+
     def count_errors(self) -> int:
         return sum(1 for error in self.keys.values() if error)
 
@@ -171,22 +185,58 @@ def read_run(folder: Path) -> dict[str, Any]:
     return info
 
 
+class RunRows:
+    """The rows of a run as they stand at one moment: of rows with the same key the last, since an
+    error row is followed by the row of a later try.
+
+    Made by one pass over the file; later passes read the chosen lines only, one at a time, and see
+    nothing of what another process appends meanwhile.
+    """
+
+    def __init__(self, folder: Path, key: tuple[str, ...]) -> None:
+        self.folder, self._path = folder, folder / "rows.jsonl"
+        places: dict[Key, tuple[int, str]] = {}
+        at = 0
+        for row, size in _sized_rows(self._path):
+            names = tuple(str(row.get(name, "")) for name in key)
+            places.pop(names, None)  # so that the order is that of the last ones
+            places[names] = (at, str(row.get("error") or ""))
+            at += size
+        self._places = places
+
+    def errors(self) -> list[Row]:
+        """The error rows."""
+        return list(self._read(lambda error: bool(error)))
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows that are no error rows."""
+        return self._read(lambda error: not error)
+
+    def every(self) -> Iterator[Row]:
+        return self._read(lambda error: True)
+
+    def _read(self, wanted: Callable[[str], bool]) -> Iterator[Row]:
+        if not self._places:
+            return
+        with self._path.open("rb") as file:
+            for at, error in self._places.values():
+                if wanted(error):
+                    file.seek(at)
+                    yield json.loads(file.readline())
+
+
 def latest_rows(folder: Path, key: tuple[str, ...]) -> Iterator[Row]:
-    """The rows of a run, in the order of writing: of rows with the same key the last, since an
-    error row is followed by the row of a later try. Holds one row at a time."""
-    path = folder / "rows.jsonl"
-    last = {
-        tuple(str(row.get(name, "")) for name in key): number
-        for number, row in enumerate(read_rows(path))
-    }
-    chosen = set(last.values())
-    for number, row in enumerate(read_rows(path)):
-        if number in chosen:
-            yield row
+    """All rows of a run, error rows included; see RunRows."""
+    return RunRows(folder, key).every()
 
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The whole rows of a file. A line in the middle that is no row raises RunError."""
+    for row, _ in _sized_rows(path):
+        yield row
+
+
+def _sized_rows(path: Path) -> Iterator[tuple[Row, int]]:
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -203,7 +253,7 @@ def read_rows(path: Path) -> Iterator[Row]:
                     "The file was damaged from outside; remove that line, and the same command"
                     " makes the row again.",
                 )
-            yield row
+            yield row, len(line)
 
 
 def cut_torn_tail(path: Path) -> None:
@@ -257,7 +307,6 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write under another name, then rename: a reader sees the old file or the new one."""
-    part = path.with_name(path.name + ".part")
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
-    part.write_text(text + "\n", "utf-8")
-    os.replace(part, path)
+    with replacing(path) as file:
+        file.write(text + "\n")

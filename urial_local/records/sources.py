@@ -104,6 +104,8 @@ def _lines(source: Source) -> Iterator[tuple[int, bytes, str]]:
         number = 0
         while line := file.readline(MAX_LINE + 1):
             number += 1
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf") or b"\n"
             if len(line) > MAX_LINE:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(MAX_LINE)
@@ -148,6 +150,8 @@ def _json(source: Source) -> Iterator[RawRow]:
             for number, value in enumerate(ijson.items(file, "item", use_float=True), 1):
                 if isinstance(value, dict):
                     yield RawRow(number, value)
+                elif isinstance(value, str):
+                    yield RawRow(number, {"query": value})
                 else:
                     yield RawRow(number, {}, f"row {number} is not an object")
         except (ValueError, RecursionError, ijson.JSONError) as error:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from urial_local.base.files import replacing
 from urial_local.base.paths import shipped
 
 
@@ -41,8 +42,7 @@ def write_html(
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
         " img-src data:; base-uri 'none'; form-action 'none'"
     )
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as out:
+    with replacing(path) as out:
         out.write('<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n')
         out.write(f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n')
         out.write('<meta name="viewport" content="width=device-width, initial-scale=1">\n')
@@ -53,7 +53,6 @@ def write_html(
         for name, text in blobs:
             _element(out, name, "text/plain", text)
         out.write(f"<script>{script}</script>\n</body>\n</html>\n")
-    part.replace(path)
 
 
 def _element(out: TextIO, name: str, kind: str, text: str) -> None:

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from urial_local.records.runlog import latest_rows, read_run
+from urial_local.records.runlog import RunRows, read_run
 from urial_local.report.page import packed, template, write_html
-from urial_local.tasks.shift.record import KEY, Answer, jaccard
-from urial_local.tasks.shift.results import aligned_names, token_texts
+from urial_local.tasks.shift.record import Answer, jaccard
+from urial_local.tasks.shift.results import aligned_names, as_answer, token_texts
 from urial_local.tasks.shift.scoring import INFINITE
-from urial_local.tasks.shift.summary import classes
+from urial_local.tasks.shift.summary import NOT_FINITE, classes
 
 
-def write_page(folder: Path, summary: dict[str, Any]) -> Path:
+def write_page(folder: Path, summary: dict[str, Any], rows: RunRows) -> Path:
     """Write the page from the run's rows and its summary; returns its path."""
     info = read_run(folder)
     names = aligned_names(info)
     index: list[dict[str, Any]] = []
     seen: list[set[int]] = [set() for _ in names]
-    for answer, text in _answers(folder):
-        number = names.index(answer.aligned)
-        seen[number].update(_ids(answer))
-        index.append(_index_entry(answer, text, number))
+    with tempfile.TemporaryFile("w+", encoding="ascii", newline="") as spool:
+        for row in rows:
+            answer = as_answer(row, folder)
+            number = names.index(answer.aligned)
+            seen[number].update(_ids(answer))
+            index.append(_index_entry(answer, str(row.get("answer", "")), number))
+            spool.write(packed(_details(answer)) + "\n")
+        spool.seek(0)
+        return _write(folder, summary, info, names, seen, index, spool)
+
+
+def _write(
+    folder: Path,
+    summary: dict[str, Any],
+    info: dict[str, Any],
+    names: list[str],
+    seen: list[set[int]],
+    index: list[dict[str, Any]],
+    blobs: Iterable[str],
+) -> Path:
     order = sorted(range(len(index)), key=lambda i: (index[i]["aligned"], index[i]["number"]))
     place = {original: i for i, original in enumerate(order)}
     base = summary["config"]["base"]["name"]
@@ -33,6 +50,7 @@ def write_page(folder: Path, summary: dict[str, Any]) -> Path:
         "summary": summary,
         "sessions": info["sessions"],
         "names": names,
+        "contexts": list(summary["config"]["contexts"]),  # in order, which objects do not keep
         "base": base,
         "tokens": [_texts(folder, name, ids) for name, ids in zip(names, seen, strict=True)],
         "answers": [index[i] for i in order],
@@ -45,18 +63,9 @@ def write_page(folder: Path, summary: dict[str, Any]) -> Path:
         styles=[template("base.css"), template("shift.css")],
         scripts=[template("charts.js"), template("shift_answers.js"), template("shift.js")],
         data=data,
-        blobs=(
-            (f"answer-{place[n]}", packed(_details(answer)))
-            for n, (answer, _) in enumerate(_answers(folder))
-        ),
+        blobs=((f"answer-{place[n]}", text.rstrip()) for n, text in enumerate(blobs)),
     )
     return path
-
-
-def _answers(folder: Path) -> Iterator[tuple[Answer, str]]:
-    for row in latest_rows(folder, KEY):
-        if not row.get("error"):
-            yield Answer.read(row), str(row.get("answer", ""))
 
 
 def _ids(answer: Answer) -> set[int]:
@@ -78,7 +87,7 @@ def _index_entry(answer: Answer, text: str, aligned: int) -> dict[str, Any]:
     for columns in answer.contexts.values():
         kinds = classes(columns["status"], columns["base_rank"])
         kl = columns["kl_base_aligned"]
-        sound = np.isfinite(kl)
+        sound = (columns["status"] & (NOT_FINITE | INFINITE)) == 0
         contexts.append(
             {
                 "classes": "".join("0123"[k] if k >= 0 else "-" for k in kinds),
@@ -93,6 +102,7 @@ def _index_entry(answer: Answer, text: str, aligned: int) -> dict[str, Any]:
         "text": text,
         "tags": {k: list(v) for k, v in answer.tags.items()},
         "ended": answer.ended,
+        "end_token": answer.end_token,
         "contexts": contexts,
     }
 

@@ -27,11 +27,10 @@ from urial_local.runtime.sequences import Aborted, Sequences
 from urial_local.runtime.teacher_forced import TeacherForced
 from urial_local.tasks.model_file import ModelFile
 from urial_local.tasks.prompted import PromptedModel
-from urial_local.tasks.shift.scorer import GivenAnswer, Scorer
+from urial_local.tasks.shift.scorer import GivenAnswer, Scorer, answer_digest
 from urial_local.tasks.shift.scoring import Bridge
 from urial_local.tasks.shift.setup import Setup
 
-SAMPLE = 16  # longest queries that decide how large a context is made
 SLACK = 32  # tokens
 
 
@@ -69,22 +68,23 @@ class Analysis:
 
         Raises Interrupted on Ctrl-C, ModelError or RunError where nothing can go on.
         """
+        self._refuse_changed(items, answers)
         pending = {
             model.name: [i for i in items if not self.log.has(model.name, i.id)]
             for model in self.setup.aligned
         }
         if not any(pending.values()):
             return
-        self._refuse_changed_queries(items)
         with interruptible(self._abort_flag):
             try:
                 with ExitStack() as stack:
                     base = stack.enter_context(self._open(self.setup.base))
                     noise_file = self.setup.noise
                     noise = stack.enter_context(self._open(noise_file)) if noise_file else None
+                    sides = self._base_sides(stack, base, noise, items, answers)
                     for model in self.setup.aligned:
                         if pending[model.name]:
-                            self._one_aligned(base, noise, model, pending[model.name], answers)
+                            self._one_aligned(sides, model, items, pending[model.name], answers)
             except Aborted:
                 raise Interrupted(
                     f"Stopped; {self.progress.done:,} of {self.progress.total:,} rows are done.",
@@ -96,25 +96,56 @@ class Analysis:
             file.path, gpu_layers=self.setup.options.runtime.gpu_layers, header=file.header
         )
 
-    def _refuse_changed_queries(self, items: Sequence[Item]) -> None:
+    def _refuse_changed(self, items: Sequence[Item], answers: Mapping[str, str] | None) -> None:
         """The dataset may have grown since the run began, but not changed."""
         queries = {item.id: item.query for item in items}
         for row in read_rows(self.log.rows_path):
             now = queries.get(str(row.get("id")))
-            if now is not None and "query" in row and not row.get("error") and now != row["query"]:
+            if now is None or row.get("error"):
+                continue
+            what = "question" if now != row.get("query") else ""
+            given = (answers or {}).get(str(row["id"]))
+            if given is not None and answer_digest(given) != row.get("answer_sha"):
+                what = what or "answer to"
+            if what:
                 raise UrialError(
-                    f"The question {row['id']!r} is not the one that this run holds.",
-                    "The file of questions has changed; choose another folder with -o.",
+                    f"The {what} {row['id']!r} is not the one that this run holds.",
+                    "The file has changed; choose another folder with -o.",
                 )
+
+    def _base_sides(
+        self,
+        stack: ExitStack,
+        base: Model,
+        noise: Model | None,
+        items: Sequence[Item],
+        answers: Mapping[str, str] | None,
+    ) -> _BaseSides:
+        """The base model's contexts, open for the whole run: each prefix is decoded once."""
+        prompts = self.setup.contexts
+        contexts = {name: PromptedModel(base, prompt) for name, prompt in prompts.items()}
+        first = next(iter(prompts.values()))
+        longest = self._longest_answer(base, items, answers)
+        noise_asker = PromptedModel(noise, first) if noise else None
+        return _BaseSides(
+            base,
+            contexts,
+            self._forced(stack, base, list(contexts.values()), items, longest),
+            noise_asker,
+            self._forced(stack, noise, [noise_asker], items, longest)
+            if noise and noise_asker
+            else None,
+        )
 
     def _one_aligned(
         self,
-        base: Model,
-        noise: Model | None,
+        sides: _BaseSides,
         file: ModelFile,
         items: Sequence[Item],
+        pending: Sequence[Item],
         answers: Mapping[str, str] | None,
     ) -> None:
+        """`items` are all there are: what a row gets must not depend on which are left."""
         setup, o = self.setup, self.setup.options
         with ExitStack() as stack:
             aligned = stack.enter_context(self._open(file))
@@ -124,29 +155,22 @@ class Analysis:
                 sampling=o.sampling,
                 max_tokens=o.max_tokens,
             )
-            contexts = {
-                name: PromptedModel(base, prompt) for name, prompt in setup.contexts.items()
-            }
-            longest = _longest_answer(items, answers, asker, o.max_tokens)
+            longest = self._longest_answer(aligned, items, answers)
             scorer = Scorer(
                 setup=setup,
-                bridge=Bridge(setup.pairs[file.name], base.vocab, aligned.vocab),
+                bridge=Bridge(setup.pairs[file.name], sides.base.vocab, aligned.vocab),
                 asker=asker,
                 aligned=self._forced(stack, aligned, [asker], items, longest),
-                contexts=contexts,
-                bases=self._forced(stack, base, list(contexts.values()), items, longest),
-                noise=self._forced(stack, noise, [next(iter(contexts.values()))], items, longest)
-                if noise
-                else None,
-                noise_asker=PromptedModel(noise, next(iter(setup.contexts.values())))
-                if noise
-                else None,
+                contexts=sides.contexts,
+                bases=sides.forced,
+                noise=sides.noise,
+                noise_asker=sides.noise_asker,
             )
             self._write_tokens(file, aligned)
             if answers is None:
-                self._generate(stack, aligned, file, asker, items, scorer)
+                self._generate(stack, aligned, file, asker, items, pending, scorer)
             else:
-                for item in items:
+                for item in pending:
                     given = partial(scorer.given, item, answers.get(item.id))
                     self._score(file, item, scorer, given)
 
@@ -188,16 +212,18 @@ class Analysis:
         asked = self.setup.options.runtime.ctx_size
         if asked:
             return asked
-        longest = sorted(items, key=lambda i: len(i.query))[-SAMPLE:]
-        prompt = 0
-        for asker in askers:
-            for item in longest:
-                try:
-                    prompt = max(prompt, len(asker.request(item.query).tokens))
-                except UrialError:
-                    continue  # an error row, when its turn comes
+        prompt = max(_longest_prompt(asker, items) for asker in askers)
         need = -(-(prompt + answer + SLACK) // 256) * 256
         return min(need, model.ctx_train) if model.ctx_train else need
+
+    def _longest_answer(
+        self, model: Model, items: Sequence[Item], answers: Mapping[str, str] | None
+    ) -> int:
+        """Tokens of the longest answer there may be."""
+        if answers is None:
+            return self.setup.options.max_tokens
+        texts = [answers[i.id] for i in items if i.id in answers]
+        return _longest(texts, lambda text: len(model.vocab.tokenize(text))) + 1
 
     def _generate(
         self,
@@ -206,11 +232,12 @@ class Analysis:
         file: ModelFile,
         asker: PromptedModel,
         items: Sequence[Item],
+        pending: Sequence[Item],
         scorer: Scorer,
     ) -> None:
         o = self.setup.options
         ctx = self._ctx_size(model, [asker], items, o.max_tokens)
-        parallel = max(1, min(o.runtime.parallel, len(items)))
+        parallel = max(1, min(o.runtime.parallel, len(pending)))
         sequences = Sequences(
             model,
             cells=ctx * parallel,
@@ -226,7 +253,7 @@ class Analysis:
         asked: list[Item] = []
 
         def requests() -> Iterator[Request]:
-            for item in items:
+            for item in pending:
                 try:
                     request = scorer.request(item)
                 except UrialError as error:
@@ -257,7 +284,9 @@ class Analysis:
                 "answer": found.text,
                 "answer_ids": found.ids,
                 "ended": found.ended,
+                "end_token": found.end_token,
                 "finish_reason": found.finish_reason,
+                **({"answer_sha": found.given_sha} if found.given_sha else {}),
                 **scorer.score(item, found),
                 "seconds": round(time.perf_counter() - began, 4),
             }
@@ -289,13 +318,34 @@ class Analysis:
             write_json(path, [model.vocab.label(t) for t in range(model.vocab.size)])
 
 
-def _longest_answer(
-    items: Sequence[Item],
-    answers: Mapping[str, str] | None,
-    asker: PromptedModel,
-    max_tokens: int,
-) -> int:
-    if answers is None:
-        return max_tokens
-    longest = sorted((answers.get(i.id) or "" for i in items), key=len)[-SAMPLE:]
-    return max((len(asker.model.vocab.tokenize(a)) for a in longest), default=0) + 1
+@dataclass(frozen=True, slots=True)
+class _BaseSides:
+    """The base model in its contexts, and its other quantisation in the first of them."""
+
+    base: Model
+    contexts: Mapping[str, PromptedModel]
+    forced: TeacherForced
+    noise_asker: PromptedModel | None
+    noise: TeacherForced | None
+
+
+def _longest_prompt(asker: PromptedModel, items: Sequence[Item]) -> int:
+    def tokens(query: str) -> int:
+        try:
+            return len(asker.request(query).tokens)
+        except UrialError:
+            return 0  # an error row, when its turn comes
+
+    return _longest([item.query for item in items if not item.error], tokens)
+
+
+def _longest(texts: Sequence[str], tokens: Callable[[str], int]) -> int:
+    """The most tokens that any of the texts has. A token has a byte at least (two are reckoned,
+    for escaped markers), so texts too short to have more than is known are not tokenised."""
+    most = 0
+    frame = tokens("x")
+    for text in sorted(texts, key=lambda t: -len(t.encode("utf-8", "surrogatepass"))):
+        if frame + 2 * len(text.encode("utf-8", "surrogatepass")) <= most:
+            break
+        most = max(most, tokens(text))
+    return most

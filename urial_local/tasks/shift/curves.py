@@ -31,7 +31,8 @@ def curve(
 
     values, bins, answers: [n], of each position its value, bin and answer. Within a bin an
     answer's positions are averaged first, so that a long answer counts once; the band is the mean
-    of the answers ± 1.96 standard errors. Bins with fewer than two answers have no band.
+    of the answers ± 1.96 standard errors. Bins that fewer than MIN_ANSWERS answers reach (all of
+    them, if there are fewer) are left out: a tail of one or two answers is no curve.
     """
     n_answers = int(answers.max(initial=-1)) + 1
     cell = bins * n_answers + answers
@@ -44,12 +45,13 @@ def curve(
     deviation = np.where(there, per_answer - mean[:, None], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.sqrt((deviation**2).sum(1) / (n - 1) / n)
+    shown = (n > 0) & (n >= min(MIN_ANSWERS, len(np.unique(answers))))
     band = np.where(n > 1, 1.96 * error, np.nan)
     return {
         "answers": n.tolist(),
-        "mean": plain(np.where(n > 0, mean, np.nan)),
-        "low": plain(mean - band),
-        "high": plain(mean + band),
+        "mean": plain(np.where(shown, mean, np.nan)),
+        "low": plain(np.where(shown, mean - band, np.nan)),
+        "high": plain(np.where(shown, mean + band, np.nan)),
     }
 
 

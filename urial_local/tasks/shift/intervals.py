@@ -19,7 +19,8 @@ def ratio_intervals(
 
     Answers are drawn with replacement and keep their positions together, since positions of one
     answer are not independent (Efron & Tibshirani 1993, §13). Both arrays [n, m]; returns low and
-    high, each [m]; NaN where no resample has a denominator. The same seed gives the same interval.
+    high, each [m]; NaN where fewer than two answers have a denominator, since one answer says
+    nothing of how answers vary. The same seed gives the same interval.
     """
     n, m = numerators.shape
     if n == 0:
@@ -34,7 +35,8 @@ def ratio_intervals(
             ratios.append((weights @ numerators) / (weights @ denominators))
     drawn = np.concatenate(ratios)
     low, high = np.full(m, np.nan), np.full(m, np.nan)
-    for j in range(m):
+    enough = (denominators > 0).sum(0) >= 2
+    for j in np.flatnonzero(enough):
         valid = drawn[np.isfinite(drawn[:, j]), j]
         if len(valid):
             low[j], high[j] = np.percentile(valid, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])

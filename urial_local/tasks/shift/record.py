@@ -42,6 +42,8 @@ _WHOLE = ("status", "base_rank", "aligned_rank", "base_top_ids", "aligned_top_id
 # The noise floor's columns, and what they are called in the kernel's terms.
 NOISE_COLUMNS = {
     "status": "status",
+    "base_rank": "base_rank",
+    "base_top": "base_top_ids",  # the first of them
     "other_rank": "aligned_rank",
     "kl_base_other": "kl_base_aligned",
     "kl_other_base": "kl_aligned_base",
@@ -61,7 +63,7 @@ def to_json(columns: Columns, names: tuple[str, ...]) -> dict[str, list[Any]]:
 def noise_to_json(columns: Columns) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for name, source in NOISE_COLUMNS.items():
-        array = columns[source][:, 0] if name == "other_top" else columns[source]
+        array = columns[source][:, 0] if name.endswith("_top") else columns[source]
         whole = source in _WHOLE
         found[name] = array.tolist() if whole else _rounded(array)
     return found
@@ -88,8 +90,9 @@ class Answer:
     aligned: str
     query: str
     tags: Mapping[str, tuple[str, ...]]
-    ids: IdArray  # [n], the end token included where the answer ended
-    ended: bool
+    ids: IdArray  # [n], the end token included where there is one
+    ended: bool  # by the model itself, rather than cut off
+    end_token: bool  # the last id is the token that ended it
     aligned_columns: Columns
     contexts: dict[str, Columns]
     noise: Columns | None
@@ -105,6 +108,7 @@ class Answer:
             tags={str(k): tuple(v) for k, v in row.get("tags", {}).items()},
             ids=np.asarray(row["answer_ids"], np.int32),
             ended=bool(row["ended"]),
+            end_token=bool(row["end_token"]),
             aligned_columns=_from_json(row, ALIGNED_COLUMNS),
             contexts={n: _from_json(c, CONTEXT_COLUMNS) for n, c in row["contexts"].items()},
             noise=_from_json(row["noise_floor"], tuple(NOISE_COLUMNS))
@@ -114,7 +118,7 @@ class Answer:
 
 
 def _from_json(row: Mapping[str, Any], names: tuple[str, ...]) -> Columns:
-    whole = {*_WHOLE, "other_rank", "other_top"}
+    whole = {*_WHOLE, "other_rank", "base_top", "other_top"}
     return {n: np.asarray(row[n], np.int32 if n in whole else np.float64) for n in names}
 
 

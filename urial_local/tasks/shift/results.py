@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from urial_local.base.errors import RunError, UsageError
-from urial_local.records.runlog import latest_rows, read_run, write_json
-from urial_local.tasks.shift.record import KEY, Answer, jaccard, same_top
+from urial_local.base.files import replacing
+from urial_local.records.runlog import RunRows, read_run, write_json
+from urial_local.tasks.shift.record import Answer, jaccard, same_top
 from urial_local.tasks.shift.summary import CLASSES, classes, summarise
 
 SCALARS = ("base_logprob", "kl_base_aligned", "kl_aligned_base", "js", "base_entropy")
@@ -23,27 +24,33 @@ CSV_COLUMNS = (
 )
 
 
-def read_answers(folder: Path) -> Iterator[Answer]:
+def read_answers(rows: RunRows) -> Iterator[Answer]:
     """The scored rows of a run, one at a time. Raises RunError for a row that is none."""
-    for row in latest_rows(folder, KEY):
-        if row.get("error"):
-            continue
-        try:
-            yield Answer.read(row)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunError(
-                f"The row {row.get('id')!r} of {folder} is damaged ({error!r}).",
-                "Remove its line from rows.jsonl; the same command then makes it again.",
-            ) from None
+    for row in rows:
+        yield as_answer(row, rows.folder)
 
 
-def error_rows(folder: Path) -> list[dict[str, Any]]:
-    """Rows that could not be made: id, aligned, error."""
-    return [
-        {name: row.get(name) for name in ("id", "aligned", "error")}
-        for row in latest_rows(folder, KEY)
-        if row.get("error")
-    ]
+def as_answer(row: dict[str, Any], folder: Path) -> Answer:
+    """Raises RunError for a row that is not one of shift."""
+    try:
+        return Answer.read(row)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"The row {row.get('id')!r} of {folder} is damaged ({error!r}).",
+            "Remove its line from rows.jsonl; the same command then makes it again.",
+        ) from None
+
+
+class TokenTexts(dict[str, list[str]]):
+    """What the ids in each aligned model's rows stand for, read when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, aligned: str) -> list[str]:
+        self[aligned] = texts = token_texts(self._folder, aligned)
+        return texts
 
 
 def token_texts(folder: Path, aligned: str) -> list[str]:
@@ -52,7 +59,10 @@ def token_texts(folder: Path, aligned: str) -> list[str]:
     try:
         texts = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from None
+        raise RunError(
+            f"{path} cannot be read: {error}",
+            "It says what token ids stand for; copy it from another run of the same model.",
+        ) from None
     if not isinstance(texts, list):
         raise RunError(f"{path} is not a list of tokens.")
     return [str(t) for t in texts]
@@ -66,33 +76,28 @@ def aligned_names(info: dict[str, Any]) -> list[str]:
     return [str(m["name"]) for m in config["aligned"]]
 
 
-def write_summary(folder: Path) -> dict[str, Any]:
+def write_summary(folder: Path, rows: RunRows) -> dict[str, Any]:
     """Make `summary.json` from the rows; returns it."""
     info = read_run(folder)
-    names = aligned_names(info)
-    texts: dict[str, Sequence[str]] = {
-        n: token_texts(folder, n) for n in names if (folder / f"tokens-{n}.json").exists()
-    }
-    errors = error_rows(folder)
+    aligned_names(info)
     summary = {
         "format": 1,
         "task": "shift",
         "config": info["config"],
-        "errors": errors,
-        "aligned": summarise(read_answers(folder), texts),
+        "errors": [{n: row.get(n) for n in ("id", "aligned", "error")} for row in rows.errors()],
+        "aligned": summarise(read_answers(rows), TokenTexts(folder)),
     }
     write_json(folder / "summary.json", summary)
     return summary
 
 
-def write_csv(folder: Path, path: Path) -> None:
+def write_csv(rows: RunRows, path: Path) -> None:
     """One line for each position of each answer in each context."""
-    info = read_run(folder)
-    texts = {n: token_texts(folder, n) for n in aligned_names(info)}
-    with path.open("w", newline="", encoding="utf-8") as file:
+    texts = TokenTexts(rows.folder)
+    with replacing(path) as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
-        for answer in read_answers(folder):
+        for answer in read_answers(rows):
             theirs = answer.aligned_columns
             for name, ours in answer.contexts.items():
                 kinds = classes(ours["status"], ours["base_rank"])
@@ -115,7 +120,7 @@ def write_csv(folder: Path, path: Path) -> None:
                             _cell(theirs["aligned_entropy"][t]),
                             int(same[t]),
                             _cell(overlap[t]),
-                            int(answer.ended and t == len(answer.ids) - 1),
+                            int(answer.end_token and t == len(answer.ids) - 1),
                         ]
                     )
 

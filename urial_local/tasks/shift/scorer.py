@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +32,14 @@ class GivenAnswer:
     ids: list[int]
     text: str
     ended: bool
+    end_token: bool
     finish_reason: str
+    given_sha: str = ""  # of an answer that was given, as it was given
+
+
+def answer_digest(text: str) -> str:
+    """Tells whether a given answer is still the same when a run is resumed."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass
@@ -68,11 +76,27 @@ class Scorer:
     def generated(self, done: Completion) -> GivenAnswer:
         if done.finish_reason == "error":
             raise UrialError(done.error)
-        ended = done.end_token is not None
-        ids = [*done.tokens, *([done.end_token] if done.end_token is not None else [])]
+        ids = list(done.tokens)
+        if done.finish_reason in ("frame", "stop"):
+            ids = self._kept(done)
+        elif done.end_token is not None:
+            ids.append(done.end_token)
         if not ids:
             raise UrialError("The aligned model's answer is empty.")
-        return GivenAnswer(list(ids), done.text, ended, done.finish_reason)
+        ended = done.finish_reason in ("eos", "frame", "stop")
+        return GivenAnswer(ids, done.text, ended, done.end_token is not None, done.finish_reason)
+
+    def _kept(self, done: Completion) -> list[int]:
+        """The ids of an answer that its frame ended, without those of the frame's closing."""
+        text = done.raw_text
+        size = len(text[: text.find(done.text) + len(done.text)].encode("utf-8"))
+        kept: list[int] = []
+        for token in done.tokens:
+            if size <= 0:
+                break
+            kept.append(token)
+            size -= len(self.asker.model.vocab.piece(token))
+        return kept
 
     def given(self, item: Item, text: str | None) -> GivenAnswer:
         """A given answer, tokenised once, with the aligned model's end of turn after it."""
@@ -81,13 +105,18 @@ class Scorer:
         vocab = self.asker.model.vocab
         rendered = self.asker.render(item.query)
         end = vocab.end_of_turn
+        digest = answer_digest(text)
         name = vocab.text(end)
         if name and text.endswith(name):
             text = text[: -len(name)].rstrip(" ")
         ids = vocab.continuation(
             rendered.text, text, parse_special=rendered.parse_special, literals=rendered.literals
         ).tolist()
-        return GivenAnswer([*ids, *([end] if end >= 0 else [])], text, end >= 0, "given")
+        if end >= 0:
+            ids.append(end)
+        if not ids:
+            raise UrialError("The answer given to this question is empty.")
+        return GivenAnswer(ids, text, True, end >= 0, "given", digest)
 
     def score(self, item: Item, answer: GivenAnswer) -> dict[str, Any]:
         """The parts of a row that hold statistics."""

@@ -35,13 +35,14 @@ REFERENCE = "zero-shot"  # the context that repairs are counted against, if it i
 MIN_COUNT = 5  # occurrences that a token needs for a shift ratio
 LISTED = 60  # tokens in a list
 Text = Callable[[int], str]
+NOT_FINITE = BASE_NOT_FINITE | ALIGNED_NOT_FINITE
 
 
 def classes(status: npt.NDArray[np.int32], rank: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:
-    """int8 [n]: index into CLASSES, -1 where the base model has no distribution."""
+    """int8 [n]: index into CLASSES, -1 where a model has no distribution at the position."""
     found = np.where(rank == 1, 0, np.where(rank <= MARGINAL_RANK, 1, 2))
     found = np.where(status & NOT_IN_BASE, 3, found)
-    return np.where(status & BASE_NOT_FINITE, -1, found).astype(np.int8)
+    return np.where(status & NOT_FINITE, -1, found).astype(np.int8)
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Positions:
         columns, n = answer.contexts[context], len(answer.ids)
         status = columns["status"]
         end = np.zeros(n, bool)
-        end[-1:] = answer.ended
+        end[-1:] = answer.end_token
         values = {
             "position": np.arange(n, dtype=np.int32),
             "relative": ((np.arange(n) * RELATIVE_BINS) // max(n, 1)).astype(np.int8),
@@ -65,7 +66,8 @@ class Positions:
             "rank": columns["base_rank"],
             "same_top": same_top(answer, context),
             "jaccard": jaccard(answer, context).astype(np.float32),
-            "prob": np.exp(columns["base_logprob"]).astype(np.float32),
+            # A token of probability zero has a rank, but no logarithm that JSON could hold.
+            "prob": np.nan_to_num(np.exp(columns["base_logprob"])).astype(np.float32),
             "aligned_entropy": answer.aligned_columns["aligned_entropy"].astype(np.float32),
         }
         for name in ("kl_base_aligned", "kl_aligned_base", "js", "base_entropy"):
@@ -128,7 +130,8 @@ def _context(p: dict[str, Any], tags: list[Any], text: Text) -> dict[str, Any]:
     n_answers = len(tags)
     stylistic = np.array([is_stylistic(text(int(i))) for i in np.unique(p["id"])], bool)
     style = stylistic[np.unique(p["id"], return_inverse=True)[1]]
-    sound = (p["status"] & (BASE_NOT_FINITE | ALIGNED_NOT_FINITE | INFINITE)) == 0
+    # Without two distributions a position enters nothing; with an infinite KL, no mean of a KL.
+    sound = (p["status"] & (NOT_FINITE | INFINITE)) == 0
     ranked = p["class"] >= 0
     found: dict[str, Any] = {
         "positions": len(p["id"]),
@@ -141,19 +144,18 @@ def _context(p: dict[str, Any], tags: list[Any], text: Text) -> dict[str, Any]:
             "infinite_divergence": int(np.sum(p["status"] & INFINITE > 0)),
         },
     }
-    for name in ("kl_base_aligned", "kl_aligned_base", "js"):
+    for name, mask in (("kl_base_aligned", sound), ("kl_aligned_base", sound), ("js", ranked)):
         found[name] = {
-            **distribution(p[name][sound]),
-            **_mean_interval(p[name], p["answer"], sound, n_answers),
+            **distribution(p[name][mask]),
+            **_mean_interval(p[name], p["answer"], mask, n_answers),
         }
     known = ranked & (p["status"] & NOT_IN_BASE == 0)
     found["base_rank"] = distribution(p["rank"][known])
     found["base_prob"] = distribution(p["prob"][known])
     found["base_entropy"] = distribution(p["base_entropy"][ranked])
-    aligned_sound = (p["status"] & ALIGNED_NOT_FINITE) == 0
-    found["aligned_entropy"] = distribution(p["aligned_entropy"][aligned_sound])
-    found["top1_agreement"] = _share(p["same_top"], sound)
-    found["jaccard"] = _share(p["jaccard"], sound)
+    found["aligned_entropy"] = distribution(p["aligned_entropy"][ranked])
+    found["top1_agreement"] = _share(p["same_top"], ranked)
+    found["jaccard"] = _share(p["jaccard"], ranked)
     found["curves"] = _curves(p, sound, known, ranked)
     found["style"] = {
         name: _shares(p, ranked & ~p["end"] & mask, n_answers)
@@ -342,13 +344,12 @@ def _repairs(before: dict[str, Any], after: dict[str, Any], text: Text) -> dict[
 def _noise(rows: list[Any]) -> dict[str, Any]:
     """What quantisation alone does: the base against its other file, on the same positions."""
     kl, same, moved, n = [], 0, 0, 0
-    for answer, noise in rows:
-        columns = next(iter(answer.contexts.values()))
-        sound = (noise["status"] & (BASE_NOT_FINITE | ALIGNED_NOT_FINITE | INFINITE)) == 0
+    for answer, noise in rows:  # over the base's whole vocabulary, whatever the aligned has
+        sound = (noise["status"] & (NOT_FINITE | INFINITE)) == 0
         kl.append(noise["kl_base_other"][sound])
-        same += int(np.sum((columns["base_top_ids"][:, 0] == noise["other_top"])[sound]))
-        ours = classes(columns["status"], columns["base_rank"])
-        theirs = classes(columns["status"], noise["other_rank"])
+        same += int(np.sum((noise["base_top"] == noise["other_top"])[sound]))
+        known = next(iter(answer.contexts.values()))["status"] & NOT_IN_BASE
+        ours, theirs = (classes(known, noise[name]) for name in ("base_rank", "other_rank"))
         moved += int(np.sum((ours != theirs)[sound]))
         n += int(sound.sum())
     return {
