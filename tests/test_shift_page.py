@@ -194,10 +194,10 @@ def test_contexts_keep_their_order_whatever_their_names(tmp_path, page):
     (line,) = (tmp_path / "run" / "rows.jsonl").read_text().splitlines()
     contexts = json.loads(line)["contexts"]
     page.goto((tmp_path / "run" / "report.html").as_uri())
-    for name, columns in contexts.items():
+    for name, found in contexts.items():
         page.get_by_role("button", name=name, exact=True).click()
         page.locator("#answer .t").first.wait_for()
-        shifted = sum(r > 3 for r in columns["base_rank"])
+        shifted = sum(r > 3 for r in found["base_rank"])
         assert page.locator("#answer .text .t.k2").count() == shifted, name
 
 
