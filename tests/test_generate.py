@@ -1,0 +1,458 @@
+"""`urial-local generate` and what reads its runs: rows, resume, methods, exports, sweeps."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import fails, urial
+from urial_local.base.errors import UsageError
+from urial_local.records.datasets import read_items
+from urial_local.records.runlog import latest_rows
+from urial_local.tasks.generate.flags import flags_of, repetitive, runaway
+from urial_local.tasks.generate.job import KEY, picked
+from urial_local.tasks.retrieve import Pool
+
+THINGS = ("fox", "owl", "cow", "bee", "otter", "horse", "eagle", "frog", "whale", "cat")
+QUESTIONS = [f"Where can I find a {t}?" for t in THINGS] + [f"What does a {t} eat?" for t in THINGS]
+
+
+def rows_of(folder: Path) -> dict[tuple[str, int], dict]:
+    """Rows by key, without what may differ between runs."""
+    found = {}
+    for row in latest_rows(folder, KEY):
+        for name in ("seconds", "cached_tokens", "number"):
+            row.pop(name, None)
+        found[row["id"], row["repeat"]] = row
+    return found
+
+
+def run(data: Path, output: Path, *more: str, model: str = "demo"):
+    return urial("generate", data, "-m", model, "-o", output, *more)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("generate")
+    rows = [
+        {"id": f"q{i}", "instruction": q, "category": "eat" if "eat" in q else "find", "extra": i}
+        for i, q in enumerate(QUESTIONS)
+    ]
+    (folder / "q.json").write_text(json.dumps(rows))
+    done = run(folder / "q.json", folder / "run", "-np", "4")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def test_what_a_row_holds(data):
+    rows = rows_of(data / "run")
+    assert len(rows) == len(QUESTIONS)
+    row = rows["q1", 0]
+    assert row["query"] == QUESTIONS[1]
+    assert "owl" in row["answer"].lower()
+    assert row["raw_answer"].startswith(row["answer"])
+    assert row["finish_reason"] == "frame"
+    assert row["flags"] == []
+    assert row["fields"]["extra"] == 1, "untouched fields are carried through"
+    assert row["tags"] == {"category": ["find"]}
+    assert row["completion_tokens"] == len(row["answer_ids"])
+    config = json.loads((data / "run" / "run.json").read_text())["config"]
+    assert config["model"]["quantisation"] == "Q8_0"
+    assert config["prompt"]["name"] == "urial-demo"
+    assert row["prompt"] == config["prompt"]["sha"]
+
+
+def test_the_same_rows_however_they_are_batched(data, tmp_path):
+    whole = rows_of(data / "run")
+    assert run(data / "q.json", tmp_path / "exact", "--exact").returncode == 0
+    exact = rows_of(tmp_path / "exact")
+    assert {k: r["answer"] for k, r in exact.items()} == {k: r["answer"] for k, r in whole.items()}
+    for i in (1, 2, 3):
+        done = run(data / "q.json", tmp_path / str(i), "--shard", f"{i}/3", "-np", str(i + 1))
+        assert done.returncode == 0, done.stderr
+    done = urial("merge", *(tmp_path / str(i) for i in (1, 2, 3)), "-o", tmp_path / "merged")
+    assert done.returncode == 0, done.stderr
+    merged = rows_of(tmp_path / "merged")
+    assert {k: r["answer"] for k, r in merged.items()} == {k: r["answer"] for k, r in whole.items()}
+
+
+def test_which_rows(data, tmp_path):
+    table = [
+        (("--limit", "3"), ["q0", "q1", "q2"]),
+        (("--ids", "q3,q7"), ["q3", "q7"]),
+        (("--where", "category=eat", "--limit", "2"), ["q10", "q11"]),
+        (("--where", "category=eat", "--where", "extra=12"), ["q12"]),
+    ]
+    for n, (args, ids) in enumerate(table):
+        assert run(data / "q.json", tmp_path / str(n), *args, "-np", "2").returncode == 0
+        assert sorted(k[0] for k in rows_of(tmp_path / str(n))) == sorted(ids)
+    assert "FIELD=VALUE" in fails(
+        2, "generate", data / "q.json", "-o", tmp_path / "x", "--where", "a"
+    )
+    assert "chosen by" in fails(2, "generate", data / "q.json", "-o", tmp_path / "x", "--ids", "zz")
+    assert not (tmp_path / "x").exists()
+
+
+def test_standard_input_and_auto(tmp_path):
+    text = "".join(f"{q}\n" for q in QUESTIONS[:6]).encode()
+    done = urial("generate", "-", "-m", "demo", "-o", tmp_path / "run", stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert "at a time" in done.stderr
+    assert len(rows_of(tmp_path / "run")) == 6
+
+
+def test_bad_rows_fail_alone(tmp_path):
+    path = tmp_path / "q.jsonl"
+    long = json.dumps({"id": "long", "query": "word " * 5000})
+    path.write_bytes(
+        b'{"id": "a", "query": "Where can I find a fox?"}\n{oops\n\xff\n' + long.encode()
+    )
+    done = run(path, tmp_path / "run", "-np", "2")
+    assert done.returncode == 3
+    assert "3 rows failed" in done.stderr
+    rows = rows_of(tmp_path / "run")
+    assert "Line 2 is not JSON" in rows["line-2", 0]["error"]
+    assert "Line 3 is not valid UTF-8" in rows["line-3", 0]["error"]
+    assert "tokens" in rows["long", 0]["error"]
+    assert rows["a", 0]["answer"]
+
+
+def test_what_is_refused_before_a_model_is_loaded(data, tmp_path):
+    args = ("generate", data / "q.json", "-m", "demo", "-o", tmp_path / "run")
+    assert "greedy" in fails(2, *args, "--n", "2")
+    assert "greedy" in fails(2, *args, "--repeat", "2")
+    assert "choose one" in fails(2, *args, "--raw", "-p", "urial")
+    (tmp_path / "twice.jsonl").write_text('{"id": 1, "query": "a"}\n{"id": 1, "query": "b"}\n')
+    said = fails(2, "generate", tmp_path / "twice.jsonl", "-o", tmp_path / "run")
+    assert "twice" in said
+    assert "--id-field none" in said
+    assert not (tmp_path / "run").exists()
+    assert "another configuration" in fails(2, *args[:-1], data / "run", "--temp", "1")
+
+
+# --- stopping and going on -----------------------------------------------------------------------
+
+STORM = """
+import os, random, signal, sys, time
+import urial_local.runtime.open, urial_local.tasks.generate.job, urial_local.tasks.generate.setup
+from urial_local.cli.main import cli
+moments = random.Random(1)
+for _ in range(200):
+    child = os.fork()
+    if child == 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1); os.dup2(null, 2)
+        try:
+            cli(sys.argv[1:], standalone_mode=False)
+        finally:
+            os._exit(0)
+    time.sleep(moments.uniform(0.0, 0.25))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+
+def test_killed_200_times_and_resumed_gives_the_same_rows(data, tmp_path):
+    args = ["generate", str(data / "q.json"), "-m", "demo", "-o", str(tmp_path / "run"), "-np", "4"]
+    subprocess.run([sys.executable, "-c", STORM, *args], check=True, timeout=300)
+    assert run(data / "q.json", tmp_path / "run", "-np", "4").returncode == 0
+    assert rows_of(tmp_path / "run") == rows_of(data / "run")
+
+
+def test_ctrl_c_finishes_the_rows_in_hand(tiny_endless, tmp_path):
+    (tmp_path / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(5000)))
+    args = ["generate", str(tmp_path / "q.txt"), "-m", str(tiny_endless), "-p", "zero-shot"]
+    args += ["-o", str(tmp_path / "run"), "-n", "40", "-np", "3", "-t", "1"]
+    child = subprocess.Popen([sys.executable, "-m", "urial_local", *args], stderr=subprocess.PIPE)
+    path = tmp_path / "run" / "rows.jsonl"
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    assert child.stderr is not None
+    said = child.stderr.read().decode()
+    child.stderr.close()
+    assert child.wait(timeout=60) == 130, said
+    assert "Finishing the rows in hand" in said
+    assert "The same command goes on" in said
+    rows = rows_of(tmp_path / "run")
+    assert rows
+    assert all(r["completion_tokens"] == 40 for r in rows.values()), "no row is cut short"
+
+
+# --- methods -------------------------------------------------------------------------------------
+
+
+def test_shots_raw_and_the_aligned_models_own_template(data, tmp_path):
+    answers = {}
+    table = {"k0": ("--shots", "0"), "k3": (), "zero": ("-p", "zero-shot"), "raw": ("--raw",)}
+    for name, args in table.items():
+        done = run(data / "q.json", tmp_path / name, *args, "--ids", "q0", "-np", "1", "-n", "40")
+        assert done.returncode == 0, done.stderr
+        answers[name] = rows_of(tmp_path / name)["q0", 0]
+    assert answers["k3"]["prompt_tokens"] > answers["k0"]["prompt_tokens"]
+    assert "Thanks for asking" in answers["k3"]["answer"]
+    assert "Thanks for asking" not in answers["zero"]["answer"]
+    assert answers["raw"]["prompt_tokens"] < answers["zero"]["prompt_tokens"]
+    done = run(data / "q.json", tmp_path / "al", "--ids", "q0", "-np", "1", model="demo-aligned")
+    assert rows_of(tmp_path / "al")["q0", 0]["finish_reason"] == "eos"
+
+
+def test_turns_feed_answers_back(tmp_path):
+    rows = [{"question_id": 81, "turns": ["Where can I find a fox?", "What does it eat?"]}]
+    (tmp_path / "q.jsonl").write_text(json.dumps(rows[0]))
+    assert run(tmp_path / "q.jsonl", tmp_path / "run", "-np", "1").returncode == 0
+    row = rows_of(tmp_path / "run")["81", 0]
+    first, second = row["turns"]
+    assert (first["query"], second["query"]) == tuple(rows[0]["turns"])
+    assert second["prompt_tokens"] > first["prompt_tokens"] + len(first["answer_ids"]) - 5
+    assert row["answer"] == first["answer"]
+    assert "fox" in second["answer"].lower(), "the second turn knows what the first was about"
+    assert run(tmp_path / "q.jsonl", tmp_path / "one", "-np", "1", "--turns", "1").returncode == 0
+    assert "turns" not in rows_of(tmp_path / "one")["81", 0]
+
+
+def test_several_answers_are_drawn_by_row_and_one_is_picked(data, tmp_path):
+    args = ("--temp", "1.5", "--n", "3", "--ids", "q0,q1", "-n", "40")
+    for name, more in {"a": ("-np", "1"), "b": ("-np", "4"), "c": ("-np", "1", "-s", "5")}.items():
+        assert run(data / "q.json", tmp_path / name, *args, *more).returncode == 0
+    a, b, c = (rows_of(tmp_path / n) for n in "abc")
+    texts = [x["answer"] for x in a["q0", 0]["candidates"]]
+    assert len(texts) == 3
+    assert len(set(texts)) > 1
+    assert [x["answer"] for x in b["q0", 0]["candidates"]] == texts
+    assert [x["answer"] for x in c["q0", 0]["candidates"]] != texts
+    assert a["q0", 0]["answer"] in texts
+    assert (
+        run(data / "q.json", tmp_path / "r", *args[:2], "--ids", "q0", "--repeat", "2").returncode
+        == 0
+    )
+    twice = rows_of(tmp_path / "r")
+    assert set(twice) == {("q0", 0), ("q0", 1)}
+    assert twice["q0", 0]["answer"] != twice["q0", 1]["answer"]
+
+
+def test_the_longest_clean_answer_is_picked():
+    def candidate(answer: str, *flags: str, reason: str = "eos") -> dict:
+        return {"answer": answer, "flags": list(flags), "finish_reason": reason}
+
+    best = candidate("long enough")
+    worse = [candidate("short"), candidate("far longer but looping", "repetitive")]
+    assert picked([*worse, best], "longest-clean")["answer"] == "long enough"
+    assert picked([*worse, best], "first")["answer"] == "short"
+    failed = candidate("", reason="error")
+    assert picked([failed, best], "first")["answer"] == "long enough"
+    assert picked([failed], "first")["finish_reason"] == "error"
+
+
+def test_retrieval_puts_the_nearest_examples_last(tmp_path):
+    pool = tmp_path / "pool.jsonl"
+    pairs = [
+        ("Where does a wolf sleep?", "In a den."),
+        ("How do I bake bread?", "With flour, water and patience."),
+        ("How do I bake a cake with apples?", "With apples. " * 200),
+        ("How do I bake an apple cake?", "Slice the apples."),
+    ]
+    pool.write_text("".join(json.dumps({"query": q, "answer": a}) + "\n" for q, a in pairs))
+    with Pool(str(pool)) as opened:
+        assert opened.size == 4
+        found = opened.examples("how do i bake a cake with apples and bread", 2)
+        assert [t.query for t in found] == [pairs[1][0], pairs[2][0]]
+        assert len(found[1].answer.split()) == 301, "long answers are cut at 300 words"
+        assert found[1].answer.endswith(" …")
+        own = opened.examples(pairs[3][0], 3)
+        assert pairs[3][0] not in [t.query for t in own], "never the question itself"
+        assert opened.examples("xyzzy", 3) == []
+        assert opened.examples('"; DROP TABLE pool; -- NEAR(', 3) == []
+    index = pool.with_name("pool.jsonl.bm25.sqlite")
+    made = index.stat().st_mtime_ns
+    Pool(str(pool)).close()
+    assert index.stat().st_mtime_ns == made, "an index that is current is used again"
+    pool.write_text(json.dumps({"query": "new", "answer": "yes"}))
+    with Pool(str(pool)) as opened:
+        assert opened.size == 1
+    (tmp_path / "none.jsonl").write_text('{"query": "no answer"}\n')
+    with pytest.raises(UsageError, match="holds no question with an answer"):
+        Pool(str(tmp_path / "none.jsonl"))
+
+
+def test_retrieval_and_restyling_as_methods(data, tmp_path):
+    pool = tmp_path / "pool.jsonl"
+    style = "Ahoy! A {} is in the sea, matey."
+    pool.write_text(
+        "".join(
+            json.dumps({"query": f"Where can I find a {t}?", "answer": style.format(t)}) + "\n"
+            for t in ("goose", "wolf", "deer", "bat")
+        )
+    )
+    args = ("--ids", "q0,q1", "-np", "2", "-n", "40")
+    done = run(data / "q.json", tmp_path / "r", "--retrieve", str(pool), "--shots", "2", *args)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "r")
+    config = json.loads((tmp_path / "r" / "run.json").read_text())["config"]
+    assert config["prompt"]["name"] == "system-only"
+    assert len(config["retrieve"]) == 64
+    assert rows["q0", 0]["prompt_tokens"] > 60
+    done = run(data / "q.json", tmp_path / "s", "--restyle", "zero-shot", *args)
+    assert done.returncode == 0, done.stderr
+    row = rows_of(tmp_path / "s")["q0", 0]
+    assert row["draft"]
+    assert row["query"] == QUESTIONS[0]
+    said = fails(2, "generate", data / "q.json", "-m", "demo", "-o", tmp_path / "x", "--restyle",
+                 "raw", "--retrieve", pool)  # fmt: skip
+    assert "choose one" in said
+
+
+# --- flags ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "flags"),
+    [
+        ("A fine answer.", "eos", []),
+        ("  \n", "eos", ["empty"]),
+        ("cut off in the mid", "length", ["truncated"]),
+        ("no no no no no no no no", "eos", ["repetitive"]),
+        ("x" + " and so on" * 8, "frame", ["repetitive"]),
+        ("Answer: 42", "eos", []),
+        ("Yes.\nUser: And then?\nAssistant: Then no.", "eos", ["runaway"]),
+        ("<|im_start|>user\nHi", "eos", ["runaway"]),
+    ],
+)
+def test_flags(text, reason, flags):
+    assert flags_of(text, reason) == flags
+
+
+def test_lists_and_code_are_no_loops():
+    assert not repetitive("\n".join(f"{i}. Item number {i} is its own line." for i in range(30)))
+    assert not repetitive("1. a\n2. b\n3. c\n")
+    assert not runaway("```\nUser: x\nUser: y\n```\nThat is how a log looks.")
+    assert repetitive("Intro.\n" + "This is the very same line again.\n" * 4 + "End.")
+
+
+# --- reading runs --------------------------------------------------------------------------------
+
+
+def test_show_side_by_side(data, tmp_path):
+    assert run(data / "q.json", tmp_path / "zero", "-p", "zero-shot", "-np", "4").returncode == 0
+    done = urial("show", data / "run", tmp_path / "zero", "--id", "q1", COLUMNS="120")
+    assert QUESTIONS[1] in done.stdout
+    assert "─" in done.stdout
+    assert "Thanks for asking" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 120
+    assert "no row 'zz'" in fails(2, "show", data / "run", "--id", "zz")
+    done = urial("report", data / "run", tmp_path / "zero", "-o", tmp_path / "both.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "both.html").read_text()
+    assert "default-src 'none'" in page
+    assert done.stdout.count("\n") == 3
+
+
+def test_exports(data, tmp_path):
+    def text(shape: str, *more: str) -> str:
+        done = urial("export", data / "run", "--to", shape, *more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    records = json.loads(text("just-eval", "--generator", "mine"))
+    assert [r["id"] for r in records] == [f"q{i}" for i in range(len(QUESTIONS))]
+    assert set(records[0]) == {
+        *("id", "instruction", "source_id", "dataset", "category", "output"),
+        *("generator", "datasplit"),
+    }
+    assert records[0]["generator"] == "mine"
+    path = tmp_path / "out.json"
+    assert urial("export", data / "run", "--to", "just-eval", "-o", path).returncode == 0
+    again = read_items(path)
+    assert [i.query for i in again] == QUESTIONS
+    assert [i.answer for i in again] == [r["output"] for r in records]
+    assert isinstance(json.loads(text("alpaca-eval"))[0]["output"], str)
+    assert isinstance(json.loads(text("alpaca-eval", "--compat", "urial"))[0]["output"], list)
+    lines = list(csv.DictReader(io.StringIO(text("csv"))))
+    assert [line["query"] for line in lines] == QUESTIONS
+    assert text("text").startswith(f"[q0] {QUESTIONS[0]}\n\n")
+    assert "no question_id" in fails(2, "export", data / "run", "--to", "fastchat")
+
+
+def test_compat_deletes_every_fence():
+    from urial_local.records.formats import Export
+
+    code = "Run:\n```python\nprint(1)\n```\nDone<|endoftext|>"
+    assert Export("g", {}).text(code) == code
+    assert Export("g", {}, "urial").text(code) == "Run:\npython\nprint(1)\n\nDone"
+
+
+def test_mt_bench_round_trip(shared_file, tmp_path):
+    questions = shared_file("data/mt_bench/question.jsonl")
+    done = run(questions, tmp_path / "run", "--limit", "4", "-np", "4", "-n", "30")
+    assert done.returncode == 0, done.stderr
+    done = urial("export", tmp_path / "run", "--to", "fastchat", "--generator", "m")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["question_id"] for r in records] == [81, 82, 83, 84]
+    assert all(len(r["choices"][0]["turns"]) == 2 for r in records)
+    assert all(len(r["answer_id"]) == 22 for r in records)
+    records = json.loads(urial("export", tmp_path / "run", "--to", "mt-bench").stdout)
+    assert len(records) == 8
+    assert {"turn2_output", "question_id", "category", "turn_id"} <= set(records[1])
+
+
+def test_a_sweep(data, tmp_path):
+    args = ("sweep", data / "q.json", "--limit", "4", "-m", "demo", "-p", "zero-shot")
+    args = (*args, "-p", "urial-demo", "--repeat-penalty", "1.0,1.2", "-np", "2", "-n", "60")
+    done = urial(*args, "-o", tmp_path / "runs", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == [
+        *("demo__zero-shot__rp1", "demo__zero-shot__rp1.2"),
+        *("demo__urial-demo__rp1", "demo__urial-demo__rp1.2"),
+    ]
+    assert all(cell["answered"] == 4 for cell in found.values())
+    assert found["demo__urial-demo__rp1"]["words"] > found["demo__zero-shot__rp1"]["words"]
+    again = urial(*args, "-o", tmp_path / "runs")
+    assert "4 rows are there already" in again.stderr
+    assert again.stdout.count("\n") == 5
+
+
+def test_rows_of_a_large_file_are_read_as_they_are_needed(tmp_path):
+    """A file is checked in one pass and answered in another; neither holds its rows."""
+    import tracemalloc
+
+    from urial_local.records.datasets import count, iterate
+    from urial_local.records.sources import open_source
+
+    path = tmp_path / "big.jsonl"
+    with path.open("w") as file:
+        for i in range(20_000):
+            file.write(json.dumps({"id": i, "query": "x" * 1000}) + "\n")
+    tracemalloc.start()
+    with open_source(str(path)) as source:
+        assert count(source) == (20_000, 0)
+        assert sum(1 for _ in iterate(source)) == 20_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8e6, "20 MB of rows"
+
+
+def test_the_fastest_number_of_rows_is_kept():
+    from tests.fakes import ByteVocab, FakeDecoder, random_logits
+    from urial_local.runtime.engine import Engine
+    from urial_local.runtime.rows import Request
+    from urial_local.tasks.generate.parallel import fastest
+
+    heard = {}
+    decoder = FakeDecoder(random_logits(), n_seq=9, cells=4096)
+    engine = Engine(ByteVocab(), decoder)
+    best = fastest(engine, Request([1, 2, 3]), [1, 4, 8], lambda n, rate: heard.update({n: rate}))
+    assert set(heard) == {1, 4, 8}
+    assert best in heard
