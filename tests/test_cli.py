@@ -55,7 +55,11 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", ["ask", "chat", "shift", "merge", "report", "prompts", "demo", "cache"]
+    "command",
+    [
+        *("ask", "chat", "generate", "sweep", "show", "export", "shift", "merge", "report"),
+        *("prompts", "demo", "cache"),
+    ],
 )
 def test_every_command_has_help(command):
     assert urial(command, "--help").stdout.startswith("Usage:")
