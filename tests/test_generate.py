@@ -288,6 +288,33 @@ def test_retrieval_puts_the_nearest_examples_last(tmp_path):
         Pool(str(tmp_path / "none.jsonl"))
 
 
+def test_retrieval_by_embeddings(data, tmp_path, monkeypatch):
+    """By the demo model's mean-pooled states: the nearest is found by a cosine of our own."""
+    import numpy as np
+
+    from urial_local.base.registry import find_model
+    from urial_local.runtime.embeddings import Embedder
+
+    pool = tmp_path / "pool.jsonl"
+    things = ("goose", "wolf", "deer")
+    texts = [f"Where can I find a {t}?" for t in things] + ["How do I make soup?"]
+    pool.write_text("".join(json.dumps({"query": q, "answer": "yes"}) + "\n" for q in texts))
+    with Embedder(find_model("demo").path) as embedder:
+        vectors = np.array([embedder.embed(t) for t in texts])
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(4), rel=1e-5)
+        asked = "How do I make bread?"
+        order = np.argsort(-(vectors @ embedder.embed(asked)))
+        with Pool(str(pool), embedder=embedder) as opened:
+            found = [t.query for t in opened.examples(asked, 3)]
+            assert found == [texts[i] for i in order[:3]][::-1]
+            assert found[-1] == "How do I make soup?"
+            assert texts[0] not in [t.query for t in opened.examples(texts[0], 3)]
+        monkeypatch.setattr(embedder, "embed", lambda text: pytest.fail("embedded again"))
+        Pool(str(pool), embedder=embedder).close()
+    args = ("--retrieve", str(pool), "--embedding-model", "demo", "--ids", "q0", "-np", "1")
+    assert run(data / "q.json", tmp_path / "run", *args, "-n", "30").returncode == 0
+
+
 def test_retrieval_and_restyling_as_methods(data, tmp_path):
     pool = tmp_path / "pool.jsonl"
     style = "Ahoy! A {} is in the sea, matey."

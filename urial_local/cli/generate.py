@@ -52,6 +52,11 @@ class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since 
     help="Put the --shots most similar examples of this file before each question.  [3 shots]",
 )
 @click.option(
+    "--embedding-model",
+    metavar="FILE",
+    help="Find them by a GGUF embedding model, rather than by words (BM25).",
+)
+@click.option(
     "--restyle",
     metavar="PROMPT",
     help="Draft under this prompt first (such as zero-shot), then rewrite under --prompt.",
@@ -129,6 +134,7 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     from urial_local.cli.terminal import note
     from urial_local.records.datasets import count, iterate
     from urial_local.records.runlog import RunLog
+    from urial_local.runtime.embeddings import Embedder
     from urial_local.runtime.sequences import Aborted
     from urial_local.tasks.generate import setup
     from urial_local.tasks.generate.job import KEY, Job, Tally
@@ -145,7 +151,12 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     file = model_file(name, tell_about_check)
     aligned = bool(file.header.metadata.get("tokenizer.chat_template"))
     prompt = setup.chosen_prompt(chosen, name, aligned)
-    pool = Pool(chosen.retrieve) if chosen.retrieve else None
+    embedder = None
+    if options["embedding_model"]:
+        if not chosen.retrieve:
+            raise UsageError("--embedding-model needs --retrieve, the pool that it searches.")
+        embedder = Embedder(model_file(options["embedding_model"], tell_about_check).path)
+    pool = Pool(chosen.retrieve, embedder=embedder) if chosen.retrieve else None
     config = setup.config(file, prompt, chosen, pool)
     if wanted.shard:
         config["shard"] = "/".join(map(str, wanted.shard))

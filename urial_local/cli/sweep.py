@@ -19,6 +19,7 @@ from urial_local.cli.options import runtime_options
 FIXED: dict[str, Any] = {
     "frame": None,
     "retrieve": None,
+    "embedding_model": None,
     "restyle": None,
     "repeat": 1,
     "candidates": 1,

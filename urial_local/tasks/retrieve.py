@@ -1,7 +1,7 @@
 """Finds the examples of a pool that are most similar to a question.
 
-By BM25 over the questions (SQLite's FTS5). The index lies beside the pool, and is made anew when
-the pool has changed.
+By BM25 over the questions (SQLite's FTS5), or by the cosine of vectors of a GGUF embedding model.
+The index lies beside the pool, and is made anew when the pool (or the embedding model) has changed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from urial_local.base.errors import UsageError
 from urial_local.prompting.prompts import Turn
 from urial_local.records.datasets import as_item
 from urial_local.records.sources import open_source, read_rows
+from urial_local.runtime.embeddings import Embedder
 
 MAX_WORDS = 300  # of an answer that becomes an example, as in the reference
 MAX_TERMS = 200  # of a question that are looked for
@@ -28,10 +33,17 @@ INDEX_FORMAT = 1
 class Pool:
     """A file of questions with answers, indexed. Close it, or use it as a context manager."""
 
-    def __init__(self, name: str, index: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        index: Path | None = None,
+        embedder: Embedder | None = None,
+        tell: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
         """Open the pool's index, making it where it is missing or out of date.
 
-        Raises UsageError for a pool that cannot be read or holds no answers.
+        With an embedder, similarity is that of its vectors; `tell` hears how many are there. Raises
+        UsageError for a pool that cannot be read or holds no answers.
         """
         with open_source(name) as source:
             self.digest = _digest(source.path)
@@ -40,6 +52,13 @@ class Pool:
                 path = _build(name, path, self.digest)
         self._database = sqlite3.connect(path)
         self.size: int = self._database.execute("SELECT count(*) FROM pool").fetchone()[0]
+        self._embedder = embedder
+        self._vectors: npt.NDArray[np.float32] | None = None
+        if embedder is not None:
+            self.digest = hashlib.sha256(
+                f"{self.digest} {embedder.model.fingerprint}".encode()
+            ).hexdigest()
+            self._vectors = self._embedded(path.with_suffix(".npz"), embedder, tell)
 
     def __enter__(self) -> Pool:
         return self
@@ -53,8 +72,11 @@ class Pool:
     def examples(self, query: str, k: int) -> list[Turn]:
         """The k most similar examples, the most similar last, nearest to the question.
 
-        The question itself is never among them. Fewer than k where too few share a word with it.
+        The question itself is never among them. By BM25, fewer than k where too few share a word
+        with it.
         """
+        if self._vectors is not None and self._embedder is not None:
+            return self._nearest(self._vectors, self._embedder.embed(query), query, k)
         terms = list(dict.fromkeys(re.findall(r"\w+", query.lower())))[:MAX_TERMS]
         if not terms or k < 1:
             return []
@@ -65,6 +87,42 @@ class Pool:
             (f"query : ({match})", query.strip(), k),
         ).fetchall()
         return [Turn(q, a) for q, a in reversed(rows)]
+
+    def _nearest(
+        self,
+        vectors: npt.NDArray[np.float32],
+        vector: npt.NDArray[np.float32],
+        query: str,
+        k: int,
+    ) -> list[Turn]:
+        found: list[Turn] = []
+        for row in np.argsort(-(vectors @ vector), kind="stable"):
+            if len(found) >= k:
+                break
+            q, a = self._database.execute(
+                "SELECT query, answer FROM pool WHERE rowid = ?", (int(row) + 1,)
+            ).fetchone()
+            if q.strip() != query.strip():
+                found.append(Turn(q, a))
+        return found[::-1]
+
+    def _embedded(
+        self, path: Path, embedder: Embedder, tell: Callable[[int, int], None]
+    ) -> npt.NDArray[np.float32]:
+        """float32 [size, dimensions]: the pool's questions as vectors, kept beside the index."""
+        damaged = (OSError, ValueError, KeyError, zipfile.BadZipFile)
+        with contextlib.suppress(*damaged), np.load(path, allow_pickle=False) as kept:
+            if str(kept["digest"]) == self.digest:
+                return np.asarray(kept["vectors"], np.float32)
+        vectors = np.empty((self.size, embedder.size), np.float32)
+        rows = self._database.execute("SELECT query FROM pool ORDER BY rowid")
+        for number, (query,) in enumerate(rows):
+            vectors[number] = embedder.embed(query)
+            tell(number + 1, self.size)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part.npz")
+        np.savez(part, vectors=vectors, digest=np.array(self.digest))
+        os.replace(part, path)
+        return vectors
 
 
 def _digest(path: Path) -> str:
