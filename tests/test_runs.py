@@ -267,6 +267,68 @@ def test_a_missing_file_names_the_nearest(tmp_path):
     assert "questions.txt" in caught.value.hint
 
 
+def test_parquet(tmp_path):
+    pytest.importorskip("pyarrow")
+    from pyarrow import Table, parquet
+
+    table = Table.from_pylist([{"id": 1, "query": "one", "task": ["a"]}, {"id": 2, "query": "two"}])
+    parquet.write_table(table, tmp_path / "q.parquet")
+    items = read_items(tmp_path / "q.parquet")
+    assert [(i.id, i.query) for i in items] == [("1", "one"), ("2", "two")]
+    assert items[0].tags == {"task": ("a",)}
+    write(tmp_path / "bad.parquet", "not parquet")
+    with pytest.raises(UsageError, match="not a Parquet file"):
+        read_items(tmp_path / "bad.parquet")
+
+
+def test_parquet_without_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    write(tmp_path / "q.parquet", "x")
+    with pytest.raises(UsageError, match="needs pyarrow") as caught:
+        read_items(tmp_path / "q.parquet")
+    assert "[data]" in caught.value.hint
+
+
+def test_a_dataset_on_the_hub(tmp_path, monkeypatch):
+    """The hub's part is played by functions in its place; the network is not asked."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    local = write(tmp_path / "q.jsonl", '{"query": "one"}\n')
+    asked = []
+
+    def download(repo: str, name: str, repo_type: str) -> str:
+        asked.append((repo, name, repo_type))
+        if name == "gone.jsonl":
+            raise LocalEntryNotFoundError("no network")
+        return str(local)
+
+    files = ["README.md", "q.jsonl", "data/other.json"]
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *a, **k: files)
+    assert read_items("hf:user/set:q.jsonl")[0].query == "one"
+    assert asked == [("user/set", "q.jsonl", "dataset")]
+    with pytest.raises(UsageError, match="2 data files") as caught:
+        read_items("hf:user/set")
+    assert "q.jsonl, data/other.json" in caught.value.hint
+    files.remove("data/other.json")
+    assert read_items("hf:user/set")[0].query == "one"
+    with pytest.raises(UsageError, match="could not be fetched: no network"):
+        read_items("hf:user/set:gone.jsonl")
+    with pytest.raises(UsageError, match="is no dataset"):
+        read_items("hf:nonsense")
+
+
+def test_small_kindnesses(tmp_path):
+    """A byte order mark, plain strings in a list, numbers as tags, a format that is named."""
+    (tmp_path / "bom.jsonl").write_bytes(b'\xef\xbb\xbf{"query": "one", "difficulty": 3}\n')
+    (item,) = read_items(tmp_path / "bom.jsonl")
+    assert (item.query, item.tags) == ("one", {"difficulty": ("3",)})
+    assert [i.query for i in read_items(write(tmp_path / "s.json", '["a", "b"]'))] == ["a", "b"]
+    path = write(tmp_path / "rows.data", '{"query": "one"}\n')
+    assert read_items(path, kind="jsonl")[0].query == "one"
+
+
 def test_the_known_sets(shared_file):
     items = read_items(shared_file("data/just_eval/zephyr-7b-beta.to_eval.json"))
     assert len(items) == 1000

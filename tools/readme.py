@@ -26,17 +26,19 @@ def refreshed(text: str) -> str:
         env |= {f"URIAL_{kind}_DIR": f"{home}/{kind}" for kind in ("CONFIG", "CACHE", "STATE")}
         # The command of this environment, whatever else is on the PATH.
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
-        return _BLOCK.sub(lambda block: _run_all(block.group(), env), text)
+        work = Path(home) / "work"  # where the commands run, and leave their files
+        work.mkdir()
+        return _BLOCK.sub(lambda block: _run_all(block.group(), env, work), text)
 
 
-def _run_all(block: str, env: dict[str, str]) -> str:
+def _run_all(block: str, env: dict[str, str], work: Path) -> str:
     commands = [line[2:] for line in block.split("\n") if line.startswith("$ ")]
-    return "".join(f"$ {command}\n{_run(command, env)}" for command in commands)
+    return "".join(f"$ {command}\n{_run(command, env, work)}" for command in commands)
 
 
-def _run(command: str, env: dict[str, str]) -> str:
+def _run(command: str, env: dict[str, str], work: Path) -> str:
     done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
+        ["bash", "-c", command], cwd=work, env=env, capture_output=True, text=True, timeout=120
     )
     if done.returncode:
         raise RuntimeError(f"{command}\nended with {done.returncode}:\n{done.stderr}")
