@@ -140,7 +140,7 @@ class Answers {
       make("div", { class: "query" }, answer.query),
       make("p", { class: "small soft" }, `${answer.id}${tags ? ` · ${tags}` : ""} · ${percent(share(classes, "23"))} shifted · mean KL ${significant(kl)} · ${classes.length} tokens${answer.ended ? "" : " · not ended"}`),
       box, this.bar, this.panel,
-      make("p", { class: "small soft no-print" }, "Click a token, or use ← and → in the text; ↑ and ↓ go to the next token that is not unshifted."));
+      make("p", { class: "small soft no-print" }, "Click a token, or use ← and → in the text; ↑ and ↓ go to the next token that is not unshifted. In the lists = marks tokens that are in both."));
     this.select(Math.min(this.token, details.ids.length - 1));
   }
 
