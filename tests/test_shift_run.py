@@ -16,10 +16,7 @@ from tests.conftest import PLAIN_CHAT
 from tests.test_cli import fails, urial
 from tests.tiny_gguf import write_llama
 from urial_local.records.runlog import latest_rows
-from urial_local.tasks.shift.curves import curve, position_edges
-from urial_local.tasks.shift.intervals import ratio_intervals
 from urial_local.tasks.shift.record import KEY
-from urial_local.tasks.shift.style import is_stylistic
 
 QUESTIONS = (
     "Where can I find a fox?",
@@ -343,28 +340,6 @@ def test_the_shared_stories_pair(shared_file, tmp_path):
     assert 0.12 < shares["shifted"]["share"] < 0.40
 
 
-def test_answers_belong_to_their_questions(tmp_path):
-    """By id where the file has it and does not say another question, else by a text of its own."""
-    from urial_local.base.errors import UsageError
-    from urial_local.records.answers import given_answers
-    from urial_local.records.datasets import Item
-
-    items = [Item("a", 0, "Hi"), Item("b", 1, "Hi"), Item("c", 2, "Bye"), Item("d", 3, "Hm")]
-    path = tmp_path / "a.json"
-
-    def given(*rows: dict) -> dict:
-        path.write_text(json.dumps(rows))
-        return dict(given_answers(str(path), items))
-
-    one, two = {"id": "a", "query": "Hi", "output": "1"}, {"id": "b", "query": "Hi", "output": "2"}
-    assert given(one, two) == {"a": "1", "b": "2"}
-    assert given({"id": "a", "output": "1"}) == {"a": "1"}, "no question is needed beside an id"
-    assert given({"id": "a", "query": "Bye", "output": "3"}) == {"c": "3"}
-    assert given({"id": 8, "query": "Hi", "output": "4"}) == {"a": "4", "b": "4"}
-    with pytest.raises(UsageError, match="No question has an answer"):
-        given({"id": 8, "query": "Hi", "output": "4"}, {"id": 9, "query": "Hi", "output": "5"})
-
-
 def test_the_context_does_not_depend_on_which_rows_are_left(tmp_path):
     """A short-looking question of many tokens gets its whole answer, alone or among others."""
     rows = [{"id": i, "query": "a plain question " * 40} for i in range(3)]
@@ -403,32 +378,6 @@ def test_noise_is_measured_over_the_bases_whole_vocabulary(tiny_llama, tmp_path)
     assert (noise["top1_agreement"], noise["class_changed"]) == (1, 0)
 
 
-def test_impossible_tokens_and_broken_rows_can_be_summarised():
-    from urial_local.runtime.shift_rows import shift_rows_numpy
-    from urial_local.tasks.shift.record import ALIGNED_COLUMNS, CONTEXT_COLUMNS, Answer, to_json
-    from urial_local.tasks.shift.scoring import columns
-    from urial_local.tasks.shift.summary import summarise
-
-    base = np.random.default_rng(0).normal(size=(4, 20)).astype(np.float32)
-    aligned = base.copy()
-    base[0, 5] = -np.inf  # the token that was written
-    base[1] = np.nan
-    aligned[2, 3] = np.inf
-    found = columns(shift_rows_numpy(base, aligned, np.full(4, 5, np.int32)))
-    row = {"id": "a", "number": 0, "aligned": "m", "query": "q", "answer_ids": [5] * 4}
-    row |= {"ended": True, "end_token": False, "contexts": {"c": to_json(found, CONTEXT_COLUMNS)}}
-    row |= to_json(found, ALIGNED_COLUMNS)
-    row = json.loads(json.dumps(row, allow_nan=False))
-    texts = {"m": [str(i) for i in range(20)]}
-    context = summarise([Answer.read(row)], texts)["m"]["contexts"]["c"]
-    json.dumps(context, allow_nan=False)
-    unsound = {"base_not_finite": 1, "aligned_not_finite": 1, "infinite_divergence": 1}
-    assert context["unsound"] == unsound
-    assert context["classes"]["positions"] == 2, "two positions have two distributions"
-    assert context["kl_base_aligned"]["n"] == 1
-    assert context["base_prob"]["min"] == 0
-
-
 def test_an_empty_shard_is_a_run_like_the_others(run, tmp_path):
     (tmp_path / "q.txt").write_text("Where can I find a fox?\n")
     for i in (1, 2):
@@ -451,48 +400,3 @@ def test_the_demo_shows_what_a_prompt_repairs(tmp_path):
     assert tuple(found) == ("zero-shot", "system-only", "urial-demo")
     assert found["urial-demo"]["repairs"]["share"] > 0.8
     assert (tmp_path / "demo" / "report.html").exists()
-
-
-# --- statistics ----------------------------------------------------------------------------------
-
-
-def test_bootstrap_intervals_agree_with_theory():
-    """For equal answer lengths a share is a mean: its interval is near ± 1.96 standard errors."""
-    rng = np.random.default_rng(0)
-    n, length = 400, 50
-    hits = rng.binomial(length, 0.3, size=(n, 1)).astype(float)
-    low, high = ratio_intervals(hits, np.full((n, 1), float(length)))
-    error = hits.std() / length / np.sqrt(n)
-    assert (high - low)[0] == pytest.approx(2 * 1.96 * error, rel=0.15)
-    assert low[0] < hits.sum() / (n * length) < high[0]
-    assert np.array_equal(low, ratio_intervals(hits, np.full((n, 1), float(length)))[0])
-    same = ratio_intervals(np.full((5, 1), 2.0), np.full((5, 1), 8.0))
-    assert (same[0][0], same[1][0]) == (0.25, 0.25)
-    assert np.isnan(ratio_intervals(np.zeros((3, 1)), np.zeros((3, 1)))[0][0])
-    assert np.isnan(ratio_intervals(np.ones((1, 1)), np.ones((1, 1)))[0][0]), "one says nothing"
-
-
-def test_curves_average_within_answers_first():
-    # Bin 0: answer 0 has 1 and 3 (mean 2), answer 1 has 8; bin 1: answer 1 only.
-    values = np.array([1.0, 3.0, 8.0, 5.0])
-    found = curve(values, np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3)
-    assert found["answers"] == [2, 1, 0]
-    assert found["mean"] == [5.0, None, None], "a bin of one answer of two is left out"
-    error = 1.96 * np.std([2.0, 8.0], ddof=1) / np.sqrt(2)
-    assert found["high"][0] == pytest.approx(5 + error, rel=1e-5)
-    assert found["low"][1] is None
-
-
-@pytest.mark.parametrize("longest", [1, 5, 16, 17, 300, 5000])
-def test_bins_cover_every_position_once(longest):
-    edges = position_edges(longest)
-    assert edges[0] == 0
-    assert edges[-1] == longest
-    assert (np.diff(edges) > 0).all()
-
-
-def test_style_words():
-    for text in (" However", "\n\n", " the", "Thank", ",", " **", "▁Sure"):
-        assert is_stylistic(text), text
-    for text in (" fox", "42", " Paris", " boil"):
-        assert not is_stylistic(text), text
