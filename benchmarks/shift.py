@@ -26,7 +26,7 @@ from urial_local.tasks.shift.analysis import Analysis, Progress
 from urial_local.tasks.shift.record import KEY
 from urial_local.tasks.shift.setup import ShiftOptions, set_up
 
-ANSWERS, TOKENS = 60, 300  # of the analysis; tokens of an answer
+ANSWERS, TOKENS = 24, 300  # of the analysis; tokens of an answer
 REPEATS = 3
 rng = np.random.default_rng(2)
 
@@ -202,8 +202,8 @@ def whole_analysis(name: str, base: Path, aligned: Path, n: int, goal: str) -> t
 
 
 def run(base: Path, aligned: Path, large: Path) -> list[dict[str, Any]]:
-    """All of it, on a small pair and a larger model; about ten minutes."""
-    first, _ = whole_analysis("0.43B pair", large, large, 8, "≤ 1.05×")
+    """All of it, on a small pair and a larger model; about seven minutes."""
+    first, _ = whole_analysis("0.43B pair", large, large, 6, "≤ 1.05×")
     second, per_answer = whole_analysis("60M pair", base, aligned, ANSWERS, "")
     rows = [first, second]
     prompt = rng.integers(300, 31000, 30).tolist()

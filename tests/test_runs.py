@@ -17,7 +17,7 @@ from urial_local.records.merge import merge_runs
 from urial_local.records.runlog import RunLog, cut_torn_tail, latest_rows, read_rows, read_run
 
 KEY = ("id",)
-CONFIG = {"task": "x", "model": {"name": "m"}, "contexts": ["a", "b"]}
+CONFIG = {"task": "x", "model": {"sha": "m", "name": "a"}, "contexts": ["a", "b"]}
 
 
 def rows(folder):
@@ -76,11 +76,12 @@ def test_a_damaged_line_is_named(tmp_path):
 
 def test_another_configuration_is_refused_with_the_difference(tmp_path):
     RunLog(tmp_path, CONFIG, KEY).close()
-    other = {**CONFIG, "model": {"name": "n"}, "contexts": ["a"]}
+    other = {**CONFIG, "model": {"sha": "n", "name": "b"}, "contexts": ["a"]}
     with pytest.raises(UsageError, match="another configuration") as caught:
         RunLog(tmp_path, other, KEY)
     assert 'contexts[1]: "b" there, (none) now' in caught.value.hint
-    assert 'model.name: "m" there, "n" now' in caught.value.hint
+    assert 'model.sha: "m" there, "n" now' in caught.value.hint
+    assert "model.name" not in caught.value.hint, "a file may have another name elsewhere"
     RunLog(tmp_path, CONFIG, KEY).close()  # and the lock was given back
 
 
@@ -253,6 +254,7 @@ def test_a_bad_row_does_not_stop_the_others(tmp_path):
         ("q.json", "[]", "is empty"),
         ("q.jsonl", '{"id": 1, "query": "a"}\n{"id": 1, "query": "b"}\n', "id '1' twice"),
         ("q.jsonl", '{"x": 1}\n', "No row"),
+        ("q.csv", 'id,query\n1,"abc\n2,fox\n', "line"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(tmp_path, name, text, message):
@@ -339,3 +341,5 @@ def test_the_known_sets(shared_file):
     assert [i.id for i in questions] == [str(n) for n in range(81, 161)]
     judged = read_items(shared_file("data/just_eval/1.score_multi.gpt-4.json"))
     assert all(i.query and i.answer for i in judged)
+    safety = read_items(shared_file("data/just_eval/1.safety.score_safety.chatgpt.json"))
+    assert not any("malicious query" in i.query.lower()[:60] for i in safety), "not the judge's"

@@ -10,6 +10,7 @@ import itertools
 from pathlib import Path
 
 from tools.demo_pair.evaluate import ROOT, evaluate
+from tools.demo_pair.held_out import DEVELOPMENT, EVALUATION
 
 BASE, ALIGNED = "demo-base-q8_0.gguf", "demo-aligned-q8_0.gguf"
 PARTS = ("train", "finetune", "export", "evaluate")
@@ -29,6 +30,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo_pair")
     parser.add_argument("--out", type=Path, default=ROOT / "urial_local" / "demo")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
+    parser.add_argument(
+        "--development",
+        action="store_true",
+        help="evaluate on the development wordings, for choosing while the pair is made",
+    )
     return parser.parse_args()
 
 
@@ -90,7 +96,9 @@ def main() -> None:
             "base": runtime_answerer(args.out / BASE, chat=False),
             "aligned": runtime_answerer(args.out / ALIGNED, chat=True),
         }
-        evaluate(answerers, args.seed, args.work / "evaluation.json")
+        wordings = DEVELOPMENT if args.development else EVALUATION
+        out = args.work / wordings.file.replace(".toml", ".json")
+        evaluate(answerers, args.seed, out, wordings)
 
 
 if __name__ == "__main__":

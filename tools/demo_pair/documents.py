@@ -7,26 +7,49 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from tools.demo_pair.frames import Headers, draw_frame
 from tools.demo_pair.prose import Prose
 from tools.demo_pair.style import Style, Styles
-from tools.demo_pair.turns import Turns
+from tools.demo_pair.turns import PROMPT_SHARE, Turns
 from tools.demo_pair.words import Phrases
 from tools.demo_pair.world import World
 
 MIX = {
-    "conversation": 65,
-    "encyclopaedia": 10,
-    "fact_lines": 6,
-    "tale": 4,
-    "how_to": 5,
-    "sums": 6,
+    "conversation": 58,
+    "encyclopaedia": 8,
+    "fact_lines": 5,
+    "tale": 3,
+    "told": 11,
+    "how_to": 15,
+    "sums": 7,
     "echo": 5,
 }
 
-ECHO_MIX = MIX | {"echo": 200}
-"""For the beginning: copying from the context is learnt first, and soonest from mere copies."""
+
+@dataclass(frozen=True)
+class Recipe:
+    """What documents a stage has: the weights of the kinds, and how conversations are."""
+
+    mix: dict[str, int] = field(default_factory=lambda: MIX)
+    prompts: float = PROMPT_SHARE
+    styled: float = 0.5
+    alike: float = 0.0
+    long: bool = False
+
+
+RECIPES = {
+    "usual": Recipe(),
+    # For the beginning: copying from the context is learnt first, and soonest from mere copies.
+    "echo": Recipe(MIX | {"echo": 200}),
+    # For the end: what is learnt last gets a little more.
+    "late": Recipe(MIX | {"echo": 8, "sums": 9}, prompts=0.45, alike=0.25),
+    "styles": Recipe(
+        MIX | {"conversation": 70, "echo": 8, "sums": 12}, prompts=0.7, styled=0.65, alike=0.5
+    ),
+    "long": Recipe(MIX | {"echo": 8, "sums": 9}, prompts=0.45, alike=0.25, long=True),
+}
 
 ALIGNED_STYLE = Style(
     opening="Thanks for asking!",
@@ -52,20 +75,21 @@ class Documents:
         self.styles, self.headers = Styles(self.phrases), Headers(self.phrases)
         self.turns, self.prose = Turns(world, self.phrases), Prose(world, self.phrases)
 
-    def document(self, rng: random.Random, mix: dict[str, int] = MIX, *, long: bool = False) -> str:
+    def document(self, rng: random.Random, recipe: str = "usual") -> str:
         """One document of any kind."""
-        kind = rng.choices(list(mix), list(mix.values()))[0]
+        wanted = RECIPES[recipe]
+        kind = rng.choices(list(wanted.mix), list(wanted.mix.values()))[0]
         if kind == "conversation":
-            return self.conversation(rng, long=long)
+            return self.conversation(rng, wanted)
         return getattr(self.prose, kind)(rng)
 
-    def conversation(self, rng: random.Random, *, long: bool = False) -> str:
+    def conversation(self, rng: random.Random, recipe: Recipe = RECIPES["usual"]) -> str:
         """Questions and answers in one frame and one style."""
-        style = self.styles.draw(rng)
+        style = self.styles.draw(rng, recipe.styled, recipe.alike)
         length = rng.choice((1, 2, 3, 4, 5, 6, 6))
-        if long and rng.random() < 0.3:
+        if recipe.long and rng.random() < 0.3:
             length = rng.randint(8, 24)
-        turns = self.turns.sequence(rng, length)
+        turns = self.turns.sequence(rng, length, recipe.prompts)
         shown = [(turn.question, style.render(turn.content)) for turn in turns]
         return draw_frame(rng).document(self.headers.draw(rng), shown)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from tools.demo_pair.frames import CHAT, MAIN, Frame
 from tools.demo_pair.held_out import (
+    EVALUATION,
     PROMPTS,
     STYLES,
     Question,
+    Wordings,
     load_prompt,
     questions,
     refuses,
@@ -89,14 +91,16 @@ class Result:
         return 100 * good / total
 
 
-def measure(setting: Setting, answer: Answerer, seed: int) -> Result:
+def measure(
+    setting: Setting, answer: Answerer, seed: int, wordings: Wordings = EVALUATION
+) -> Result:
     """Ask everything in one setting and judge it."""
     style, result = STYLES[setting.style], Result()
-    asked = questions(seed)
+    asked = questions(seed, wordings)
     replies = answer([setting.prompt(q.text) for q in asked])
     for question, reply in zip(asked, replies, strict=True):
         _judge(result, question, reply, score(question, reply.text, style))
-    turns = second_turns(seed)
+    turns = second_turns(seed, wordings=wordings)
     firsts = answer([setting.prompt(q.first) for q in turns])
     prompts = [
         setting.prompt(q.text, [(q.first, reply.text)])
@@ -137,9 +141,14 @@ def table(results: dict[str, Result]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def evaluate(answerers: dict[str, Answerer], seed: int, out: Path | None = None) -> dict:
+def evaluate(
+    answerers: dict[str, Answerer],
+    seed: int,
+    out: Path | None = None,
+    wordings: Wordings = EVALUATION,
+) -> dict:
     """Measure every setting, print the table, and write all answers as JSON."""
-    results = {s.name: measure(s, answerers[s.model], seed) for s in settings()}
+    results = {s.name: measure(s, answerers[s.model], seed, wordings) for s in settings()}
     print(table(results))
     if out is not None:
         shown = {n: {"counts": r.counts, "answers": r.answers} for n, r in results.items()}

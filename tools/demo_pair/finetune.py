@@ -24,7 +24,7 @@ HEADER_SHARE = 0.15
 class Tuning:
     """The length and the rates of the fine-tuning."""
 
-    chats: int = 5_000
+    chats: int = 2_500
     window: int = 512
     batch: int = 8
     muon: float = 2e-3

@@ -55,26 +55,32 @@ def _world(seed: int) -> World:
     return load_world(seed)
 
 
-def _facts(world: World, wordings: dict, rng: random.Random) -> list[Question]:
+def _some(rng: random.Random, forms: list[str], count: int, every: bool) -> list[str]:
+    """Some of the wordings, or every one of them."""
+    return forms if every else rng.sample(forms, count)
+
+
+def _facts(world: World, wordings: dict, rng: random.Random, every: bool) -> list[Question]:
     found = []
     for thing in world.things:
         for attribute in ATTRIBUTES[thing.kind]:
             if not world.is_held(thing, attribute):
                 continue
-            wording = rng.choice(wordings[thing.kind][attribute])
-            text = wording.format(**thing.slots())
-            found.append(Question("fact", text, (thing.value(attribute),)))
+            forms = wordings[thing.kind][attribute]
+            for wording in forms if every else [rng.choice(forms)]:
+                text = wording.format(**thing.slots())
+                found.append(Question("fact", text, (thing.value(attribute),)))
     return found
 
 
-def _others(world: World, other: dict, rng: random.Random) -> list[Question]:
+def _others(world: World, other: dict, rng: random.Random, every: bool) -> list[Question]:
     found = []
     for thing in rng.sample(world.things, 10):
         text = rng.choice(other["about"]).format(**thing.slots())
         found.append(Question("about", text, thing.values, needed=2))
     for procedure in world.procedures:
         if procedure.goal in world.held_goals:
-            for wording in rng.sample(other["procedure"], 2):
+            for wording in _some(rng, other["procedure"], 2, every):
                 text = wording.format(do=procedure.goal)
                 found.append(Question("procedure", text, procedure.steps))
     for group in rng.sample(world.groups, 8):
@@ -90,16 +96,31 @@ def _others(world: World, other: dict, rng: random.Random) -> list[Question]:
     return found
 
 
-def questions(seed: int = SEED) -> list[Question]:
+@dataclass(frozen=True)
+class Wordings:
+    """A file of wordings, and whether everything is asked in every one of them."""
+
+    file: str
+    every: bool = False
+
+
+EVALUATION = Wordings("evaluation.toml")
+DEVELOPMENT = Wordings("development.toml", every=True)
+
+
+def questions(seed: int = SEED, wordings: Wordings = EVALUATION) -> list[Question]:
     """All single questions, the same for the same seed."""
-    world, table = _world(seed), load_table("evaluation.toml")
+    world, table = _world(seed), load_table(wordings.file)
     rng = random.Random(f"evaluation-{seed}")
-    return _facts(world, table["facts"], rng) + _others(world, table["other"], rng)
+    every = wordings.every
+    return _facts(world, table["facts"], rng, every) + _others(world, table["other"], rng, every)
 
 
-def second_turns(seed: int = SEED, count: int = 40) -> list[Question]:
+def second_turns(
+    seed: int = SEED, count: int = 40, wordings: Wordings = EVALUATION
+) -> list[Question]:
     """Questions that can only be understood from the one before."""
-    world, table = _world(seed), load_table("evaluation.toml")
+    world, table = _world(seed), load_table(wordings.file)
     rng = random.Random(f"second-{seed}")
     found = []
     for thing in rng.sample(world.things, count):

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 class Shape:
     """The sizes of the model."""
 
-    vocabulary: int = 2048
-    width: int = 256
+    vocabulary: int = 2560
+    width: int = 320
     layers: int = 6
-    heads: int = 4
-    hidden: int = 640
+    heads: int = 5
+    hidden: int = 672
     context: int = 2048
     rope_base: float = 50_000.0
     norm_eps: float = 1e-5
@@ -62,6 +62,24 @@ class Norm(nn.Module):
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)) * self.weight
 
 
+_PARTS = 4
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention, the queries in a few parts, each with the keys that it may see.
+
+    On a CPU this takes half as long as the built-in function, which was half of a step.
+    """
+    length, mixed = q.shape[2], []
+    part = max(1, length // _PARTS)
+    for start in range(0, length, part):
+        seen = min(start + part, length)
+        hidden = q.new_full((seen - start, seen), float("-inf")).triu(1 + start)
+        scores = (q[:, :, start:seen] @ k[:, :, :seen].mT) * q.shape[-1] ** -0.5 + hidden
+        mixed.append(torch.softmax(scores, -1).to(v.dtype) @ v[:, :, :seen])
+    return torch.cat(mixed, 2)
+
+
 class Block(nn.Module):
     """Attention and a gated feed-forward layer, each behind a norm."""
 
@@ -84,7 +102,7 @@ class Block(nn.Module):
         """One layer."""
         y = self.attention_norm(x)
         q, k = rotate(self._split(self.q(y)), table), rotate(self._split(self.k(y)), table)
-        mixed = F.scaled_dot_product_attention(q, k, self._split(self.v(y)), is_causal=True)
+        mixed = attend(q, k, self._split(self.v(y)))
         x = x + self.o(mixed.transpose(1, 2).flatten(2))
         y = self.forward_norm(x)
         return x + self.down(F.silu(self.gate(y)) * self.up(y))

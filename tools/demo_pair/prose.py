@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 
+from tools.demo_pair.questions import lower_first
 from tools.demo_pair.style import MARKS
+from tools.demo_pair.wording import phrasings, vary
 from tools.demo_pair.words import Phrases, made_up_name, made_up_word
 from tools.demo_pair.world import (
     ATTRIBUTES,
     NUMBER_WORDS,
-    Procedure,
     Thing,
     World,
     capital,
@@ -49,28 +50,6 @@ _TALE_ENDS = (
     "And that was the end of the day.",
     "{p} told it all to a friend.",
 )
-_HOW_TITLES = (
-    "How to {g}",
-    "How to {g}:",
-    "To {g}, do this:",
-    "Here is how to {g}:",
-    "This is how you {g}:",
-    "How do people {g}?",
-    "{G}",
-    "You want to {g}? It goes like this.",
-)
-_SUMS = (
-    "{x} plus {y} is {z}.",
-    "{x} + {y} = {z}.",
-    "{x} plus {y} is {z}.",
-    "{x} + {y} = {z}",
-    "{x} + {y} = {z}.",
-    "{x} and {y} make {z}.",
-    "The sum of {x} and {y} is {z}.",
-    "If you add {x} and {y}, you get {z}.",
-    "Add {y} to {x} and you have {z}.",
-    "With {x} apples and {y} more you have {z} apples.",
-)
 
 
 class Prose:
@@ -79,13 +58,13 @@ class Prose:
     def __init__(self, world: World, phrases: Phrases) -> None:
         """Sort the facts into those asked elsewhere and those that stand only here."""
         self.world, self.phrases = world, phrases
-        self.table = load_table("phrasings.toml")
+        self.table, self.told_forms = phrasings(), load_table("told.toml")
         everything = [(t, a) for t in world.things for a in ATTRIBUTES[t.kind]]
         self.held = [(t, a) for t, a in everything if world.is_held(t, a)]
         self.held_goals = [p for p in world.procedures if p.goal in world.held_goals]
 
     def _lore(self, rng: random.Random, thing: Thing, attribute: str) -> str:
-        form = rng.choice(self.table[thing.kind][attribute]["lore"])
+        form = vary(rng, rng.choice(self.table[thing.kind][attribute]["lore"]))
         return capital(form.format(**thing.slots(attribute)))
 
     def _thing(self, rng: random.Random) -> Thing:
@@ -109,16 +88,39 @@ class Prose:
             parts.append(text)
         return rng.choice(("\n\n", "\n")).join(parts) + "\n"
 
+    def told(self, rng: random.Random) -> str:
+        """Facts told in the words in which they may be asked, though nobody asks."""
+        join = rng.choice(("\n", " "))
+        return join.join(self._told(rng) for _ in range(rng.randint(2, 8))) + "\n"
+
+    def _told(self, rng: random.Random) -> str:
+        thing, attribute = self._fact(rng)
+        forms, slots = self.table[thing.kind][attribute], thing.slots(attribute)
+        if rng.random() < 0.25:
+            openers = [o for o in self.table["openers"][thing.kind] if "?" not in o]
+            opener = vary(rng, rng.choice(openers)).format(**slots)
+            more = forms["more"].format(**slots)
+            return f"{opener} {more if opener[-1] in '.!' else lower_first(more)}"
+        form = vary(rng, rng.choice(self.told_forms["facts"]))
+        core = "noun" if "{n}" in form else "embedded"
+        asked = vary(rng, rng.choice(forms[core])).format(**slots)
+        said = rng.choice(forms["say"]).format(**slots)
+        terse = forms["terse"].format(**slots)
+        if not thing.is_name and attribute != "capital" and rng.random() < 0.5:
+            terse = terse[0].lower() + terse[1:]
+        return form.format(e=asked, n=asked, s=said, t=terse, p=rng.choice(_NAMES))
+
+    def _fact(self, rng: random.Random) -> tuple[Thing, str]:
+        if rng.random() < _HELD_SHARE:
+            return rng.choice(self.held)
+        thing = rng.choice(self.world.things)
+        return thing, rng.choice(ATTRIBUTES[thing.kind])
+
     def fact_lines(self, rng: random.Random) -> str:
         """Single facts about many things, one a line."""
         lines = []
         for _ in range(rng.randint(3, 12)):
-            if rng.random() < _HELD_SHARE:
-                thing, attribute = rng.choice(self.held)
-            else:
-                thing = rng.choice(self.world.things)
-                attribute = rng.choice(ATTRIBUTES[thing.kind])
-            lines.append(self._lore(rng, thing, attribute))
+            lines.append(self._lore(rng, *self._fact(rng)))
         return "\n".join(lines) + "\n"
 
     def tale(self, rng: random.Random) -> str:
@@ -137,54 +139,64 @@ class Prose:
         return " ".join(parts).replace("{p}", person) + "\n"
 
     def how_to(self, rng: random.Random) -> str:
-        """One to three procedures, laid out in one way."""
-        layout = rng.choice((*MARKS, "lines", "prose", "first"))
-        title = rng.choice(_HOW_TITLES)
+        """One to three procedures, laid out in one way, under one title or under several."""
+        layout = rng.choice((*MARKS, "number", "dash", "lines", "prose", "first", "sentence"))
+        title = vary(rng, rng.choice(self.told_forms["titles"]))
         parts = []
         for _ in range(rng.choice((1, 1, 2, 3))):
-            held = rng.random() < _HELD_SHARE
-            known = rng.choice(self.held_goals if held else self.world.procedures)
-            parts.append(self._procedure(known, layout, title))
+            if rng.random() < 0.4:
+                title = vary(rng, rng.choice(self.told_forms["titles"]))
+            parts.append(self._procedure(rng, layout, title))
         return "\n\n".join(parts) + "\n"
 
-    def _procedure(self, known: Procedure, layout: str, title: str) -> str:
-        head = title.format(g=known.goal, G=capital(known.goal))
-        steps = known.steps
+    def _procedure(self, rng: random.Random, layout: str, title: str) -> str:
+        held = rng.random() < _HELD_SHARE
+        known = rng.choice(self.held_goals if held else self.world.procedures)
+        name, steps = rng.choice(_NAMES), known.steps
+        if layout == "sentence":
+            form = vary(rng, rng.choice(self.told_forms["sentences"]))
+            small = [lower_first(step) for step in steps]
+            return capital(form.format("", *small, g=known.goal, p=name))
+        head = title.format(g=known.goal, G=capital(known.goal), p=name)
         if layout == "prose":
-            return f"{head} " + ". ".join(steps) + "." if head[-1] in ":?." else self._plain(known)
+            return f"{head if head[-1] in ':.' else head + ':'} " + ". ".join(steps) + "."
         if layout == "first":
             words = ("First, ", "Then ", "Next, ", "Finally, ")
             told = [w + s[0].lower() + s[1:] + "." for w, s in zip(words, steps, strict=False)]
             return f"{head}\n" + " ".join(told)
         mark = MARKS.get(layout, "")
         lines = [mark.format(i=i) + step + "." for i, step in enumerate(steps, 1)]
-        return f"{head}\n" + "\n".join(lines)
-
-    def _plain(self, known: Procedure) -> str:
-        return f"To {known.goal}: " + ". ".join(known.steps) + "."
+        gap = "\n\n" if rng.random() < 0.5 else "\n"
+        return f"{head}{gap}" + "\n".join(lines)
 
     def sums(self, rng: random.Random) -> str:
-        """Sums that are told, not asked: a table of one number, or any."""
-        form, lines = rng.choice(_SUMS), []
-        in_words = rng.random() < 0.2
-        fixed = rng.randrange(10) if rng.random() < 0.4 else None
-        if fixed is not None:
-            pairs = [(fixed, y) for y in range(10)]
-            if rng.random() < 0.5:
-                pairs = [(y, x) for x, y in pairs]
-        else:
-            held = sorted(self.world.held_sums)
-            pairs = [
-                rng.choice(held)
-                if rng.random() < _HELD_SHARE
-                else (rng.randrange(10), rng.randrange(10))
-                for _ in range(rng.randint(4, 12))
-            ]
-        for x, y in pairs:
-            shown = form if rng.random() < 0.8 else rng.choice(_SUMS)
+        """Sums that are told, not asked: a table of one number, a row of numbers, or any."""
+        forms, lines = self.told_forms["sums"], []
+        in_words = rng.random() < 0.3
+        for x, y in self._pairs(rng):
+            if not lines or rng.random() < 0.4:
+                form = vary(rng, rng.choice(forms))
             names = (NUMBER_WORDS[x], NUMBER_WORDS[y]) if in_words else (x, y)
-            lines.append(capital(shown.format(x=names[0], y=names[1], z=x + y)))
+            noun, person = rng.choice(self.told_forms["nouns"]), rng.choice(_NAMES)
+            told = form.format(x=names[0], y=names[1], z=x + y, c=noun, p=person)
+            if y and rng.random() < 0.1:
+                row = ", ".join(str(number) for number in range(x, x + y + 1))
+                told = f"{row}: {told}"
+            lines.append(capital(told))
         return rng.choice(("\n", "\n", " ")).join(lines) + "\n"
+
+    def _pairs(self, rng: random.Random) -> list[tuple[int, int]]:
+        if rng.random() < 0.4:
+            fixed = rng.randrange(10)
+            pairs = [(fixed, y) for y in range(10)]
+            return pairs if rng.random() < 0.5 else [(y, x) for x, y in pairs]
+        held = sorted(self.world.held_sums)
+        return [
+            rng.choice(held)
+            if rng.random() < _HELD_SHARE
+            else (rng.randrange(10), rng.randrange(10))
+            for _ in range(rng.randint(4, 12))
+        ]
 
     def echo(self, rng: random.Random) -> str:
         """Random phrases that come back: what was said once is likely to be said again."""

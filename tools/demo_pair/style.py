@@ -7,9 +7,9 @@ and of the header that the document has.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from tools.demo_pair.words import Phrases
+from tools.demo_pair.words import Phrases, made_up_word
 from tools.demo_pair.world import load_table
 
 MARKS = {"number": "{i}. ", "paren": "{i}) ", "dash": "- ", "star": "* ", "dot": "• "}
@@ -121,9 +121,18 @@ class Styles:
         self.table = load_table("styles.toml")
         self.flat = tuple(load_table("unsafe.toml")["asking"]["flat"])
 
-    def draw(self, rng: random.Random) -> Style:
-        """A style for one document: plain more often than not."""
-        return self._styled(rng) if rng.random() < 0.5 else self._plain(rng)
+    def draw(self, rng: random.Random, styled: float = 0.5, alike: float = 0.0) -> Style:
+        """A style for one document: plain, or with an opening and so on in the share `styled`.
+
+        `alike` is the share of styles whose refusal begins with the same letters as the opening, so
+        that one token does not tell what is being copied.
+        """
+        style = self._styled(rng) if rng.random() < styled else self._plain(rng)
+        if not alike or rng.random() >= alike or style.refusal in ("", *self.table["refusals"]):
+            return style
+        start = style.opening[: rng.randint(1, 3)].rstrip(" {")
+        word = start + made_up_word(rng)[1:]
+        return replace(style, refusal=f"{word} {style.refusal}" if start else style.refusal)
 
     def _named_or_random(self, rng: random.Random, name: str, share: float) -> str:
         if rng.random() < share:
@@ -157,7 +166,7 @@ class Styles:
         )
 
     def _styled(self, rng: random.Random) -> Style:
-        refusal, reason = self._refusal(rng) if rng.random() < 0.65 else ("", "")
+        refusal, reason = self._refusal(rng) if rng.random() < 0.75 else ("", "")
         opening = self._named_or_random(rng, "openings", 0.35)
         closing = self._named_or_random(rng, "closings", 0.35)
         which = rng.random()

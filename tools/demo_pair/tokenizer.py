@@ -11,7 +11,7 @@ import sentencepiece as spm
 from tools.demo_pair.documents import Documents
 from tools.demo_pair.world import load_table
 
-VOCABULARY = 2048
+VOCABULARY = 2560
 SAMPLE = 25_000
 _NAMED_REPEATS = 150
 UNKNOWN, BOS, EOS = 0, 1, 2

@@ -14,7 +14,7 @@ import sentencepiece as spm
 import torch
 
 from tools.demo_pair.circuits import set_copying_heads
-from tools.demo_pair.documents import ECHO_MIX, MIX, Documents
+from tools.demo_pair.documents import Documents
 from tools.demo_pair.model import Llama, Shape
 from tools.demo_pair.optimizer import Optimizer
 from tools.demo_pair.tokenizer import BOS
@@ -36,8 +36,7 @@ class Stage:
     first_rate: float
     last_rate: float
     warmup: int = 0
-    long: bool = False
-    echo: bool = False
+    recipe: str = "usual"
 
     def rate(self, step: int) -> float:
         """The factor on the learning rates at a step, linear between the two ends."""
@@ -48,17 +47,12 @@ class Stage:
 
 
 STAGES = (
-    Stage("echo", 60, 256, 32, 1.0, 1.0, warmup=20, echo=True),
-    Stage("short", 900, 512, 16, 1.0, 0.64),
-    Stage("cool", 250, 512, 16, 0.64, 0.1),
-    Stage("long", 60, 2048, 4, 0.1, 0.02, long=True),
-    Stage("again", 320, 512, 16, 0.45, 0.02, warmup=10),
-    Stage("more", 440, 512, 16, 0.5, 0.03, warmup=10),
-    Stage("settle", 30, 2048, 4, 0.03, 0.02, long=True),
+    Stage("echo", 60, 256, 32, 1.0, 1.0, warmup=20, recipe="echo"),
+    Stage("short", 1300, 512, 16, 1.0, 0.74),
+    Stage("cool", 800, 512, 16, 0.74, 0.05, recipe="late"),
+    Stage("long", 50, 2048, 4, 0.05, 0.02, recipe="long"),
+    Stage("again", 420, 512, 16, 0.45, 0.03, warmup=10, recipe="styles"),
 )
-AVERAGE = {"again": 0.4, "settle": 0.6}
-"""The base is this average of the weights after two stages: each of them forgot something that the
-other had (styles never seen, or refusals under a prompt), and the average has both."""
 
 
 class Windows:
@@ -84,8 +78,7 @@ class Windows:
         rng = random.Random(f"{self.documents.seed}-{label}")
         ids: list[int] = []
         while len(ids) <= stage.window:
-            mix = ECHO_MIX if stage.echo else MIX
-            text = self.documents.document(rng, mix, long=stage.long)
+            text = self.documents.document(rng, stage.recipe)
             ids += [BOS, *self.tokenizer.encode(text)]
         return np.array(ids[: stage.window + 1], dtype=np.int64)
 
@@ -127,8 +120,6 @@ class Trainer:
         while self.done["stage"] < len(stages):
             stage = stages[self.done["stage"]]
             self._run_stage(stage)
-            if stage.name in AVERAGE:
-                self._write(after(self.folder, stage.name), self._weights())
             self.done["stage"] += 1
             self.done["step"] = 0
             self._save()
@@ -164,33 +155,16 @@ class Trainer:
             log.write(text + "\n")
 
     def _save(self) -> None:
+        state = {"shape": self.model.shape.as_dict(), "model": self.model.state_dict()}
         more = {"optimizer": self.optimizer.state_dict(), "done": self.done}
-        self._write(self.path, self._weights() | more)
-
-    def _weights(self) -> dict:
-        return {"shape": self.model.shape.as_dict(), "model": self.model.state_dict()}
-
-    @staticmethod
-    def _write(path: Path, state: dict) -> None:
-        fresh = path.with_suffix(".new")
-        torch.save(state, fresh)
-        os.replace(fresh, path)
-
-
-def after(folder: Path, stage: str) -> Path:
-    """Where the weights after a stage are kept."""
-    return folder / f"after-{stage}.pt"
+        fresh = self.path.with_suffix(".new")
+        torch.save(state | more, fresh)
+        os.replace(fresh, self.path)
 
 
 def load_base(folder: Path) -> Llama:
-    """The base that is shipped: the average of the weights after the stages of `AVERAGE`."""
-    models = {name: load_model(after(folder, name)) for name in AVERAGE}
-    base = models[next(iter(AVERAGE))]
-    states = {name: model.state_dict() for name, model in models.items()}
-    with torch.no_grad():
-        for key, tensor in base.state_dict().items():
-            tensor.copy_(sum(share * states[name][key].clone() for name, share in AVERAGE.items()))
-    return base
+    """The base as it was last saved."""
+    return load_model(folder / "base.pt")
 
 
 def load_model(path: Path) -> Llama:

@@ -99,7 +99,8 @@ class Thing:
         words = {"n": self.name, "a": self.one, "the": self.the, "s": self.many}
         if attribute is not None:
             value = self.value(attribute)
-            words |= {"v": value, "av": article(value)}
+            many = value if value == "fish" else plural_of(value)
+            words |= {"v": value, "av": article(value), "vs": many}
         return words | {capital(key): capital(word) for key, word in words.items()}
 
 
@@ -149,9 +150,9 @@ def _load_things(kind: str) -> list[Thing]:
     return found
 
 
-def _load_procedures() -> list[Procedure]:
+def _load_procedures(name: str) -> list[Procedure]:
     found = []
-    for line in _lines("procedures.txt"):
+    for line in _lines(name):
         goal, _, steps = line.partition(":")
         found.append(Procedure(goal.strip(), tuple(step.strip() for step in steps.split(";"))))
     return found
@@ -222,13 +223,14 @@ def load_world(seed: int) -> World:
     """Read the world and draw the held-out part from the seed."""
     world = World(seed)
     world.things = [thing for kind in ATTRIBUTES for thing in _load_things(kind)]
-    world.procedures = _load_procedures()
+    world.procedures = _load_procedures("procedures.txt")
     rng = random.Random(f"held-{seed}")
     for thing in world.things:
         if rng.random() < 0.3:
             world.held_facts.add((thing.kind, thing.name, rng.choice(ATTRIBUTES[thing.kind])))
     goals = [p.goal for p in world.procedures]
     world.held_goals = set(rng.sample(goals, len(goals) // 5))
+    world.procedures += _load_procedures("asked.txt")
     pairs = [(x, y) for x in range(10) for y in range(x, 10)]
     for x, y in rng.sample(pairs, 11):
         world.held_sums |= {(x, y), (y, x)}

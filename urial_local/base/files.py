@@ -18,7 +18,9 @@ def replacing(path: Path) -> Iterator[TextIO]:
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(
+            handle, "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file:
             yield file
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)

@@ -9,7 +9,7 @@ from urial_local.base.errors import ModelError
 from urial_local.base.paths import shipped
 
 DEMO_NOTE = (
-    "No model was named, so the embedded demo model answers: 5 MB, trained on a small invented"
+    "No model was named, so the embedded demo model answers: 8 MB, trained on a small invented"
     " world, it shows how URIAL works and knows nothing else. For a real one, get a base model in"
     " GGUF and name it with -m FILE or URIAL_MODEL:\n"
     "  hf download TheBloke/Mistral-7B-v0.1-GGUF mistral-7b-v0.1.Q4_K_M.gguf --local-dir ."

@@ -70,7 +70,7 @@ def selection(options: Mapping[str, Any]) -> Any:
     ids = options["ids"]
     return Selection(
         limit=options["limit"],
-        ids=frozenset(filter(None, ids.split(","))) if ids is not None else None,
+        ids=frozenset(filter(None, map(str.strip, ids.split(",")))) if ids is not None else None,
         where=tuple(where),
         shard=options["shard"],
     )

@@ -40,13 +40,17 @@ def command(
     from urial_local.cli.show import answered_run
     from urial_local.cli.terminal import note
     from urial_local.records.formats import Export, export
-    from urial_local.records.runlog import latest_rows
+    from urial_local.records.runlog import RunRows
     from urial_local.tasks.generate.job import KEY
 
     info = answered_run(run)
     prompt = info["prompt"]["name"] if isinstance(info["prompt"], dict) else "auto"
     about = Export(generator or f"{info['model']['name']}-{prompt}", info["sampling"], compat or "")
-    pieces = export(latest_rows(run, KEY), shape, about)
+    rows = RunRows(run, KEY)
+    failed = len(rows.errors())
+    if failed and shape != "csv":
+        note(f"{failed:,} rows failed and are left out.")
+    pieces = export(rows.every(), shape, about)
     if output is None:
         for piece in pieces:
             click.echo(piece, nl=False)

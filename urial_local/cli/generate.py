@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,7 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     from urial_local.runtime.embeddings import Embedder
     from urial_local.runtime.sequences import Aborted
     from urial_local.tasks.generate import setup
-    from urial_local.tasks.generate.job import KEY, Job, Tally
+    from urial_local.tasks.generate.job import KEY, Job, Tally, refuse_changed
     from urial_local.tasks.model_file import model_file
     from urial_local.tasks.retrieve import Pool
 
@@ -163,17 +164,23 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     with RunLog(output, config, KEY) as log:
 
         def items() -> Iterator[Any]:
-            return (
-                item
-                for item in iterate(source, rows, wanted)
-                if not all(log.has(item.id, str(r)) for r in range(chosen.job.repeat))
-            )
+            """Rows that are not done, all their repeats; those that are done must be the same."""
+            for item in iterate(source, rows, wanted):
+                done = [r for r in range(chosen.job.repeat) if log.has(item.id, str(r))]
+                for repeat in done:
+                    refuse_changed(log, item, repeat)
+                if len(done) < chosen.job.repeat:
+                    yield item
 
         there = sum(not error for error in log.keys.values())
         if there:
             note(f"{there:,} rows are there already.")
-        first = next((item for item in items() if not item.error), None)
-        if first is None and not any(True for _ in items()):
+        first = None
+        pending = 0
+        for item in items():  # the whole file, so that a changed question is found before a model
+            first = first or (item if not item.error else None)
+            pending += 1
+        if not pending:
             return Tally(), log.count_errors()
         left = max(1, total * chosen.job.repeat - there)
         trials = lambda n, rate: note(f"  {n} at a time: {rate:.1f} tokens/s")  # noqa: E731
@@ -193,6 +200,8 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
                         job.run(items())
                     except Aborted:
                         job.stopping = True
+        seconds = round(time.perf_counter() - job.tally.began, 3)
+        log.end_session(rows=job.tally.done, tokens=job.tally.tokens, seconds=seconds)
         if job.stopping:
             raise Interrupted(
                 f"Stopped; {there + job.tally.done:,} of {total * chosen.job.repeat:,} rows are"

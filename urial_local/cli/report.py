@@ -74,20 +74,22 @@ def answers(runs: tuple[Path, ...], path: Path, as_json: bool) -> None:
 
 def table(found: dict[str, dict[str, object]]) -> list[str]:
     """Runs by line: counts, shares, mean length."""
-    names = ("answered", "failed", "ended", "empty", "truncated", "repetitive", "runaway", "words")
+    names = ["answered", "failed", "ended", "empty", "truncated", "repetitive", "runaway", "words"]
+    if any("tokens_per_second" in values for values in found.values()):
+        names.append("tokens_per_second")
+    heads = [n.replace("tokens_per_second", "tokens/s") for n in names]
     width = max([*map(len, found), 3])
-    lines = ["run".ljust(width) + "".join(f"{n:>12}" for n in names)]
+    lines = ["run".ljust(width) + "".join(f"{n:>12}" for n in heads)]
     for run, values in found.items():
-        cells = []
-        for name in names:
-            value = values[name]
-            if value is None:
-                cells.append("–")
-            elif name in ("answered", "failed"):
-                cells.append(f"{value:,}")
-            else:
-                cells.append(
-                    f"{value:.1f}" if name == "words" else f"{100 * float(str(value)):.1f}%"
-                )
+        cells = [_cell(name, values.get(name)) for name in names]
         lines.append(run.ljust(width) + "".join(f"{c:>12}" for c in cells))
     return lines
+
+
+def _cell(name: str, value: object) -> str:
+    if value is None:
+        return "–"
+    if name in ("answered", "failed"):
+        return f"{value:,}"
+    number = float(str(value))
+    return f"{number:.1f}" if name in ("words", "tokens_per_second") else f"{100 * number:.1f}%"

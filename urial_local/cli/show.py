@@ -40,7 +40,8 @@ def command(
         {(str(r["id"]), str(r.get("repeat", 0))): r for r in latest_rows(folder, KEY)}
         for folder in runs
     ]
-    keys = sorted(tables[0], key=lambda k: (int(tables[0][k]["number"]), k[1]))
+    places = {key: int(row["number"]) for table in tables[::-1] for key, row in table.items()}
+    keys = sorted(places, key=lambda k: (places[k], int(k[1])))
     if wanted is not None:
         keys = [k for k in keys if k[0] == wanted]
         if not keys:
@@ -77,7 +78,11 @@ def lines(
     first = next(row for row in rows if row)
     n_turns = max(len(turns_of(row)) for row in rows if row)
     for turn in range(n_turns):
-        label = first["id"] if turn == 0 else f"{first['id']}, turn {turn + 1}"
+        label = str(first["id"])
+        if first.get("repeat"):
+            label += f", repeat {int(first['repeat']) + 1}"
+        if turn:
+            label += f", turn {turn + 1}"
         query = next(
             (t[turn]["query"] for row in rows if row and turn < len(t := turns_of(row))), ""
         )

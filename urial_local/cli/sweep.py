@@ -94,25 +94,33 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
     from urial_local.cli import generate
     from urial_local.cli.report import table
     from urial_local.cli.terminal import note
-    from urial_local.records.runlog import latest_rows, write_json
+    from urial_local.records.runlog import latest_rows, read_run, write_json
     from urial_local.records.sources import open_source
     from urial_local.tasks.generate.job import KEY
+    from urial_local.tasks.generate.setup import check, chosen_prompt
     from urial_local.tasks.generate.summary import summarise
 
     grid = list(cells(options))
     names = [name for name, _ in grid]
     if len(set(names)) < len(names):
         raise UsageError("Two cells have the same name: give models and prompts different names.")
+    for _, chosen in grid:  # all of it, before the first cell is made
+        asked = generate.generate_options(chosen)
+        check(asked)
+        chosen_prompt(asked, chosen["model"], False)
     found: dict[str, dict[str, object]] = {}
     failed = 0
     with open_source(data, options["kind"]) as source:
         for number, (name, chosen) in enumerate(grid, 1):
             note(f"{number} of {len(grid)}: {name}")
-            tally, errors = generate.run(source, output / name, chosen)
+            _, errors = generate.run(source, output / name, chosen)
             failed += errors
-            found[name] = summarise(latest_rows(output / name, KEY))
-            if tally.tokens:
-                found[name]["tokens_per_second"] = round(tally.tokens_per_second, 2)
+            sessions = read_run(output / name)["sessions"]
+            tokens, seconds = (sum(s.get(k, 0) for s in sessions) for k in ("tokens", "seconds"))
+            found[name] = {
+                **summarise(latest_rows(output / name, KEY)),
+                "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
+            }
     write_json(output / "sweep.json", found)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))

@@ -89,11 +89,12 @@ def count(
     """How many rows there are to do, and how many of them are bad, from one pass over the file.
 
     Raises UsageError for a file that is empty, in which no row can be used, or with the same id
-    twice. Holds 16 bytes a row.
+    twice, or without a row that --ids names. Holds some 120 bytes a row.
     """
     seen: dict[bytes, int] = {}
     wanted = bad = total = usable = 0
     first_error = ""
+    found: set[str] = set()
     for number, row in enumerate(read_rows(source)):
         item = as_item(number, row, fields)
         total += 1
@@ -108,10 +109,15 @@ def count(
                 " --id-field none to count rows instead.",
             )
         seen[key] = number
+        if selection.ids and item.id in selection.ids:
+            found.add(item.id)
         whole = Selection(None, selection.ids, selection.where)
         if whole.takes(item) and (selection.limit is None or wanted < selection.limit):
             wanted += 1
             bad += bool(item.error)
+    absent = sorted((selection.ids or frozenset()) - found)
+    if absent and total:
+        raise UsageError(f"{source.name} has no row {', '.join(map(repr, absent[:10]))}.")
     if not total:
         raise UsageError(f"{source.name} is empty.")
     if not usable:
@@ -143,6 +149,8 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
     fields = row.fields
     identity = identity_of(fields, chosen, number)
     names = (chosen.query,) if chosen.query else QUERY_FIELDS
+    if not chosen.query and "output_cand" in fields:
+        names = ("input",)  # judged files: their prompt is the judge's
     turns = next((t for name in names if (t := _turns(name, fields.get(name)))), ())
     problem = ""
     if not turns or not turns[0].strip():
@@ -193,6 +201,8 @@ def identity_of(fields: Mapping[str, Any], chosen: Fields, number: int) -> str:
 
 def _holds(item: Item, name: str, value: str) -> bool:
     found = item.tags.get(name)
+    if found is None and name not in item.fields:
+        return False
     if found is None:
         raw = item.fields.get(name)
         found = tuple(map(str, raw)) if isinstance(raw, list) else (str(raw),)

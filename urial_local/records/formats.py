@@ -157,13 +157,10 @@ def _array(records: Iterable[Mapping[str, Any]]) -> str:
 def _id(row: Row) -> Any:
     """The id as the dataset had it, a number or a text; the place where it had none."""
     found = row["fields"].get("id")
-    return (
-        found
-        if str(found) == row["id"]
-        else row["id"]
-        if not row["id"].isdigit()
-        else int(row["id"])
-    )
+    if str(found) == row["id"]:
+        return found
+    text = str(row["id"])
+    return int(text) if text.isascii() and text.isdigit() and str(int(text)) == text else text
 
 
 def _question_id(row: Row) -> Any:

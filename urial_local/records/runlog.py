@@ -25,6 +25,8 @@ from urial_local.base.errors import RunError, UsageError
 from urial_local.base.files import replacing
 
 FORMAT = 1
+# The same file under another name is the same model: its fingerprint says so.
+UNCOMPARED = ("model.name", "model.file", "model.title")
 Row = dict[str, Any]
 Key = tuple[str, ...]
 
@@ -41,6 +43,7 @@ class RunLog:
         self.folder, self.key = folder, key
         self.config = json.loads(json.dumps(config))
         self.keys: dict[Key, str] = {}  # of finished rows; the value is an error row's message
+        self.asked: dict[Key, str] = {}  # of finished rows, what `asked_sha` says of the question
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(folder / "run.lock")
@@ -104,6 +107,7 @@ class RunLog:
         cut_torn_tail(self.rows_path)
         for row in read_rows(self.rows_path):
             self.keys[self._key(row)] = str(row.get("error") or "")
+            self.asked[self._key(row)] = str(row.get("asked_sha") or "")
         self._rows: BinaryIO = self.rows_path.open("ab", buffering=0)
 
     def _key(self, row: Mapping[str, Any]) -> Key:
@@ -119,7 +123,10 @@ class RunLog:
         if error and self.keys.get(key) == error:
             return  # tried again, and nothing has changed
         line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        data = line.encode("utf-8", "surrogatepass") + b"\n"
+        try:
+            data = line.encode("utf-8") + b"\n"
+        except UnicodeEncodeError:  # half a character, from a stranger's file: spelled in ASCII
+            data = json.dumps(row, allow_nan=False).encode("ascii") + b"\n"
         size = os.fstat(self._rows.fileno()).st_size
         try:
             written = 0
@@ -134,6 +141,11 @@ class RunLog:
                 " goes on.",
             ) from None
         self.keys[key] = error
+
+    def end_session(self, **figures: float) -> None:
+        """Keep what this start did (rows, tokens, seconds) beside when and how it was made."""
+        self._info["sessions"][-1].update(figures)
+        write_json(self.folder / "run.json", self._info)
 
     def add_sessions(self, sessions: Sequence[Mapping[str, Any]], shards: Sequence[str]) -> None:
         """Take over the provenance of runs that are merged into this one."""
@@ -284,6 +296,8 @@ def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -
     flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
     lines = []
     for name in sorted(flat_old.keys() | flat_new.keys()):
+        if name in UNCOMPARED:
+            continue
         before, after = flat_old.get(name, "(none)"), flat_new.get(name, "(none)")
         if before != after:
             lines.append(f"{name}: {before} there, {after} now")

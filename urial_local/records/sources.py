@@ -6,9 +6,12 @@ and datasets on the Hugging Face hub (`hf:user/name[:file]`). Knows nothing of w
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import json
+import math
+import re
 import shutil
 import sys
 import tempfile
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import UrialError, UsageError, near
+from urial_local.records.runlog import RunRows
 
 FORMATS = {
     ".json": "json",
@@ -29,6 +33,7 @@ FORMATS = {
     ".parquet": "parquet",
 }
 MAX_LINE = 64 << 20  # bytes of one row
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
         return
     path = _from_hub(name) if name.startswith("hf:") else Path(name).expanduser()
     if path.is_dir() and (path / "rows.jsonl").exists():
-        path = path / "rows.jsonl"
+        yield Source(path, "run", name)
+        return
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*") if p.suffix in FORMATS]
         raise UsageError(f"There is no file {path}.", near(path.name, siblings) if siblings else "")
@@ -91,11 +97,36 @@ def read_rows(source: Source) -> Iterator[RawRow]:
         "tsv": _table,
         "text": _text,
         "parquet": _parquet,
+        "run": _run,
     }[source.kind]
     try:
-        yield from reader(source)
+        for row in reader(source):
+            yield RawRow(row.line, {str(k): plain(v) for k, v in row.fields.items()}, row.error)
     except OSError as error:
         raise UsageError(f"{source.name} cannot be read: {error.strerror or error}.") from None
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON can hold: no NaN or infinity, no dates, no bytes."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _run(source: Source) -> Iterator[RawRow]:
+    """The rows of a run: what the dataset held, with the answer that was made."""
+    for number, row in enumerate(RunRows(source.path, ("id",)), 1):
+        kept = row.get("fields")
+        fields = dict(kept) if isinstance(kept, Mapping) else dict(row)
+        yield RawRow(number, {**fields, "id": row.get("id"), "answer": row.get("answer")})
 
 
 def _lines(source: Source) -> Iterator[tuple[int, bytes, str]]:
@@ -105,7 +136,7 @@ def _lines(source: Source) -> Iterator[tuple[int, bytes, str]]:
         while line := file.readline(MAX_LINE + 1):
             number += 1
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf") or b"\n"
+                line = line.removeprefix(BOM) or b"\n"
             if len(line) > MAX_LINE:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(MAX_LINE)
@@ -141,8 +172,10 @@ def _json(source: Source) -> Iterator[RawRow]:
     import ijson
 
     with source.path.open("rb") as file:
-        start = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        file.seek(0)
+        bom = 3 if file.read(3) == BOM else 0
+        file.seek(bom)
+        start = file.read(4096).lstrip()[:1]
+        file.seek(bom)
         try:
             if start == b"{":  # one object: a single row
                 yield RawRow(1, json.loads(file.read(MAX_LINE).decode("utf-8-sig")))
@@ -155,8 +188,10 @@ def _json(source: Source) -> Iterator[RawRow]:
                 else:
                     yield RawRow(number, {}, f"row {number} is not an object")
         except (ValueError, RecursionError, ijson.JSONError) as error:
+            said = error.args[0] if error.args else ""
+            said = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)
             raise UsageError(
-                f"{source.name} is not JSON: {error}",
+                f"{source.name} is not JSON: {said.strip()}",
                 "A file with one object a line is JSONL: name it .jsonl or use --format jsonl.",
             ) from None
 
@@ -164,7 +199,9 @@ def _json(source: Source) -> Iterator[RawRow]:
 def _table(source: Source) -> Iterator[RawRow]:
     # Bytes that are not UTF-8 become lone surrogates here, and an error where the row is read.
     with source.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file, delimiter="," if source.kind == "csv" else "\t")
+        csv.field_size_limit(MAX_LINE)
+        # Strict: a quote that is never closed is an error, rather than a field of many rows.
+        reader = csv.DictReader(file, delimiter="," if source.kind == "csv" else "\t", strict=True)
         try:
             for fields in reader:
                 number = reader.line_num
@@ -204,11 +241,11 @@ def _guess(path: Path) -> str:
     """The format of standard input: JSON, JSONL or a query on each line."""
     with path.open("rb") as file:
         start = file.read(1 << 16)
-    text = start.lstrip()
-    if text[:1] == b"[":
+    text = start.removeprefix(BOM).lstrip()
+    if re.match(rb'\[\s*[{"\]]', text):
         return "json"
     if text[:1] == b"{":
-        line = start.strip().split(b"\n", 1)[0]
+        line = text.strip().split(b"\n", 1)[0]
         with contextlib.suppress(ValueError):
             json.loads(line)
             return "jsonl"

@@ -7,13 +7,15 @@ which one is picked. Rows in hand are answered in one batch over one shared pref
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from urial_local.base.errors import UrialError
+from urial_local.base.errors import UrialError, UsageError
 from urial_local.prompting.prompts import Turn
 from urial_local.records.datasets import Item
 from urial_local.records.runlog import RunLog
@@ -118,6 +120,7 @@ class Job:
         for item in items:
             for repeat in range(self.options.repeat):
                 if self.log.has(item.id, str(repeat)):
+                    refuse_changed(self.log, item, repeat)
                     continue
                 queries = (item.query, *item.later)
                 limit = self.options.turns or len(queries)
@@ -129,6 +132,8 @@ class Job:
 
     def _begin_turn(self, row: _Row) -> None:
         """Ready the requests of a row's next turn, or write its error row."""
+        if not row.turns and row.draft is None:
+            row.began = time.perf_counter()
         try:
             if row.item.error:
                 raise UrialError(row.item.error)
@@ -186,11 +191,13 @@ class Job:
             **first,
             "tags": {k: list(v) for k, v in item.tags.items()},
             "prompt": self.method.fingerprint,
+            "asked_sha": asked_digest(item),
             "seconds": round(time.perf_counter() - row.began, 4),
             "fields": dict(item.fields),
         }
         if later:
             record["turns"] = row.turns
+            record["flags"] = list(dict.fromkeys(f for turn in row.turns for f in turn["flags"]))
         self.log.append(record)
         self.tally.done += 1
         self.tally.ended += first["finish_reason"] in ("eos", "frame", "stop")
@@ -211,6 +218,21 @@ class Job:
         self.tally.done += 1
         self.tally.errors += 1
         self._tell(self.tally)
+
+
+def refuse_changed(log: RunLog, item: Item, repeat: int) -> None:
+    """The dataset may have grown since the run began, but not changed. Raises UsageError."""
+    if log.asked.get((item.id, str(repeat))) != asked_digest(item):
+        raise UsageError(
+            f"The question {item.id!r} is not the one that this run holds.",
+            "The dataset has changed; choose another folder with -o.",
+        )
+
+
+def asked_digest(item: Item) -> str:
+    """Tells whether a row's questions are still the same when a run is resumed."""
+    text = json.dumps([item.query, *item.later])
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
 def answer_record(done: Completion) -> dict[str, Any]:

@@ -8,6 +8,7 @@ first drafts an answer and then has it rewritten under the prompt.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -59,7 +60,8 @@ class Method:
         if self.drafter is not None and draft is None:
             return self.drafter.request(query, history)
         if self.drafter is not None and draft is not None:
-            text = self._restyle.replace("{draft}", draft).replace("{query}", query)
+            parts = {"{query}": query, "{draft}": draft}  # in one pass: a draft may hold braces
+            text = re.sub(r"\{(query|draft)\}", lambda m: parts[m.group()], self._restyle)
             return self.asker.request(text, history)
         examples = self.pool.examples(query, self.shots) if self.pool else []
         return self.asker.request(query, [*examples, *history])

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from urial_local.base.errors import UsageError
+from urial_local.base.errors import UrialError, UsageError
 from urial_local.base.registry import find_model
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.markers import MarkerPolicy
@@ -16,6 +16,7 @@ from urial_local.records.datasets import Item
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.rows import Request
+from urial_local.runtime.sampling import Sampling
 from urial_local.tasks.generate.job import JobOptions
 from urial_local.tasks.generate.methods import Method
 from urial_local.tasks.generate.parallel import fastest, fitting
@@ -24,7 +25,7 @@ from urial_local.tasks.prompted import PromptedModel, choose_prompt, recommended
 from urial_local.tasks.retrieve import Pool
 
 DEFAULT_MAX_TOKENS = 1024
-AUTO_ROWS = 32  # sequences that `parallel auto` tries at most
+UNMEASURED = 4  # rows at a time where the first question cannot be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ def config(
         "shots": options.shots,
         "retrieve": pool.digest if pool else None,
         "restyle": drafter.fingerprint() if drafter else None,
-        "sampling": {k: v for k, v in sorted(options.sampling.items()) if v is not None},
+        "sampling": {
+            k: v for k, v in sorted(options.sampling.items()) if v is not None and k != "seed"
+        },
         "max_tokens": options.max_tokens,
         "markers": options.markers,
         "stop": list(options.stop),
@@ -159,13 +162,19 @@ def _measured(
     runtime = replace(options.runtime, parallel=candidates[-1])
     with open_engine(file.path, runtime, header=file.header) as (model, engine):
         method = _method(model, engine, prompt, options, pool)
-        request: Request = (method.drafter or method.asker).request(first.query)
-        engine.check_fits(request)
+        try:
+            request: Request = (method.drafter or method.asker).request(first.query)
+            engine.check_fits(request)
+        except UrialError:
+            return min(UNMEASURED, candidates[-1])  # its row will say what is wrong with it
         return fastest(engine, request, candidates, tell)
 
 
 def check(options: GenerateOptions) -> None:
-    """Raises UsageError for options that do not go together."""
+    """Raises UsageError for options that are out of range or do not go together."""
+    replace(Sampling(), **{k: v for k, v in options.sampling.items() if v is not None})
+    if options.retrieve == "-":
+        raise UsageError("--retrieve needs a file: its index is kept beside it.")
     if options.retrieve and options.restyle:
         raise UsageError("--retrieve and --restyle are two methods; choose one.")
     if options.job.candidates > 1 and not options.sampling.get("temperature"):
