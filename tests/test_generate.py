@@ -98,7 +98,9 @@ def test_which_rows(data, tmp_path):
     assert "FIELD=VALUE" in fails(
         2, "generate", data / "q.json", "-o", tmp_path / "x", "--where", "a"
     )
-    assert "chosen by" in fails(2, "generate", data / "q.json", "-o", tmp_path / "x", "--ids", "zz")
+    args = ("generate", data / "q.json", "-o", tmp_path / "x")
+    assert "no row 'zz'" in fails(2, *args, "--ids", "zz")
+    assert "chosen by" in fails(2, *args, "--where", "category=nothing")
     assert not (tmp_path / "x").exists()
 
 
