@@ -101,6 +101,9 @@ def test_mt_bench_round_trip(shared_file, tmp_path):
     records = json.loads(urial("export", tmp_path / "run", "--to", "mt-bench").stdout)
     assert len(records) == 8
     assert {"turn2_output", "question_id", "category", "turn_id"} <= set(records[1])
+    done = urial("export", tmp_path / "run", "--to", "csv")
+    turns = [(line["id"], line["turn"]) for line in csv.DictReader(io.StringIO(done.stdout))]
+    assert turns[:3] == [("81", "1"), ("81", "2"), ("82", "1")]
 
 
 def test_a_sweep(data, tmp_path):

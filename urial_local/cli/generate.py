@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +130,11 @@ def command(data: str, output: Path, **options: Any) -> None:
 def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     """Answer the rows of a source into a run folder; returns the job's tally and its errors."""
     from urial_local.base.registry import DEMO_NOTE
-    from urial_local.cli.progress import bar
     from urial_local.cli.session import tell_about_check
     from urial_local.cli.terminal import note
-    from urial_local.records.datasets import count, iterate
-    from urial_local.records.runlog import RunLog
-    from urial_local.runtime.embeddings import Embedder
-    from urial_local.runtime.sequences import Aborted
+    from urial_local.records.datasets import count
     from urial_local.tasks.generate import setup
-    from urial_local.tasks.generate.job import KEY, Job, Tally, refuse_changed
     from urial_local.tasks.model_file import model_file
-    from urial_local.tasks.retrieve import Pool
 
     chosen = generate_options(options)
     setup.check(chosen)
@@ -152,15 +146,51 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     file = model_file(name, tell_about_check)
     aligned = bool(file.header.metadata.get("tokenizer.chat_template"))
     prompt = setup.chosen_prompt(chosen, name, aligned)
-    embedder = None
-    if options["embedding_model"]:
-        if not chosen.retrieve:
-            raise UsageError("--embedding-model needs --retrieve, the pool that it searches.")
-        embedder = Embedder(model_file(options["embedding_model"], tell_about_check).path)
-    pool = Pool(chosen.retrieve, embedder=embedder) if chosen.retrieve else None
-    config = setup.config(file, prompt, chosen, pool)
-    if wanted.shard:
-        config["shard"] = "/".join(map(str, wanted.shard))
+    with open_pool(chosen.retrieve, options["embedding_model"]) as pool:
+        config = setup.config(file, prompt, chosen, pool)
+        if wanted.shard:
+            config["shard"] = "/".join(map(str, wanted.shard))
+        return answer((source, rows, wanted), total, output, config, chosen, (file, prompt, pool))
+
+
+@contextmanager
+def open_pool(name: str | None, embedding_model: str | None) -> Iterator[Any]:
+    """The pool of --retrieve, or None; with its embedding model where one was named."""
+    from urial_local.cli.session import tell_about_check
+    from urial_local.runtime.embeddings import Embedder
+    from urial_local.tasks.model_file import model_file
+    from urial_local.tasks.retrieve import Pool
+
+    if embedding_model and not name:
+        raise UsageError("--embedding-model needs --retrieve, the pool that it searches.")
+    with ExitStack() as stack:
+        embedder = None
+        if embedding_model:
+            path = model_file(embedding_model, tell_about_check).path
+            embedder = stack.enter_context(Embedder(path))
+        yield stack.enter_context(Pool(name, embedder=embedder)) if name else None
+
+
+def answer(
+    data: tuple[Any, Any, Any],
+    total: int,
+    output: Path,
+    config: dict[str, Any],
+    chosen: Any,
+    what: tuple[Any, Any, Any],
+) -> Any:
+    """Answer the rows that the run lacks. `data`: source, fields, selection; `what`: the model's
+    file, the prompt and the pool."""
+    from urial_local.cli.progress import bar
+    from urial_local.cli.terminal import note
+    from urial_local.records.datasets import iterate
+    from urial_local.records.runlog import RunLog
+    from urial_local.runtime.sequences import Aborted
+    from urial_local.tasks.generate import setup
+    from urial_local.tasks.generate.job import KEY, Job, Tally, refuse_changed
+
+    source, rows, wanted = data
+    file, prompt, pool = what
     with RunLog(output, config, KEY) as log:
 
         def items() -> Iterator[Any]:

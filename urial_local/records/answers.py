@@ -70,7 +70,7 @@ def _read(name: str, fields: Fields, kind: str | None) -> list[_Given]:
 
 def _from_run(folder: Path) -> list[_Given]:
     read_run(folder)
-    rows = list(RunRows(folder, ("aligned", "id")))
+    rows = [r for r in RunRows(folder, ("aligned", "id", "repeat")) if not r.get("repeat")]
     models = sorted({str(row.get("aligned", "")) for row in rows})
     if len(models) > 1:
         raise UsageError(

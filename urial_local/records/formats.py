@@ -19,7 +19,7 @@ from urial_local.base.errors import UsageError
 
 Row = Mapping[str, Any]
 CSV_COLUMNS = (
-    *("id", "repeat", "query", "answer", "finish_reason", "flags", "prompt_tokens"),
+    *("id", "repeat", "turn", "query", "answer", "finish_reason", "flags", "prompt_tokens"),
     *("completion_tokens", "mean_logprob", "error"),
 )
 
@@ -121,9 +121,10 @@ def _csv(rows: Sequence[Row], about: Export) -> Iterator[str]:
     writer = csv.writer(out)
     writer.writerow(CSV_COLUMNS)
     for row in rows:
-        cells = {**row, "answer": about.text(str(row.get("answer", "")))}
-        cells["flags"] = " ".join(row.get("flags", ()))
-        writer.writerow([cells.get(name, "") for name in CSV_COLUMNS])
+        for n, turn in enumerate(turns_of(row), 1):
+            cells = {**row, **turn, "turn": n, "answer": about.text(str(turn.get("answer", "")))}
+            cells["flags"] = " ".join(turn.get("flags", ()))
+            writer.writerow([cells.get(name, "") for name in CSV_COLUMNS])
         yield out.getvalue()
         out.seek(0)
         out.truncate()

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import sqlite3
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from urial_local.base.errors import UsageError
+from urial_local.base.paths import cache_dir
 from urial_local.prompting.prompts import Turn
 from urial_local.records.datasets import as_item
 from urial_local.records.sources import open_source, read_rows
@@ -47,9 +47,9 @@ class Pool:
         """
         with open_source(name) as source:
             self.digest = _digest(source.path)
-            path = index or source.path.with_name(source.path.name + ".bm25.sqlite")
+            path = index or _index_path(source.path, self.digest)
             if not _current(path, self.digest):
-                path = _build(name, path, self.digest)
+                _build(name, path, self.digest)
         self._database = sqlite3.connect(path)
         self.size: int = self._database.execute("SELECT count(*) FROM pool").fetchone()[0]
         self._embedder = embedder
@@ -142,13 +142,18 @@ def _current(path: Path, digest: str) -> bool:
     return False
 
 
-def _build(name: str, path: Path, digest: str) -> Path:
-    """Index the pool under another name, then rename; beside it, or else in a temporary folder."""
-    folder = path.parent
-    if not os.access(folder, os.W_OK):
-        folder = Path(tempfile.mkdtemp(prefix="urial-pool-"))
-        path = folder / path.name
-    part = folder / f"{path.name}.{os.getpid()}.part"
+def _index_path(pool: Path, digest: str) -> Path:
+    """Beside the pool, or in our cache where that folder cannot be written."""
+    if os.access(pool.parent, os.W_OK):
+        return pool.with_name(pool.name + ".bm25.sqlite")
+    folder = cache_dir() / "pools"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{digest}.bm25.sqlite"
+
+
+def _build(name: str, path: Path, digest: str) -> None:
+    """Index the pool under another name, then rename."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(part)) as database:
         database.execute(
@@ -164,7 +169,6 @@ def _build(name: str, path: Path, digest: str) -> Path:
         part.unlink()
         raise UsageError(f"The pool {name} holds no question with an answer.")
     os.replace(part, path)
-    return path
 
 
 def _pairs(name: str) -> Iterator[tuple[str, str]]:

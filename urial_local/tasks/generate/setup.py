@@ -163,7 +163,7 @@ def _measured(
     with open_engine(file.path, runtime, header=file.header) as (model, engine):
         method = _method(model, engine, prompt, options, pool)
         try:
-            request: Request = (method.drafter or method.asker).request(first.query)
+            request: Request = method.request(first.query, [])
             engine.check_fits(request)
         except UrialError:
             return min(UNMEASURED, candidates[-1])  # its row will say what is wrong with it
