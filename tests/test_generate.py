@@ -242,6 +242,21 @@ def test_ctrl_c_finishes_the_rows_in_hand(tiny_endless, tmp_path):
     assert all(r["completion_tokens"] == 40 for r in rows.values()), "no row is cut short"
 
 
+@pytest.mark.parametrize("pause", [0.25, 0.35, 0.45])
+def test_ctrl_c_while_the_model_is_loaded_is_not_lost(tiny_endless, tmp_path, pause):
+    """Wherever in the start it comes, the run does not go on to its end."""
+    (tmp_path / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(20_000)))
+    args = ["generate", str(tmp_path / "q.txt"), "-m", str(tiny_endless), "-p", "zero-shot"]
+    args += ["-o", str(tmp_path / "run"), "-n", "40", "-np", "3", "-t", "1"]
+    child = subprocess.Popen([sys.executable, "-m", "urial_local", *args], stderr=subprocess.PIPE)
+    time.sleep(pause)
+    child.send_signal(signal.SIGINT)
+    assert child.stderr is not None
+    said = child.stderr.read().decode()
+    child.stderr.close()
+    assert child.wait(timeout=60) in (130, -signal.SIGINT), said
+
+
 # --- methods -------------------------------------------------------------------------------------
 
 

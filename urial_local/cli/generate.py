@@ -214,7 +214,10 @@ def answer(
             return Tally(), log.count_errors()
         left = max(1, total * chosen.job.repeat - there)
         trials = lambda n, rate: note(f"  {n} at a time: {rate:.1f} tokens/s")  # noqa: E731
-        with setup.open_method(file, prompt, chosen, pool, left, first, trials) as opened:
+        with (
+            stoppable() as stop,
+            setup.open_method(file, prompt, chosen, pool, left, first, trials) as opened,
+        ):
             if chosen.parallel is None and not chosen.exact:
                 note(f"{opened.parallel} rows at a time.")
             with bar(total * chosen.job.repeat, "row", there) as shown:
@@ -225,11 +228,11 @@ def answer(
                     shown.to(there + tally.done, **{"tok/s": rate, "ended": f"{ended:.0%}"})
 
                 job = Job(opened.engine, opened.method, log, chosen.job, tell)
-                with finishing(job):
-                    try:
-                        job.run(items())
-                    except Aborted:
-                        job.stopping = True
+                stop.watch(job)
+                try:
+                    job.run(items())
+                except Aborted:
+                    job.stopping = True
         seconds = round(time.perf_counter() - job.tally.began, 3)
         log.end_session(rows=job.tally.done, tokens=job.tally.tokens, seconds=seconds)
         if job.stopping:
@@ -241,27 +244,46 @@ def answer(
         return job.tally, log.count_errors()
 
 
-@contextmanager
-def finishing(job: Any) -> Iterator[None]:
-    """Inside, the first Ctrl-C lets the rows in hand be finished, the second stops at once."""
-    from urial_local.cli.terminal import note
+class Stop:
+    """What Ctrl-C asked for. A signal handler of its own from before the model is loaded, since
+    llama.cpp's log callback would swallow a KeyboardInterrupt."""
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    flag = job.engine.decoder.abort_flag
-    flag[0] = 0
+    def __init__(self) -> None:
+        self.asked = False
+        self._job: Any = None
 
-    def on_interrupt(*_: object) -> None:
-        if job.stopping:
-            flag[0] = 1
+    def watch(self, job: Any) -> None:
+        """From now on: first the rows in hand are finished, then, asked again, nothing is."""
+        self._job = job
+        job.engine.decoder.abort_flag[0] = 0
+        job.stopping = self.asked
+
+    def __call__(self, *_: object) -> None:
+        from urial_local.cli.terminal import note
+
+        if self.asked and self._job is None:
+            raise KeyboardInterrupt
+        if self.asked:
+            self._job.engine.decoder.abort_flag[0] = 1
+            return
+        self.asked = True
+        if self._job is None:
+            note("\nStopping once the model is loaded; Ctrl-C again stops at once.")
         else:
-            job.stopping = True
+            self._job.stopping = True
             note("\nFinishing the rows in hand; Ctrl-C again stops at once.")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Inside, SIGINT is the Stop's. Only the main thread receives signals."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)
 
