@@ -59,8 +59,7 @@ def analysis(base: Path, aligned: Path, items: list[Item], answers: dict[str, st
 
         def work() -> None:
             with RunLog(Path(folder), setup.config(True), KEY) as log:
-                with Analysis(setup, log, Progress(len(items))) as run:
-                    run.run(items, answers)
+                Analysis(setup, log, Progress(len(items))).run(items, answers)
                 assert log.count_errors() == 0
 
         return timed(work)

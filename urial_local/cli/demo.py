@@ -115,7 +115,6 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
         bar(len(items), "answer") as shown,
     ):
         progress = Progress(len(items), tell=lambda p: shown.to(p.done))
-        with Analysis(setup, log, progress) as analysis:
-            analysis.run(items, None)
+        Analysis(setup, log, progress).run(items, None)
         summary = finish(output)
     print_summary(output, summary, False)

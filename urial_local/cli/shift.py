@@ -125,8 +125,7 @@ def command(questions: str, output: Path, **options: Any) -> None:
             progress = Progress(
                 total, done, tell=lambda p: shown.to(p.done, tokens=f"{p.tokens:,}")
             )
-            with Analysis(setup, log, progress) as analysis:
-                analysis.run(items, given)
+            Analysis(setup, log, progress).run(items, given)
         summary = finish(output, csv=options["as_csv"], figures=options["figures"])
         failed = sum(not log.has(m.name, i.id) for m in setup.aligned for i in items)
     print_summary(output, summary, options["as_json"])

@@ -50,18 +50,11 @@ class Progress:
 
 
 class Analysis:
-    """Open models and the log of one run. Use as a context manager."""
+    """One run: opens the models it needs, and writes to the run's log."""
 
     def __init__(self, setup: Setup, log: RunLog, progress: Progress) -> None:
         self.setup, self.log, self.progress = setup, log, progress
-        self._stack = ExitStack()
         self._abort_flag = np.zeros(1, np.int32)
-
-    def __enter__(self) -> Analysis:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def run(self, items: Sequence[Item], answers: Mapping[str, str] | None) -> None:
         """Make every row that the log lacks. `answers`: given ones, by item id.
