@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -10,6 +11,7 @@ import click
 from urial_local.base.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+FAILED = 3  # exit code: finished, some rows failed
 
 
 class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -26,6 +28,18 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
             if 1 <= i <= n:
                 return i, n
         return self.fail(f"{value!r} is no shard; the second of eight is 2/8", param, ctx)
+
+
+def output_option(text: str) -> Callable[[F], F]:
+    """-o, the folder that a command writes."""
+    return click.option(
+        "-o",
+        "--output",
+        required=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help=text,
+    )
 
 
 def data_options(command: F) -> F:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-SHAPES = ("just-eval", "alpaca-eval", "mt-bench", "fastchat", "csv", "text")
+from urial_local.records.formats import SHAPES
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--to", "shape", required=True, type=click.Choice(SHAPES), help="The shape.")
+@click.option("--to", "shape", required=True, type=click.Choice(list(SHAPES)), help="The shape.")
 @click.option(
     "-o",
     "--output",

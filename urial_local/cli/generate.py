@@ -13,10 +13,19 @@ from typing import Any
 import click
 
 from urial_local.base.errors import Interrupted, UsageError
-from urial_local.cli.data_options import data_options, fields, selection
-from urial_local.cli.options import model_options, prompt_options, sampling_options
-
-FAILED = 3  # exit code: finished, some rows failed
+from urial_local.cli.data_options import (
+    FAILED,
+    data_options,
+    fields,
+    output_option,
+    selection,
+)
+from urial_local.cli.options import (
+    model_options,
+    prompt_options,
+    runtime_choice,
+    sampling_options,
+)
 
 
 class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -35,14 +44,7 @@ class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since 
 
 @click.command()
 @click.argument("data")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="The run's folder. The same command goes on with it.",
-)
+@output_option("The run's folder. The same command goes on with it.")
 @data_options
 @click.option(
     "--shots", type=click.IntRange(min=0), metavar="K", help="Only the prompt's first K examples."
@@ -291,7 +293,6 @@ def stoppable() -> Iterator[Stop]:
 def generate_options(options: Mapping[str, Any]) -> Any:
     """The command's options as the task takes them."""
     from urial_local.cli.session import SAMPLING
-    from urial_local.runtime.open import RuntimeOptions
     from urial_local.tasks.generate.job import JobOptions
     from urial_local.tasks.generate.setup import GenerateOptions
 
@@ -317,12 +318,5 @@ def generate_options(options: Mapping[str, Any]) -> Any:
             seed=options["seed"] or 0,
             turns=options["turns"] or 0,
         ),
-        runtime=RuntimeOptions(
-            ctx_size=options["ctx_size"],
-            batch=options["batch_size"],
-            threads=options["threads"],
-            gpu_layers=options["gpu_layers"],
-            kv_type=options["kv_type"],
-            disk_cache=options["disk_cache"],
-        ),
+        runtime=runtime_choice(options),
     )

@@ -7,15 +7,12 @@ from pathlib import Path
 import click
 
 from urial_local.base.errors import UsageError
-
-FOLDER = click.Path(path_type=Path, file_okay=False)
+from urial_local.cli.data_options import output_option
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=FOLDER)
-@click.option(
-    "-o", "--output", required=True, type=FOLDER, metavar="FOLDER", help="The merged run."
-)
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@output_option("The merged run.")
 def command(runs: tuple[Path, ...], output: Path) -> None:
     """Put RUNS that were made with --shard together, with one page.
 

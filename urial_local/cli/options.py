@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from urial_local.runtime.open import RuntimeOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -173,3 +176,18 @@ def prompt_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def runtime_choice(options: Mapping[str, Any], **more: Any) -> RuntimeOptions:
+    """What `runtime_options` chose, as the runtime takes it."""
+    from urial_local.runtime.open import RuntimeOptions
+
+    return RuntimeOptions(
+        ctx_size=options["ctx_size"],
+        batch=options["batch_size"],
+        threads=options["threads"],
+        gpu_layers=options["gpu_layers"],
+        kv_type=options["kv_type"],
+        disk_cache=options["disk_cache"],
+        **more,
+    )

@@ -10,16 +10,16 @@ from typing import Any
 
 from urial_local.base.errors import UsageError
 from urial_local.base.registry import DEMO_NOTE, find_model
+from urial_local.cli.options import runtime_choice
 from urial_local.cli.terminal import StatusLine, note
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
-from urial_local.runtime.open import RuntimeOptions, open_engine
+from urial_local.runtime.open import open_engine
 from urial_local.runtime.probe import check_unknown
-from urial_local.tasks.prompted import PromptedModel, choose_prompt, recommended
+from urial_local.tasks.prompted import PromptedModel, answer_limit, choose_prompt, recommended
 
-DEFAULT_MAX_TOKENS = 1024
 _LARGE = 200 << 20  # bytes
 # The options of sampling, as click names them, and the fields of Sampling they set.
 SAMPLING = {
@@ -51,24 +51,10 @@ class Session:
         self.asker.max_tokens = answer_limit(prompt, self.chosen.get("max_tokens"))
 
 
-def answer_limit(prompt: Prompt, chosen: int | None) -> int:
-    """Longest answer in tokens: the user's choice, the prompt's, or ours."""
-    if chosen is not None:
-        return chosen
-    return int(prompt.sampling.get("max_tokens", DEFAULT_MAX_TOKENS))
-
-
 @contextmanager
 def open_session(options: dict[str, Any]) -> Iterator[Session]:
     """Model, engine and prompt from a command's options; closes them in the end."""
-    runtime = RuntimeOptions(
-        ctx_size=options["ctx_size"],
-        batch=options["batch_size"],
-        threads=options["threads"],
-        gpu_layers=options["gpu_layers"],
-        kv_type=options["kv_type"],
-        disk_cache=options["disk_cache"],
-    )
+    runtime = runtime_choice(options)
     status = StatusLine()
     if "" in options["stop"]:
         raise UsageError("--stop needs a text; an empty one would end every answer at once.")

@@ -9,10 +9,14 @@ from typing import Any
 import click
 
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import data_options, fields, selection
-from urial_local.cli.options import runtime_options
-
-FAILED = 3  # exit code: finished, some rows failed
+from urial_local.cli.data_options import (
+    FAILED,
+    data_options,
+    fields,
+    output_option,
+    selection,
+)
+from urial_local.cli.options import runtime_choice, runtime_options
 
 
 @click.command()
@@ -25,14 +29,7 @@ FAILED = 3  # exit code: finished, some rows failed
     metavar="FILE",
     help="Its aligned counterpart; give it again to compare several.",
 )
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="The run's folder. The same command goes on with it.",
-)
+@output_option("The run's folder. The same command goes on with it.")
 @click.option(
     "--base-prompt",
     "base_prompts",
@@ -87,9 +84,9 @@ def command(questions: str, output: Path, **options: Any) -> None:
     """Compare a base model with its aligned counterpart, token by token.
 
     The aligned model answers QUESTIONS (JSON, JSONL, CSV, TSV, a line each, hf:user/dataset, or -
-    for standard input); the base model, in
-    one or several contexts, says of each token how likely it would have written it. The folder gets
-    report.html, to be opened in a browser, summary.json and rows.jsonl.
+    for standard input); the base model, in one or several contexts, says of each token how likely
+    it would have written it. The folder gets report.html, to be opened in a browser, summary.json
+    and rows.jsonl.
 
     \b
     Examples:
@@ -135,7 +132,6 @@ def command(questions: str, output: Path, **options: Any) -> None:
 
 def shift_options(options: Mapping[str, Any]) -> Any:
     """The command's options as the task takes them."""
-    from urial_local.runtime.open import RuntimeOptions
     from urial_local.runtime.sampling import Sampling
     from urial_local.tasks.shift.setup import ShiftOptions
 
@@ -157,15 +153,7 @@ def shift_options(options: Mapping[str, Any]) -> Any:
         shard=options["shard"],
         allow_vocab_mismatch=options["allow_vocab_mismatch"],
         save_prompts=options["save_prompts"],
-        runtime=RuntimeOptions(
-            ctx_size=options["ctx_size"],
-            parallel=options["parallel"],
-            batch=options["batch_size"],
-            threads=options["threads"],
-            gpu_layers=options["gpu_layers"],
-            kv_type=options["kv_type"],
-            disk_cache=options["disk_cache"],
-        ),
+        runtime=runtime_choice(options, parallel=options["parallel"]),
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import data_options
-from urial_local.cli.generate import FAILED, ParallelType
+from urial_local.cli.data_options import FAILED, data_options, output_option
+from urial_local.cli.generate import ParallelType
 from urial_local.cli.options import runtime_options
 
 # Options that generate has and a sweep leaves at their defaults.
@@ -60,14 +60,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.option("--shots", type=ListType(int), help="Numbers of examples, such as 0,1,3.")
 @click.option("--temp", type=ListType(float), help="Temperatures.")
 @click.option("--repeat-penalty", type=ListType(float), help="Repetition penalties.")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="Gets a run folder for each cell. The same command goes on with it.",
-)
+@output_option("Gets a run folder for each cell. The same command goes on with it.")
 @click.option("-n", "--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer.")
 @click.option("-s", "--seed", type=int, metavar="N", help="Seed of the random draws.")
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")

@@ -18,6 +18,7 @@ from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.vocabulary import Ids
 
 DEFAULT_PROMPTS = ("urial", "urial-mini")  # the first that fits
+DEFAULT_MAX_TOKENS = 1024  # of an answer
 ANSWER_ROOM = 256  # tokens that a prompt must leave for query and answer
 
 
@@ -134,6 +135,13 @@ def choose_prompt(model: Model, name: str | None, frame: str | None, ctx_size: i
         if len(model.vocab.tokenize(prompt.prefix())) + ANSWER_ROOM <= ctx_size:
             return prompt
     return load_prompt(DEFAULT_PROMPTS[-1], frame)
+
+
+def answer_limit(prompt: Prompt, chosen: int | None) -> int:
+    """Longest answer in tokens: the user's choice, the prompt's, or ours."""
+    if chosen is not None:
+        return chosen
+    return int(prompt.sampling.get("max_tokens", DEFAULT_MAX_TOKENS))
 
 
 def recommended(prompt: Prompt, chosen: dict[str, float | int | str | None]) -> Sampling:

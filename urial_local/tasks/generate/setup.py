@@ -21,10 +21,9 @@ from urial_local.tasks.generate.job import JobOptions
 from urial_local.tasks.generate.methods import Method
 from urial_local.tasks.generate.parallel import fastest, fitting
 from urial_local.tasks.model_file import ModelFile
-from urial_local.tasks.prompted import PromptedModel, choose_prompt, recommended
+from urial_local.tasks.prompted import PromptedModel, answer_limit, choose_prompt, recommended
 from urial_local.tasks.retrieve import Pool
 
-DEFAULT_MAX_TOKENS = 1024
 UNMEASURED = 4  # rows at a time where the first question cannot be asked
 
 
@@ -126,12 +125,11 @@ def _method(
         prompt = prompt.shots(options.shots)
 
     def asker(prompt: Prompt) -> PromptedModel:
-        limit = options.max_tokens or prompt.sampling.get("max_tokens", DEFAULT_MAX_TOKENS)
         return PromptedModel(
             model,
             prompt,
             sampling=recommended(prompt, options.sampling),
-            max_tokens=int(limit),
+            max_tokens=answer_limit(prompt, options.max_tokens),
             markers=options.markers,
             stop_strings=options.stop,
         )
