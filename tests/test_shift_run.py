@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -157,6 +158,25 @@ def test_positions_as_csv(run):
     assert float(line["jaccard"]) == pytest.approx(
         len(theirs & ours) / len(theirs | ours), rel=1e-5
     )
+
+
+def test_figures_as_files(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    shutil.copytree(run / "run", tmp_path / "run")
+    assert urial("report", tmp_path / "run", "--figures").returncode == 0
+    figures = {p.name: p.read_text() for p in (tmp_path / "run" / "figures").iterdir()}
+    assert set(figures) == {"shares.svg", "kl.svg", "probability.svg", "rank.svg", "shifted.svg"}
+    assert all("</svg>" in text for text in figures.values())
+
+
+def test_figures_without_their_extra(monkeypatch):
+    from urial_local.base.errors import UsageError
+    from urial_local.cli.shift import require_matplotlib
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="needs matplotlib") as caught:
+        require_matplotlib()
+    assert "[report]" in caught.value.hint
 
 
 def test_order_batches_and_shards_change_nothing(run, tmp_path):

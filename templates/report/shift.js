@@ -78,7 +78,7 @@ function overview() {
     }
   });
   const heads = ["base context", "unshifted", "marginal", "shifted (95 %)", ...(lacking ? ["not in base"] : []), "… without end", "… end alone", "mean KL", "median KL", "same first", "repaired"];
-  const key = make("p", { class: "key" }, ["unshifted", "marginal", "shifted"].map((n, k) => make("span", {}, make("i", { class: `swatch k${k}` }), n)));
+  const key = make("p", { class: "key" }, ["unshifted", "marginal", "shifted", ...(lacking ? ["not in base"] : [])].map((n, k) => make("span", {}, make("i", { class: `swatch k${k}` }), n)));
   const table = make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map((h, i) => make("th", { class: i ? "number" : null }, h)))), make("tbody", {}, rows)));
   const noise = found() && found().noise_floor;
   byId("overview").replaceChildren(...whole([bars, key, table,
