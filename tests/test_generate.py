@@ -398,6 +398,10 @@ def test_retrieval_and_restyling_as_methods(data, tmp_path):
     assert config["prompt"]["name"] == "system-only"
     assert len(config["retrieve"]) == 64
     assert rows["q0", 0]["prompt_tokens"] > 60
+    # The examples change from row to row; what stands before them is decoded once.
+    cached = {row["id"]: row["cached_tokens"] for row in latest_rows(tmp_path / "r", KEY)}
+    assert cached["q0"] == 0
+    assert 100 < cached["q1"] < rows["q1", 0]["prompt_tokens"]
     done = run(data / "q.json", tmp_path / "s", "--restyle", "zero-shot", *args)
     assert done.returncode == 0, done.stderr
     row = rows_of(tmp_path / "s")["q0", 0]

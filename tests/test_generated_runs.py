@@ -12,6 +12,7 @@ from tests.test_cli import fails, urial
 from tests.test_generate import QUESTIONS, data, run
 from urial_local.records.datasets import read_items
 from urial_local.tasks.generate.flags import flags_of, repetitive, runaway
+from urial_local.tasks.generate.summary import summarise
 
 __all__ = ["data"]  # a fixture
 
@@ -38,6 +39,18 @@ def test_lists_and_code_are_no_loops():
     assert not repetitive("1. a\n2. b\n3. c\n")
     assert not runaway("```\nUser: x\nUser: y\n```\nThat is how a log looks.")
     assert repetitive("Intro.\n" + "This is the very same line again.\n" * 4 + "End.")
+
+
+def test_a_dialogue_counts_with_all_its_turns():
+    def turn(words: int, reason: str = "frame") -> dict:
+        return {"answer": "w " * words, "finish_reason": reason, "completion_tokens": 2 * words}
+
+    plain = {**turn(4), "flags": []}
+    dialogue = {**turn(2), "flags": ["truncated"], "turns": [turn(2), turn(6, "length")]}
+    found = summarise([plain, dialogue, {"error": "no"}])
+    assert (found["answered"], found["failed"]) == (2, 1)
+    assert (found["ended"], found["truncated"]) == (0.5, 0.5)
+    assert (found["words"], found["tokens"]) == (4, 8)
 
 
 def test_show_side_by_side(data, tmp_path):
@@ -136,7 +149,7 @@ def test_rows_of_a_large_file_are_read_as_they_are_needed(tmp_path):
             file.write(json.dumps({"id": i, "query": "x" * 1000}) + "\n")
     tracemalloc.start()
     with open_source(str(path)) as source:
-        assert count(source) == (20_000, 0)
+        assert count(source) == (20_000, 0, 0)
         assert sum(1 for _ in iterate(source)) == 20_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

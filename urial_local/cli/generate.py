@@ -141,7 +141,12 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     chosen = generate_options(options)
     setup.check(chosen)
     wanted, rows = selection(options), fields(options)
-    total, _ = count(source, rows, wanted)
+    counted = count(source, rows, wanted)
+    if counted.cut:
+        note(
+            f"{counted.cut:,} rows are conversations with a system text or later questions; only"
+            " the first question of each is asked."
+        )
     name = options["model"] or "demo"
     if not options["model"]:
         note(DEMO_NOTE)
@@ -152,6 +157,7 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
         config = setup.config(file, prompt, chosen, pool)
         if wanted.shard:
             config["shard"] = "/".join(map(str, wanted.shard))
+        total = counted.rows
         return answer((source, rows, wanted), total, output, config, chosen, (file, prompt, pool))
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from urial_local.base.errors import UsageError
 from urial_local.records.sources import RawRow, Source, open_source, read_rows
@@ -46,6 +46,7 @@ class Item:
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: str = ""
     later: tuple[str, ...] = ()  # questions of later turns
+    cut: bool = False  # a conversation of which only the first question is asked
     fields: Mapping[str, Any] = field(default_factory=dict)  # the row as it was
 
 
@@ -65,6 +66,14 @@ class Selection:
         return all(_holds(item, name, value) for name, value in self.where)
 
 
+class Count(NamedTuple):
+    """Rows to do; how many of them are bad, and how many are conversations asked in part."""
+
+    rows: int
+    bad: int
+    cut: int
+
+
 def iterate(
     source: Source, fields: Fields = Fields(), selection: Selection = Selection()
 ) -> Iterator[Item]:
@@ -80,16 +89,14 @@ def iterate(
                 yield item
 
 
-def count(
-    source: Source, fields: Fields = Fields(), selection: Selection = Selection()
-) -> tuple[int, int]:
-    """How many rows there are to do, and how many of them are bad, from one pass over the file.
+def count(source: Source, fields: Fields = Fields(), selection: Selection = Selection()) -> Count:
+    """How many rows there are to do, and what is to be said of them, from one pass over the file.
 
     Raises UsageError for a file that is empty, in which no row can be used, or with the same id
     twice, or without a row that --ids names. Holds some 120 bytes a row.
     """
     seen: dict[bytes, int] = {}
-    wanted = own = bad = total = usable = 0
+    wanted = own = bad = cut = total = usable = 0
     first_error = ""
     found: set[str] = set()
     for number, row in enumerate(read_rows(source)):
@@ -113,6 +120,7 @@ def count(
             if in_shard(item, selection.shard):
                 own += 1
                 bad += bool(item.error)
+                cut += item.cut
     absent = sorted((selection.ids or frozenset()) - found)
     if absent and total:
         raise UsageError(f"{source.name} has no row {', '.join(map(repr, absent[:10]))}.")
@@ -122,7 +130,7 @@ def count(
         raise UsageError(f"No row of {source.name} can be used. The first: {first_error}")
     if not wanted:
         raise UsageError(f"No row of {source.name} is chosen by --ids or --where.")
-    return own, bad
+    return Count(own, bad, cut)
 
 
 def read_items(
@@ -162,7 +170,8 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
     if not chosen.query and _is_alpaca_input(fields):
         query = f"{query}\n\n{fields['input']}"
     answer = answer_of(fields, chosen)
-    return Item(identity, number, query, answer, _tags(fields), "", tuple(later), fields)
+    cut = not later and any(_says_more(fields.get(name)) for name in names)
+    return Item(identity, number, query, answer, _tags(fields), "", tuple(later), cut, fields)
 
 
 def in_shard(item: Item, shard: tuple[int, int] | None) -> bool:
@@ -221,6 +230,16 @@ def _turns(name: str, value: Any) -> tuple[str, ...]:
         return (said[0],) if said and said[0] else ()
     texts = tuple(v for v in value if isinstance(v, str))
     return texts if name == "turns" else texts[:1]
+
+
+def _says_more(value: Any) -> bool:
+    """Whether a conversation has a system text or a second question, which are not asked."""
+    roles = [
+        str(m.get("role", m.get("from", "user")))
+        for m in (value if isinstance(value, list) else ())
+        if isinstance(m, Mapping)
+    ]
+    return "system" in roles or sum(role in USERS for role in roles) > 1
 
 
 def _is_alpaca_input(row: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ and datasets on the Hugging Face hub (`hf:user/name[:file]`). Knows nothing of w
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import csv
 import json
@@ -18,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from urial_local.base.errors import UrialError, UsageError, near
 from urial_local.records.runlog import RunRows
@@ -32,8 +33,11 @@ FORMATS = {
     ".txt": "text",
     ".parquet": "parquet",
 }
+COLUMNS = {"query", "instruction", "question", "prompt"}  # a table's first line has one of them
 MAX_LINE = 64 << 20  # bytes of one row
 BOM = b"\xef\xbb\xbf"
+BROKEN = "\uffff"  # stands for bytes that are not UTF-8; a noncharacter, which no text holds
+codecs.register_error("urial-broken", lambda e: (BROKEN, getattr(e, "end", 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,11 @@ def _json(source: Source) -> Iterator[RawRow]:
             if start == b"{":  # one object: a single row
                 yield RawRow(1, json.loads(file.read(MAX_LINE).decode("utf-8-sig")))
                 return
-            for number, value in enumerate(ijson.items(file, "item", use_float=True), 1):
-                if isinstance(value, dict):
+            text = _Mended(file)
+            for number, value in enumerate(ijson.items(text, "item", use_float=True), 1):
+                if text.broken and BROKEN in json.dumps(value, ensure_ascii=False):
+                    yield RawRow(number, {}, f"row {number} is not valid UTF-8")
+                elif isinstance(value, dict):
                     yield RawRow(number, value)
                 elif isinstance(value, str):
                     yield RawRow(number, {"query": value})
@@ -194,6 +201,26 @@ def _json(source: Source) -> Iterator[RawRow]:
                 f"{source.name} is not JSON: {said.strip()}",
                 "A file with one object a line is JSONL: name it .jsonl or use --format jsonl.",
             ) from None
+
+
+class _Mended:
+    """A file whose bytes that are not UTF-8 read as BROKEN, so that one bad row costs itself only:
+    the parser would give up the whole file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-8")("urial-broken")
+        self.broken = False
+
+    def read(self, size: int) -> bytes:
+        if size == 0:
+            return b""
+        while True:
+            data = self._file.read(size)
+            text = self._decoder.decode(data, final=not data)
+            self.broken = self.broken or BROKEN in text
+            if text or not data:
+                return text.encode("utf-8")
 
 
 def _table(source: Source) -> Iterator[RawRow]:
@@ -238,7 +265,8 @@ def _parquet(source: Source) -> Iterator[RawRow]:
 
 
 def _guess(path: Path) -> str:
-    """The format of standard input: JSON, JSONL or a query on each line."""
+    """The format of standard input: JSON, JSONL, CSV or TSV with a known column, or a query on
+    each line."""
     with path.open("rb") as file:
         start = file.read(1 << 16)
     text = start.removeprefix(BOM).lstrip()
@@ -250,6 +278,10 @@ def _guess(path: Path) -> str:
             json.loads(line)
             return "jsonl"
         return "json"
+    head = text.split(b"\n", 1)[0].decode("utf-8", "replace").strip().split
+    for kind, columns in (("csv", head(",")), ("tsv", head("\t"))):
+        if len(columns) > 1 and {c.strip('" ') for c in columns} & COLUMNS:
+            return kind
     return "text"
 
 

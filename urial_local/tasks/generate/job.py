@@ -24,6 +24,7 @@ from urial_local.runtime.rows import Completion, Request
 from urial_local.runtime.sampling import row_seed
 from urial_local.tasks.generate.flags import flags_of
 from urial_local.tasks.generate.methods import Method
+from urial_local.tasks.generate.summary import ENDED
 
 KEY = ("id", "repeat")
 WINDOW = 512  # rows among which the longest go first
@@ -183,6 +184,7 @@ class Job:
 
     def _write(self, row: _Row) -> None:
         first, *later = row.turns
+        ended = all(turn["finish_reason"] in ENDED for turn in row.turns)
         item = row.item
         record = {
             "id": item.id,
@@ -200,7 +202,7 @@ class Job:
             record["flags"] = list(dict.fromkeys(f for turn in row.turns for f in turn["flags"]))
         self.log.append(record)
         self.tally.done += 1
-        self.tally.ended += first["finish_reason"] in ("eos", "frame", "stop")
+        self.tally.ended += ended
         self._tell(self.tally)
 
     def _error(self, row: _Row, message: str) -> None:

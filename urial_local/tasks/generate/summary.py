@@ -10,23 +10,25 @@ FLAGS = ("empty", "truncated", "repetitive", "runaway")
 
 
 def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts and shares over the first turns of a run's rows.
+    """Counts and shares over a run's rows.
 
     answered: rows with an answer; failed: error rows; ended: share of the answered that the model
-    ended by itself (end token, the frame's fence or marker, a stop string); empty, truncated,
-    repetitive, runaway: shares with that flag (see `flags`); words and tokens: means over the
-    answered.
+    ended by itself (end token, the frame's fence or marker, a stop string), a dialogue in all its
+    turns; empty, truncated, repetitive, runaway: shares with that flag (see `flags`), a dialogue in
+    any of its turns; words and tokens: means over all turns.
     """
-    answered = failed = ended = words = tokens = 0
+    answered = failed = ended = turns = words = tokens = 0
     flagged = dict.fromkeys(FLAGS, 0)
     for row in rows:
         if row.get("error"):
             failed += 1
             continue
         answered += 1
-        ended += row["finish_reason"] in ENDED
-        words += len(str(row["answer"]).split())
-        tokens += int(row["completion_tokens"])
+        said = row.get("turns") or [row]
+        turns += len(said)
+        ended += all(turn["finish_reason"] in ENDED for turn in said)
+        words += sum(len(str(turn["answer"]).split()) for turn in said)
+        tokens += sum(int(turn["completion_tokens"]) for turn in said)
         for flag in row["flags"]:
             if flag in flagged:
                 flagged[flag] += 1
@@ -37,6 +39,6 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "failed": failed,
         "ended": ended / n if answered else None,
         **shares,
-        "words": words / n if answered else None,
-        "tokens": tokens / n if answered else None,
+        "words": words / turns if answered else None,
+        "tokens": tokens / turns if answered else None,
     }
