@@ -23,6 +23,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     home = tmp_path_factory.mktemp("home")
     for name in ("CONFIG", "CACHE", "STATE"):
         monkeypatch.setenv(f"URIAL_{name}_DIR", str(home / name.lower()))
+    monkeypatch.setenv("HF_HOME", str(home / "hub"))
     for name in ("URIAL_MODEL", "URIAL_DEBUG", "URIAL_PREFIX_CACHE_MB"):
         monkeypatch.delenv(name, raising=False)
 

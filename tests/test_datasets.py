@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.hub_server import serving
+from tests.test_cli import urial
 from urial_local.base.errors import UsageError
 from urial_local.records.datasets import count, iterate, read_items
 from urial_local.records.sources import open_source
@@ -151,33 +153,29 @@ def test_parquet_without_its_extra(tmp_path, monkeypatch):
 
 
 def test_a_dataset_on_the_hub(tmp_path, monkeypatch):
-    """The hub's part is played by functions in its place; the network is not asked."""
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    """A local server plays the hub's part; the client is the real one."""
+    row = b'{"query": "Where can I find a fox?"}\n'
+    repos = {"user/set": {"README.md": b"x", "q.jsonl": row, "data/other.json": b"[]"}}
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
 
-    local = write(tmp_path / "q.jsonl", '{"query": "one"}\n')
-    asked = []
+    def generate(name: str, *args: str):
+        return urial("generate", name, "-o", tmp_path / name[-6:], "-n", "4", "-np", "1", *args)
 
-    def download(repo: str, name: str, repo_type: str) -> str:
-        asked.append((repo, name, repo_type))
-        if name == "gone.jsonl":
-            raise LocalEntryNotFoundError("no network")
-        return str(local)
-
-    files = ["README.md", "q.jsonl", "data/other.json"]
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *a, **k: files)
-    assert read_items("hf:user/set:q.jsonl")[0].query == "one"
-    assert asked == [("user/set", "q.jsonl", "dataset")]
-    with pytest.raises(UsageError, match="2 data files") as caught:
-        read_items("hf:user/set")
-    assert "q.jsonl, data/other.json" in caught.value.hint
-    files.remove("data/other.json")
-    assert read_items("hf:user/set")[0].query == "one"
-    with pytest.raises(UsageError, match="could not be fetched: no network"):
-        read_items("hf:user/set:gone.jsonl")
-    with pytest.raises(UsageError, match="is no dataset"):
-        read_items("hf:nonsense")
+    with serving(repos) as hub:
+        for key, value in hub.env.items():
+            monkeypatch.setenv(key, value)
+        done = generate("hf:user/set:q.jsonl")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "q.jsonl"[-6:] / "rows.jsonl").read_text().count("fox") >= 1
+        done = generate("hf:user/set")
+        assert done.returncode == 2
+        assert "2 data files" in done.stderr
+        assert "q.jsonl, data/other.json" in done.stderr
+        assert "no dataset user/none" in generate("hf:user/none:q.jsonl").stderr
+        assert "no file" in generate("hf:user/set:gone.jsonl").stderr
+        assert "is no dataset" in generate("hf:nonsense").stderr
+        del repos["user/set"]["data/other.json"]
+        assert generate("hf:user/set").returncode == 0
 
 
 def test_small_kindnesses(tmp_path):

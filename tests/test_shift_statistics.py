@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from urial_local.tasks.intervals import ratio_intervals
 from urial_local.tasks.shift.curves import curve, position_edges
-from urial_local.tasks.shift.intervals import ratio_intervals
 from urial_local.tasks.shift.style import is_stylistic
 
 

@@ -24,6 +24,7 @@ def refreshed(text: str) -> str:
     with tempfile.TemporaryDirectory() as home:
         env = {k: v for k, v in os.environ.items() if not k.startswith("URIAL_")}
         env |= {f"URIAL_{kind}_DIR": f"{home}/{kind}" for kind in ("CONFIG", "CACHE", "STATE")}
+        env["HF_HOME"] = f"{home}/hub"
         # The command of this environment, whatever else is on the PATH.
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
         work = Path(home) / "work"  # where the commands run, and leave their files

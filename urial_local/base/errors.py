@@ -61,7 +61,13 @@ class Interrupted(UrialError):
     exit_code = 130
 
 
+MANY = 40  # names; more than anybody reads
+
+
 def near(name: str, known: list[str]) -> str:
-    """A hint with the names nearest to a misspelt one, or all of them when none is near."""
+    """A hint with the names nearest to a misspelt one, or all of them when none is near and they
+    are few."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(sorted(known))}."
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Known: {', '.join(sorted(known))}." if len(known) <= MANY else ""

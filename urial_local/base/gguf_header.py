@@ -1,7 +1,8 @@
 """A bounded walk over a GGUF file's header, made before any library reads the file.
 
 Files come from strangers, and the libraries below us hang, abort or read out of bounds on some
-malformed ones. This walk trusts no length or count: each is held against the bytes that remain.
+malformed ones. This walk trusts no length or count: each is held against the bytes that remain and
+against a limit, so that no file takes a second or 200 MB of memory.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -10,21 +11,28 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from gguf.constants import GGML_QUANT_SIZES
+
 from urial_local.base.errors import ModelError
 
-MAX_ENTRIES = 1 << 17  # metadata keys, or tensors: the largest real files have some thousands
-MAX_STRING = 1 << 24  # a chat template is some kilobytes; a merged tokenizer blob some megabytes
-MAX_ARRAY = 1 << 26  # strings in one array: the largest vocabularies have a million
-KEPT_ITEMS = 1024  # numbers of one array that are kept
+MAX_HEADER = 1 << 25  # bytes: the largest real ones, with 200,000 tokens, have some 15 MB
+MAX_ENTRIES = 1 << 14  # metadata keys, or tensors: the largest real files have some thousands
+MAX_TEXTS = 1 << 21  # in all arrays together: the largest vocabularies, with merges, have a million
 MAX_NAME = 64  # ggml's own limit for a tensor's name, with its closing zero
+MAX_KEPT = 1 << 22  # bytes of the names, texts and numbers that are kept, all together
+KEPT_TEXT = 1 << 20  # bytes of one text: chat templates have some kilobytes
+KEPT_ITEMS = 1024  # numbers of one array
 
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
-_SCALARS[12] = "d"
-_STRING, _ARRAY = 8, 9
-_F64 = 28
+_NUMBERS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))  # GGUF types
+_U32, _BOOL, _STRING, _ARRAY, _U64 = 4, 7, 8, 9, 10
+_F64 = 28  # of ggml's own types, for tensors
+_BLOCKS = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}  # elements, bytes
+_DAMAGED = "It may be cut off or damaged: compare its sha256 to the source's or download it again."
+_OTHER = "Look for another conversion of the model: little-endian GGUF, version 3, Q8_0 or F16."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class TensorInfo:
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
     version: int
-    metadata: dict[str, Any]  # scalars and strings as they are; arrays as ArrayInfo
+    metadata: dict[str, Any]  # numbers and texts as they are; arrays as ArrayInfo
     tensors: tuple[TensorInfo, ...]
     data_start: int  # bytes from the start of the file
     file_size: int  # bytes
@@ -62,62 +70,77 @@ class GGUFHeader:
 class _Reader:
     """A cursor over the file that refuses to step outside it."""
 
-    def __init__(self, data: mmap.mmap, size: int, path: Path) -> None:
-        self.data, self.size, self.path, self.at = data, size, path, 0
+    def __init__(self, data: mmap.mmap, path: Path) -> None:
+        self.data, self.path = data, path
+        self.at, self.texts, self.kept = 4, 0, 0  # behind the magic
 
-    def fail(self, what: str) -> ModelError:
-        return ModelError(
-            f"{self.path} is not a usable GGUF file: {what} (at byte {self.at:,}).",
-            "It may be cut off or damaged: compare its size and sha256 with the source and"
-            " download it again.",
-        )
+    def require(self, ok: object, what: str, hint: str = _DAMAGED) -> None:
+        if not ok:
+            raise ModelError(f"{self.path} is no usable GGUF: {what} (byte {self.at:,}).", hint)
 
-    def need(self, n: int) -> int:
-        start = self.at
-        if n < 0 or n > self.size - start:
-            raise self.fail(f"the file ends at byte {self.size:,}, in the middle of its header")
-        self.at = start + n
+    def step(self, n: int, what: str, kept: int = 0) -> int:
+        """Step over n bytes, of which so many will be kept in memory. Returns where they start."""
+        start, end = self.at, len(self.data)
+        if n > end - start:
+            self.require(False, f"the file ends at byte {end:,}, in the middle of {what}")
+        self.at, self.kept = start + n, self.kept + kept
+        self.require(self.at <= MAX_HEADER, "its header takes more bytes than real ones do")
+        self.require(self.kept <= MAX_KEPT, "its names and settings are too long")
         return start
 
-    def scalar(self, code: str) -> Any:
-        start = self.need(struct.calcsize("<" + code))
-        return struct.unpack_from("<" + code, self.data, start)[0]
+    def numbers(self, kind: int, count: int = 1) -> tuple[Any, ...]:
+        """Numbers of one type, or none in place of more than are kept."""
+        code = f"<{count if count <= KEPT_ITEMS else 0}{_NUMBERS[kind]}"
+        n = count * struct.calcsize("<" + _NUMBERS[kind])
+        start = self.step(n, "its numbers", struct.calcsize(code))
+        truth = kind != _BOOL or not self.data[start : self.at].strip(b"\0\1")
+        self.require(truth, "a yes or no that is neither 0 nor 1")
+        return struct.unpack_from(code, self.data, start)
 
-    def string(self) -> str:
-        n = self.scalar("Q")
-        if n > MAX_STRING:
-            raise self.fail(f"a text of {n:,} bytes in the header")
-        start = self.need(n)
-        return self.data[start : start + n].decode("utf-8", "replace")
+    def text(self) -> str:
+        """A text, or an empty one in place of one that is too long to keep."""
+        (n,) = self.numbers(_U64)
+        kept = n if n <= KEPT_TEXT else 0
+        start = self.step(n, f"a text of {n:,} bytes", kept)
+        return self.data[start : start + kept].decode("utf-8", "replace")
 
-    def skip_string(self) -> None:
-        n = self.scalar("Q")
-        if n > MAX_STRING:
-            raise self.fail(f"a text of {n:,} bytes in the header")
-        self.need(n)
+    def skip_texts(self, count: int) -> None:
+        self.texts += count
+        self.require(self.texts <= MAX_TEXTS, f"it claims {self.texts:,} texts in arrays")
+        at, end, length = self.at, len(self.data), struct.Struct("<Q").unpack_from
+        for _ in range(count):  # millions of them: no call of `step` for each
+            at += 8
+            if at > end:
+                break
+            at += length(self.data, at - 8)[0]
+        self.step(at - self.at, "an array of texts")
 
     def value(self, kind: int) -> Any:
-        if kind in _SCALARS:
-            return self.scalar(_SCALARS[kind])
         if kind == _STRING:
-            return self.string()
-        if kind != _ARRAY:
-            raise self.fail(f"metadata of an unknown type ({kind})")
-        item, count = self.scalar("I"), self.scalar("Q")
-        items: tuple[Any, ...] = ()
-        if item in _SCALARS:
-            start = self.need(count * struct.calcsize("<" + _SCALARS[item]))
-            if count <= KEPT_ITEMS:
-                items = struct.unpack_from(f"<{count}{_SCALARS[item]}", self.data, start)
-        elif item == _STRING:
-            # Eight bytes of length are the least that each text takes, so the count is bounded.
-            if count > min(MAX_ARRAY, (self.size - self.at) // 8):
-                raise self.fail(f"an array that claims {count:,} texts")
-            for _ in range(count):
-                self.skip_string()
-        else:
-            raise self.fail(f"an array of an unknown type ({item})")
-        return ArrayInfo(item, count, items)
+            return self.text()
+        if kind in _NUMBERS:
+            return self.numbers(kind)[0]
+        self.require(kind == _ARRAY, f"metadata of an unknown type ({kind})")
+        (item,), (count,) = self.numbers(_U32), self.numbers(_U64)
+        if item in _NUMBERS:
+            return ArrayInfo(item, count, self.numbers(item, count))
+        self.require(item == _STRING, f"an array of arrays, or of an unknown type ({item})")
+        self.skip_texts(count)
+        return ArrayInfo(item, count)
+
+    def tensor(self) -> TensorInfo:
+        name, (n_dims,) = self.text(), self.numbers(_U32)
+        self.require(0 < len(name.encode()) < MAX_NAME, f"a tensor's name of {len(name)} letters")
+        self.require(1 <= n_dims <= 4, f"tensor {name!r} has {n_dims} dimensions")
+        shape = self.numbers(_U64, n_dims)
+        (kind,), (offset,) = self.numbers(_U32), self.numbers(_U64)
+        self.require(kind in _BLOCKS, f"tensor {name!r} is of the unknown type {kind}", _OTHER)
+        self.require(kind != _F64, f"tensor {name!r} is F64, which llama.cpp cannot run", _OTHER)
+        block, block_bytes = _BLOCKS[kind]
+        elements = prod(shape)  # Python's integers do not overflow
+        possible = elements and shape[0] % block == 0
+        self.require(possible, f"tensor {name!r} has the shape {shape}, impossible for its type")
+        return TensorInfo(name, shape, kind, offset, elements // block * block_bytes)
 
 
 def read_header(path: Path) -> GGUFHeader:
@@ -126,103 +149,51 @@ def read_header(path: Path) -> GGUFHeader:
     Raises ModelError when the file is missing, not GGUF, malformed, cut off, without tensors or
     vocabulary, or holds tensor types that llama.cpp does not run.
     """
-    if path.is_dir():
-        raise ModelError(f"{path} is a directory, not a GGUF file.", "Name a .gguf file inside it.")
     try:
+        if path.exists() and not path.is_file():  # before opening: a pipe would wait for a writer
+            raise ModelError(f"{path} is a directory, pipe or device.", "Name a .gguf file.")
         with path.open("rb") as file:
-            head = file.read(8)
-            if head[:4] != b"GGUF":
-                raise ModelError(
-                    f"{path} is not a GGUF file: it starts with {head[:4]!r} instead of b'GGUF'.",
-                    "Name a model in GGUF format; llama.cpp's convert_hf_to_gguf.py makes one from"
-                    " Hugging Face weights.",
-                )
+            magic = file.read(4)
+            if magic != b"GGUF":
+                what = f"it starts with {magic!r}, not with b'GGUF'" if magic else "it is empty"
+                hint = "llama.cpp's convert_hf_to_gguf.py makes one from Hugging Face weights."
+                raise ModelError(f"{path} is not a GGUF file: {what}.", hint)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _walk(_Reader(data, len(data), path))
+                return _walk(_Reader(data, path))
     except FileNotFoundError:
-        raise ModelError(f"There is no model file {path}.", _missing_hint(path)) from None
+        there = ", ".join(sorted(p.name for p in path.parent.glob("*.gguf"))[:5])
+        hint = f"In {path.parent} there is {there}." if there else "Check the path."
+        raise ModelError(f"There is no model file {path}.", hint) from None
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from None
-
-
-def _missing_hint(path: Path) -> str:
-    there = sorted(p.name for p in path.parent.glob("*.gguf"))[:5] if path.parent.is_dir() else []
-    return f"In {path.parent} there is {', '.join(there)}." if there else "Check the path."
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
 
 
 def _walk(r: _Reader) -> GGUFHeader:
-    r.need(4)
-    version = r.scalar("I")
-    if version not in (2, 3):
-        raise r.fail(f"version {version} of the format; 2 and 3 are read")
-    n_tensors, n_entries = r.scalar("Q"), r.scalar("Q")
-    if n_entries > MAX_ENTRIES or n_tensors > MAX_ENTRIES:
-        raise r.fail(f"it claims {n_entries:,} metadata entries and {n_tensors:,} tensors")
+    (version,), (n_tensors, n_keys) = r.numbers(_U32), r.numbers(_U64, 2)
+    r.require(version < 1 << 16, f"it is big-endian or damaged (version {version:#x})", _OTHER)
+    r.require(version in (2, 3), f"version {version} of the format; 2 and 3 are read", _OTHER)
+    claim = f"it claims {n_keys:,} metadata entries and {n_tensors:,} tensors"
+    r.require(max(n_tensors, n_keys) <= MAX_ENTRIES, claim)
     metadata: dict[str, Any] = {}
-    for _ in range(n_entries):
-        key = r.string()
-        metadata[key] = r.value(r.scalar("I"))
-    tensors = [_tensor(r) for _ in range(n_tensors)]
+    for _ in range(n_keys):
+        key, (kind,) = r.text(), r.numbers(_U32)
+        r.require(key not in metadata, f"the metadata key {key[:80]!r} comes twice")
+        metadata[key] = r.value(kind)
+    name, tokens = metadata.get("general.architecture"), metadata.get("tokenizer.ggml.tokens")
+    named = isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isascii()
+    r.require(named and str(name).isprintable(), "it names no architecture")
+    listed = isinstance(tokens, ArrayInfo) and tokens.type == _STRING and tokens.count
+    r.require(listed, "it has no vocabulary")
+    tensors = tuple(r.tensor() for _ in range(n_tensors))
+    some = tensors or "split.count" in metadata  # whose first part may hold no weights
+    r.require(some, "it holds a vocabulary only, no weights", "Name the file with the weights.")
+    r.require(len({t.name for t in tensors}) == len(tensors), "two tensors have the same name")
     alignment = metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
-        raise r.fail(f"alignment {alignment!r} is not a power of two")
-    data_start = -(-r.at // alignment) * alignment
-    _check(r, metadata, tensors, data_start, alignment)
-    return GGUFHeader(version, metadata, tuple(tensors), data_start, r.size)
-
-
-def _tensor(r: _Reader) -> TensorInfo:
-    name = r.string()
-    if not name or len(name.encode()) >= MAX_NAME:
-        raise r.fail(f"a tensor's name of {len(name)} characters")
-    n_dims = r.scalar("I")
-    if not 1 <= n_dims <= 4:
-        raise r.fail(f"tensor {name!r} has {n_dims} dimensions")
-    shape = tuple(r.scalar("Q") for _ in range(n_dims))
-    kind, offset = r.scalar("I"), r.scalar("Q")
-    block, block_bytes = _block(r, name, kind)
-    elements = 1
-    for n in shape:  # Python's integers do not overflow, so neither does this product
-        elements *= n
-    if elements == 0 or shape[0] % block:
-        raise r.fail(f"tensor {name!r} has the shape {shape}, which its type cannot have")
-    return TensorInfo(name, shape, kind, offset, elements // block * block_bytes)
-
-
-def _block(r: _Reader, name: str, kind: int) -> tuple[int, int]:
-    """Elements and bytes of one block of a ggml type."""
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    try:
-        known = GGMLQuantizationType(kind)
-        block, size = GGML_QUANT_SIZES[known]
-    except (ValueError, KeyError):
-        raise r.fail(f"tensor {name!r} is of type {kind}, which is not known here") from None
-    if kind == _F64:
-        raise r.fail(f"tensor {name!r} is of type F64, which llama.cpp cannot run")
-    return int(block), int(size)
-
-
-def _check(
-    r: _Reader, metadata: dict[str, Any], tensors: list[TensorInfo], start: int, alignment: int
-) -> None:
-    architecture = metadata.get("general.architecture")
-    if not isinstance(architecture, str):
-        raise r.fail("it names no architecture")
-    vocabulary = metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(vocabulary, ArrayInfo) or vocabulary.count == 0:
-        raise r.fail("it has no vocabulary")
-    if not tensors:
-        raise ModelError(
-            f"{r.path} holds a vocabulary only, no weights.", "Name the file with the weights."
-        )
-    if len({t.name for t in tensors}) != len(tensors):
-        raise r.fail("two tensors have the same name")
+    power = type(alignment) is int and 0 < alignment <= MAX_HEADER and alignment.bit_count() == 1
+    r.require(power, f"alignment {str(alignment)[:80]!r} is not a power of two, or far too large")
+    start, size = -(-r.at // alignment) * alignment, len(r.data)
     for t in tensors:
-        if t.offset % alignment:
-            raise r.fail(f"tensor {t.name!r} starts at an unaligned offset")
-        if start + t.offset + t.size > r.size:
-            raise r.fail(
-                f"tensor {t.name!r} should end at byte {start + t.offset + t.size:,},"
-                f" but the file has only {r.size:,}"
-            )
+        r.require(t.offset % alignment == 0, f"tensor {t.name!r} starts at an unaligned offset")
+        end = start + t.offset + t.size
+        r.require(end <= size, f"tensor {t.name!r} should end at byte {end:,} of only {size:,}")
+    return GGUFHeader(version, metadata, tensors, start, size)

@@ -1,19 +1,81 @@
-"""What `-m` may name: a file, or one of the two embedded demo models."""
+"""What `-m` may name: a model of the registry, `hf:user/repo[:quant or file]`, a file, or one of
+the two embedded demo models.
+
+The registry is `models.txt`, one model a line; the user's own is read after the shipped one and may
+replace its lines. Names, repositories and files are checked, so that none leads out of the cache.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from urial_local.base.errors import ModelError
-from urial_local.base.paths import shipped
+from urial_local.base.errors import ModelError, UsageError, near
+from urial_local.base.hub import cached_files
+from urial_local.base.paths import config_dir, shipped
 
 DEMO_NOTE = (
     "No model was named, so the embedded demo model answers: 8 MB, trained on a small invented"
-    " world, it shows how URIAL works and knows nothing else. For a real one, get a base model in"
-    " GGUF and name it with -m FILE or URIAL_MODEL:\n"
-    "  hf download TheBloke/Mistral-7B-v0.1-GGUF mistral-7b-v0.1.Q4_K_M.gguf --local-dir ."
+    " world, it shows how URIAL works and knows nothing else. For a real one:\n"
+    "  urial-local models list\n"
+    "  urial-local models pull mistral-7b"
 )
+COLUMNS = 11
+MAX_LINE = 4096  # characters
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+_QUANT = re.compile(r"[A-Za-z0-9_]{2,16}")
+_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a registry."""
+
+    name: str
+    repo: str
+    file: str
+    quant: str
+    sha256: str | None
+    size: int | None  # bytes
+    context: int | None  # tokens trained on
+    licence: str
+    role: Literal["base", "aligned"]
+    pair: str | None  # name of the counterpart
+    source: str  # how the line was established; see the file's header
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All models by name, and what is wrong with the files: one sentence each."""
+
+    entries: Mapping[str, Entry]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """`hf:user/repo[:quant or file]`."""
+
+    repo: str
+    file: str | None = None
+    quant: str | None = None
+
+    def choose(self, files: list[str]) -> list[str]:
+        """The files of a repository that are meant; none, one, or several that could be. Of a model
+        in parts, the first part."""
+        models = sorted(f for f in files if f.endswith(".gguf") and "mmproj" not in f.lower())
+        models = [f for f in models if not (m := _SPLIT.search(f)) or int(m[1]) == 1]
+        if self.file:
+            return [f for f in models if f == self.file]
+        if self.quant:
+            ends = re.compile(rf"(^|[^a-z0-9]){self.quant.lower()}([^a-z0-9_]|$)")
+            return [f for f in models if ends.search(f.lower())]
+        return models
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +90,174 @@ _EMBEDDED = {
     "demo": ("demo-base-q8_0.gguf", "urial-demo"),
     "demo-aligned": ("demo-aligned-q8_0.gguf", "chat"),
 }
+EMBEDDED = tuple(_EMBEDDED)
 
 
 def find_model(name: str) -> NamedModel:
-    """The model that a name stands for. Raises ModelError where the name is no file's.
+    """The model that a name stands for. Raises ModelError where the name is no file's, or where
+    the model has not been pulled. No network is used.
 
-    A file called `demo` is reached as `./demo`.
+    A file called `demo`, or like a model of the registry, is reached as `./demo`.
     """
     if name in _EMBEDDED:
         file, prompt = _EMBEDDED[name]
         return NamedModel(shipped("demo") / file, prompt)
-    if "/" not in name and not Path(name).exists() and not name.endswith(".gguf"):
-        raise ModelError(
-            f"There is no model {name!r}.",
-            f"Name a .gguf file, or one of the embedded models: {', '.join(_EMBEDDED)}.",
-        )
+    if name.startswith("hf:"):
+        return NamedModel(_cached(name, parse_hub_name(name)))
+    if "/" not in name and not name.endswith(".gguf"):
+        entries = registry().entries
+        if name in entries:
+            entry = entries[name]
+            return NamedModel(_cached(name, HubName(entry.repo, entry.file)))
+        if not Path(name).exists():
+            known = [*_EMBEDDED, *entries]
+            raise ModelError(
+                f"There is no model {name!r}.",
+                f"{near(name, known)} `urial-local models list` shows them all; a .gguf file is"
+                " named by its path.",
+            )
     return NamedModel(Path(name).expanduser())
+
+
+def _cached(name: str, wanted: HubName) -> Path:
+    there = cached_files(wanted.repo)
+    found = wanted.choose(list(there))
+    if not found:
+        raise ModelError(
+            f"The model {name} is not on this machine yet.", f"urial-local models pull {name}"
+        )
+    if len(found) > 1:
+        raise ModelError(
+            f"{name} may be any of {', '.join(found)}.",
+            f"Name one: hf:{wanted.repo}:{found[0]}",
+        )
+    missing = [part for part in parts(found[0]) if part not in there]
+    if missing:
+        raise ModelError(
+            f"Of the model {name}, {len(missing)} parts are missing.",
+            f"urial-local models pull {name}",
+        )
+    return there[found[0]]
+
+
+def counterpart(name: str) -> str | None:
+    """The model with the other role that makes a pair with this one, where one is known."""
+    if name in _EMBEDDED:
+        return next(other for other in _EMBEDDED if other != name)
+    entry = registry().entries.get(name)
+    return entry.pair if entry else None
+
+
+def parse_hub_name(name: str) -> HubName:
+    """hf:user/repo, hf:user/repo:Q4_K_M or hf:user/repo:folder/file.gguf. Raises UsageError."""
+    repo, _, wanted = name.removeprefix("hf:").partition(":")
+    if not _REPO.fullmatch(repo) or ".." in repo:
+        raise UsageError(f"{name!r} names no repository.", "Write hf:user/repo[:quant or file].")
+    if not wanted:
+        return HubName(repo)
+    if wanted.endswith(".gguf"):
+        if not _is_file(wanted):
+            raise UsageError(f"{wanted!r} is no name of a GGUF file in a repository.")
+        return HubName(repo, file=wanted)
+    if not _QUANT.fullmatch(wanted):
+        raise UsageError(
+            f"{wanted!r} is neither a quantisation such as Q4_K_M nor a .gguf file.",
+            "Write hf:user/repo[:quant or file].",
+        )
+    return HubName(repo, quant=wanted)
+
+
+def parts(file: str) -> list[str]:
+    """The files of a model: itself, or all its parts where it is the first of several."""
+    match = _SPLIT.search(file)
+    if not match or not 1 <= int(match[2]) <= 999:
+        return [file]
+    stem = file[: match.start()]
+    return [f"{stem}-{i:05}-of-{match[2]}.gguf" for i in range(1, int(match[2]) + 1)]
+
+
+def user_registry() -> Path:
+    return config_dir() / "models.txt"
+
+
+def registry() -> Registry:
+    """The shipped registry and the user's own, read anew."""
+    entries: dict[str, Entry] = {}
+    problems: list[str] = []
+    for path in (shipped("models.txt"), user_registry()):
+        if path.exists():
+            found, wrong = read_registry(path)
+            entries.update(found)
+            problems += wrong
+    for entry in entries.values():
+        other = entries.get(entry.pair or "")
+        if entry.pair and (other is None or other.role == entry.role or other.pair != entry.name):
+            problems.append(f"{entry.name} names {entry.pair} as its counterpart, which is not so.")
+    return Registry(entries, tuple(problems))
+
+
+def read_registry(path: Path) -> tuple[dict[str, Entry], list[str]]:
+    """The entries of one file, and a sentence for each line that is malformed."""
+    entries: dict[str, Entry] = {}
+    problems = []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, [f"{path} cannot be read: {error}"]
+    for number, line in enumerate(lines, 1):
+        text = line.split("#", 1)[0].strip()
+        if not text:
+            continue
+        try:
+            entry = parse_line(text)
+            if entry.name in entries:
+                raise ValueError(f"the name {entry.name} stands there twice")
+            entries[entry.name] = entry
+        except ValueError as error:
+            problems.append(f"{path}, line {number}: {error}.")
+    return entries, problems
+
+
+def parse_line(text: str) -> Entry:
+    """One line of a registry. Raises ValueError that says what is wrong with it."""
+
+    def need(ok: object, what: str) -> None:
+        if not ok:
+            raise ValueError(what)
+
+    need(len(text) <= MAX_LINE, f"it has more than {MAX_LINE} characters")
+    cells = text.split()
+    need(len(cells) == COLUMNS, f"it has {len(cells)} columns instead of {COLUMNS}")
+    name, repo, file, quant, sha256, size, context, licence, role, pair, source = cells
+    need(_NAME.fullmatch(name), f"{name!r} is no name (lower case, digits and . _ -)")
+    need(name not in _EMBEDDED, f"{name!r} is an embedded model")
+    need(_REPO.fullmatch(repo) and ".." not in repo, f"{repo!r} is no repository (user/name)")
+    need(_is_file(file), f"{file!r} is no name of a GGUF file in a repository")
+    need(_QUANT.fullmatch(quant), f"{quant!r} is no quantisation")
+    need(sha256 == "-" or re.fullmatch("[0-9a-f]{64}", sha256), f"{sha256!r} is no sha256")
+    for value, what in ((size, "size in bytes"), (context, "number of tokens")):
+        need(value == "-" or re.fullmatch("[1-9][0-9]{0,14}", value), f"{value!r} is no {what}")
+    need(role in ("base", "aligned"), f"the role is {role!r} instead of base or aligned")
+    need(pair == "-" or _NAME.fullmatch(pair), f"{pair!r} is no name")
+    return Entry(
+        name=name,
+        repo=repo,
+        file=file,
+        quant=quant,
+        sha256=None if sha256 == "-" else sha256,
+        size=None if size == "-" else int(size),
+        context=None if context == "-" else int(context),
+        licence=licence,
+        role="base" if role == "base" else "aligned",
+        pair=None if pair == "-" else pair,
+        source=source,
+    )
+
+
+def _is_file(name: str) -> bool:
+    inside = name.split("/")
+    return (
+        name.endswith(".gguf")
+        and len(inside) <= 4
+        and all(_PART.fullmatch(part) and ".." not in part for part in inside)
+    )

@@ -26,6 +26,9 @@ COMMANDS = {
     "report": ("urial_local.cli.report", "Make a run's summary and page anew."),
     "prompts": ("urial_local.cli.prompts", "List, show, render, lint and import prompts."),
     "demo": ("urial_local.cli.demo", "See what URIAL does, in under a minute."),
+    "models": ("urial_local.cli.models", "List, pull, check and describe models."),
+    "doctor": ("urial_local.cli.doctor", "What this machine can do, and what would do more."),
+    "completion": ("urial_local.cli.completion", "Completion of commands for a shell."),
     "cache": ("urial_local.cli.cache", "Show or clear the saved states of prompts."),
 }
 

@@ -26,6 +26,32 @@ class GpuLayersType(click.ParamType):  # type: ignore[type-arg]  # generic since
         return self.fail(f"{value!r} is neither auto nor all nor a number of layers", param, ctx)
 
 
+def complete_models(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
+    """Names of models that begin so, those on this machine first; then files."""
+    from click.shell_completion import CompletionItem
+
+    from urial_local.base.registry import registry
+    from urial_local.tasks.models.catalog import catalog
+
+    rows = [r for r in catalog(registry()) if r["name"].startswith(begun)]
+    rows.sort(key=lambda row: row["path"] is None)
+    items = [
+        CompletionItem(r["name"], help=f"{r['role'] or ''} {r['quant'] or ''}".strip())
+        for r in rows
+    ]
+    return items or [CompletionItem(begun, type="file")]
+
+
+def complete_prompts(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
+    """Names of prompts that begin so; then files."""
+    from click.shell_completion import CompletionItem
+
+    from urial_local.prompting.library import prompt_files
+
+    names = [name for name in sorted(prompt_files()) if name.startswith(begun)]
+    return [CompletionItem(n) for n in names] or [CompletionItem(begun, type="file")]
+
+
 def _answer_limit(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
     if value == 0:
         raise click.BadParameter("0 leaves no answer; -1 is as long as the context allows")
@@ -38,9 +64,10 @@ def model_options(command: F) -> F:
         "-m",
         "--model",
         envvar="URIAL_MODEL",
-        metavar="FILE",
-        help="A GGUF file, or the embedded demo or demo-aligned; also URIAL_MODEL."
-        "  [default: demo]",
+        metavar="NAME|FILE",
+        shell_complete=complete_models,
+        help="A model of `models list`, hf:user/repo[:quant or file], or a GGUF file; also"
+        " URIAL_MODEL.  [default: demo]",
     )
     return model(runtime_options(command))
 
@@ -156,6 +183,7 @@ def prompt_options(command: F) -> F:
                 "-p",
                 "--prompt",
                 metavar="NAME|FILE",
+                shell_complete=complete_prompts,
                 help="A prompt by name, or a .toml or .txt file.  [default: urial, or"
                 " urial-mini where the context is small]",
             ),

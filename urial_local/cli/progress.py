@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+SLOW = 200 << 20  # bytes that take long enough to read for a bar
 
 
 class Bar:
@@ -34,6 +36,29 @@ class Bar:
 
     def close(self) -> None:
         self._bar.close()
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[str, int, int], None]]:
+    """For work that says of itself what it does: (what, bytes done, bytes in all). A bar for each
+    `what`, where it is large enough to wait for."""
+    shown: dict[str, Any] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if what not in shown:
+            hidden = sys.stderr is None or not sys.stderr.isatty() or total < SLOW
+            shown[what] = tqdm(
+                total=total, desc=what, unit="B", unit_scale=True, disable=hidden, leave=False
+            )
+        shown[what].update(done - shown[what].n)
+
+    try:
+        yield tell
+    finally:
+        for one in shown.values():
+            one.close()
 
 
 @contextmanager

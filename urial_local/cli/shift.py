@@ -16,18 +16,25 @@ from urial_local.cli.data_options import (
     output_option,
     selection,
 )
-from urial_local.cli.options import runtime_choice, runtime_options
+from urial_local.cli.options import complete_models, runtime_choice, runtime_options
 
 
 @click.command()
 @click.argument("questions")
-@click.option("--base", required=True, metavar="FILE", help="The base model.")
+@click.option(
+    "--base",
+    required=True,
+    metavar="NAME|FILE",
+    shell_complete=complete_models,
+    help="The base model, named as in `models list` or by its file.",
+)
 @click.option(
     "--aligned",
-    required=True,
     multiple=True,
-    metavar="FILE",
-    help="Its aligned counterpart; give it again to compare several.",
+    metavar="NAME|FILE",
+    shell_complete=complete_models,
+    help="Its aligned counterpart; give it again to compare several."
+    "  [default: the registry's counterpart of --base]",
 )
 @output_option("The run's folder. The same command goes on with it.")
 @click.option(
@@ -90,7 +97,7 @@ def command(questions: str, output: Path, **options: Any) -> None:
 
     \b
     Examples:
-      urial-local shift questions.txt --base demo --aligned demo-aligned -o run
+      urial-local shift questions.txt --base demo -o run
       urial-local shift just_eval.json --base base.gguf --aligned chat.gguf -o run \\
         --base-prompt zero-shot --base-prompt urial-1 --base-prompt urial --limit 100
       urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from urial_local.base.errors import UrialError, UsageError, near
+from urial_local.base import hub
+from urial_local.base.errors import UsageError, near
 from urial_local.records.runlog import RunRows
 
 FORMATS = {
@@ -286,35 +287,21 @@ def _guess(path: Path) -> str:
 
 
 def _from_hub(name: str) -> Path:
-    """Download `hf:user/dataset[:file]` (or find it in the hub's cache). Raises UsageError."""
+    """Download `hf:user/dataset[:file]` (or find it in the hub's cache).
+
+    Raises UsageError, or HubError where the hub does not give it."""
     repo, _, wanted = name[3:].partition(":")
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise UsageError(
             f"{name!r} is no dataset.", "Write hf:user/dataset or hf:user/dataset:file."
         )
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        if not wanted:
-            files = [
-                f
-                for f in HfApi().list_repo_files(repo, repo_type="dataset")
-                if Path(f).suffix in FORMATS and Path(f).suffix != ".txt"
-            ]
-            if len(files) != 1:
-                shown = ", ".join(files[:12]) or "none that can be read"
-                raise UsageError(
-                    f"{name} has {len(files)} data files.",
-                    f"Name one: {name}:FILE. It has {shown}.",
-                )
-            wanted = files[0]
-        return Path(hf_hub_download(repo, wanted, repo_type="dataset"))
-    except UrialError:
-        raise
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise UsageError(
-            f"{name} could not be fetched: {first}",
-            "Is the name right, is there a network, and does the dataset need HF_TOKEN?",
-        ) from None
+    if not wanted:
+        names = [f.name for f in hub.repository(repo, "dataset").files]
+        files = [f for f in names if Path(f).suffix in FORMATS and Path(f).suffix != ".txt"]
+        if len(files) != 1:
+            shown = ", ".join(files[:12]) or "none that can be read"
+            raise UsageError(
+                f"{name} has {len(files)} data files.", f"Name one: {name}:FILE. It has {shown}."
+            )
+        wanted = files[0]
+    return hub.download(repo, wanted, "dataset")

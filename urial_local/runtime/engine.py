@@ -157,6 +157,11 @@ class Engine:
                 "Use a larger context or a shorter prompt.",
             )
 
+    @property
+    def asked(self) -> int:
+        """Requests so far: the number that the next one gets."""
+        return self._count
+
     def submit(self, request: Request) -> int:
         """Queue a request; returns its number. Raises ContextOverflow where it cannot fit."""
         if not len(request.tokens):

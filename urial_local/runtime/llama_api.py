@@ -49,8 +49,6 @@ NEEDED = (
     "llama_model_load_from_file",
     "llama_model_n_ctx_train",
     "llama_model_n_embd",
-    "llama_model_n_head",
-    "llama_model_n_head_kv",
     "llama_model_n_layer",
     "llama_model_n_params",
     "llama_n_ctx",

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 from urial_local.base.errors import ModelError, UsageError
-from urial_local.base.gguf_header import ArrayInfo, GGUFHeader, read_header
+from urial_local.base.gguf_facts import kv_bytes_per_token
+from urial_local.base.gguf_header import GGUFHeader, read_header
 from urial_local.runtime import llama_api
 from urial_local.runtime.llama_api import lib
 from urial_local.runtime.vocabulary import Vocabulary
@@ -99,19 +100,8 @@ class Model:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values that one token takes in an f16 cache, all layers together:
-        2 bytes · Σ over layers of KV heads · (key length + value length)."""
-        meta, arch = self.header.metadata, self.header.architecture
-        per_layer = meta.get(f"{arch}.attention.head_count_kv")
-        heads = lib.llama_model_n_head_kv(self.handle) * self.n_layer
-        if isinstance(per_layer, ArrayInfo):  # hybrid models: none in recurrent layers
-            heads = sum(per_layer.items)
-        head_dim = lib.llama_model_n_embd(self.handle) // max(
-            lib.llama_model_n_head(self.handle), 1
-        )
-        key = meta.get(f"{arch}.attention.key_length", head_dim)
-        value = meta.get(f"{arch}.attention.value_length", head_dim)
-        return int(heads * (key + value) * 2)
+        """Bytes of keys and values that one token takes in an f16 cache, all layers together."""
+        return kv_bytes_per_token(self.header)
 
     @cached_property
     def fingerprint(self) -> str:

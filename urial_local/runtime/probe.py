@@ -8,8 +8,12 @@ tokenised with and decoded with in a child, and its fingerprint is remembered wh
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
+import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -21,32 +25,46 @@ from urial_local.base.gguf_header import GGUFHeader, read_header
 from urial_local.base.paths import cache_dir
 from urial_local.runtime.model import Model, fingerprint
 
-TIME_LIMIT = 600.0  # seconds: large files on slow disks take minutes to read
+# Seconds, and bytes a second: large files on slow disks take minutes to read.
+TIME_LIMIT, SLOWEST_READ = 60.0, 20_000_000
+MEMORY = 8 << 30  # bytes beyond what the weights may take: a context of 64 tokens needs little
+# The child finds what this process finds, in the same order. Plain `-m` would put the working
+# directory first, and a module beside a downloaded model would run instead of Python's own.
+_START = (
+    "import sys; sys.path[:] = sys.argv[3:]; from urial_local.runtime import probe; probe.main()"
+)
 PROBE_TEXT = "Hello there, 1 2 3"
 _DAMAGED = "The file is damaged or made to do harm: download it again from a source you trust."
 
 
-def check_unknown(path: Path, on_start: Callable[[], None] = lambda: None) -> GGUFHeader:
-    """Try a file in a child process unless it was tried before. `on_start` hears that it begins.
+def check_unknown(
+    path: Path, on_start: Callable[[], None] = lambda: None, again: bool = False
+) -> GGUFHeader:
+    """Try a file in a child process unless it was tried before, or `again`. `on_start` hears that
+    it begins.
 
     Returns the header that was checked, so that opening the model need not walk it again.
     Raises ModelError when the file is malformed, or makes llama.cpp fail, abort or hang.
     """
     header = read_header(path)
     mark = _mark(path, header)
-    if mark.exists():
+    if mark.exists() and not again:
         return header
     on_start()
+    size = _size_of_parts(path)
+    limit = TIME_LIMIT + size / SLOWEST_READ
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "urial_local.runtime.probe", str(path)],
+            [sys.executable, "-c", _START, str(path), str(2 * size + MEMORY), *sys.path],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=TIME_LIMIT,
+            timeout=limit,
+            # Without it, ggml has a debugger write a trace when it aborts, where there is one.
+            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         )
     except subprocess.TimeoutExpired:
         raise ModelError(
-            f"llama.cpp did not finish loading {path} within {TIME_LIMIT:.0f} seconds.", _DAMAGED
+            f"llama.cpp did not finish loading {path} within {limit:.0f} seconds.", _DAMAGED
         ) from None
     if done.returncode < 0:
         with contextlib.suppress(ValueError):
@@ -56,7 +74,9 @@ def check_unknown(path: Path, on_start: Callable[[], None] = lambda: None) -> GG
             raise ModelError(f"llama.cpp breaks down ({name}) when it loads {path}.", _DAMAGED)
     if done.returncode != 0:
         said = _last_json(done.stdout)
-        raise ModelError(said.get("error", f"{path} could not be tried."), said.get("hint", ""))
+        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        hint = said.get("hint", last)
+        raise ModelError(said.get("error", f"{path} could not be tried."), hint)
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mark.touch()
@@ -69,6 +89,13 @@ def _mark(path: Path, header: GGUFHeader) -> Path:
 
     key = f"{fingerprint(path, header)}\n{build_id()}"
     return cache_dir() / "checked" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _size_of_parts(path: Path) -> int:
+    """Bytes of a model, whose other parts llama.cpp reads too where it is split."""
+    part = re.fullmatch(r"(.+)-\d{5}(-of-\d{5}\.gguf)", path.name)
+    parts = path.parent.glob(glob.escape(part[1]) + "-?????" + part[2]) if part else [path]
+    return sum(p.stat().st_size for p in parts if p.is_file())
 
 
 def _last_json(output: bytes) -> dict[str, str]:
@@ -84,12 +111,14 @@ def probe(path: Path) -> None:
     from urial_local.runtime.sequences import BatchToken, Sequences
 
     with Model(path, gpu_layers=0) as model:
+        if model.ctx_train < 1:  # as a signed number, which is how it is used
+            raise ModelError(f"{path} names a context length that makes no sense.", _DAMAGED)
         vocab = model.vocab
         try:
             ids = vocab.tokenize(PROBE_TEXT).tolist()
         except TokenizeError:
             ids = []  # some vocabularies know few characters
-        ids = ids[: max(1, model.ctx_train)] or [0]
+        ids = ids[: model.ctx_train] or [0]
         vocab.detokenize(ids)
         sequences = Sequences(model, cells=64, n_seq=2, batch=64, threads=1)
         try:
@@ -98,9 +127,32 @@ def probe(path: Path) -> None:
             sequences.close()
 
 
-if __name__ == "__main__":
+def limit_memory(limit: int) -> None:
+    """Let this process have so many bytes of memory of its own, and write no core dump.
+
+    An absurd file may make llama.cpp ask for more than the machine has. On Linux, files mapped into
+    memory and addresses that are only reserved do not count; elsewhere they would, so no limit.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # A sparse file may claim any size, so the machine's memory is a limit too.
+        limit = min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        present, most = resource.getrlimit(resource.RLIMIT_DATA)
+        if present == resource.RLIM_INFINITY or limit < present:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def main() -> None:
+    """The child process. Its arguments are the file, its limit of memory, and Python's path."""
+    path = Path(sys.argv[1])
+    limit_memory(int(sys.argv[2]))
     try:
-        probe(Path(sys.argv[1]))
+        probe(path)
     except UrialError as error:
-        print(json.dumps({"error": error.message, "hint": error.hint}))
-        sys.exit(1)
+        said = {"error": error.message, "hint": error.hint}
+    except MemoryError:
+        said = {"error": f"{path} asks for more memory than its size explains.", "hint": _DAMAGED}
+    else:
+        return
+    print(json.dumps(said))
+    sys.exit(1)

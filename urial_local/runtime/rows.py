@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.runtime.forms import Field, Filling, Form
 from urial_local.runtime.sampling import Sampler, Sampling
 from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.text_stream import TextStream
@@ -24,17 +25,18 @@ class Request:
     stop: StopPolicy = StopPolicy()
     max_tokens: int = 512
     shared: int = 0
+    form: Form | None = None  # fill this in; its opening ends the tokens, and max_tokens is its own
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """An answer. `finish_reason`: eos (the model ended it), frame (closing fence or next turn),
-    stop (a stop string), length (max_tokens), context (no room left), error."""
+    stop (a stop string), length (max_tokens), context (no room left), form (filled in), error."""
 
     text: str
     raw_text: str  # all that was decoded, the frame's ending included
     tokens: tuple[int, ...]  # without the end token
-    logprobs: tuple[float, ...]  # nats, of each token under the model, before sampling changes
+    logprobs: tuple[float, ...]  # nats, of each token that the model chose, before any changes
     finish_reason: str
     end_token: int | None  # the id that ended it, where one did
     prompt_tokens: int
@@ -42,6 +44,7 @@ class Completion:
     prefill_seconds: float
     decode_seconds: float
     error: str = ""
+    fields: tuple[Field, ...] = ()  # of a form that was filled in
 
     @staticmethod
     def failed(request: Request, error: str) -> Completion:
@@ -67,8 +70,10 @@ class Row:
         self.tokens = [int(t) for t in request.tokens]  # prompt, then the answer
         self.n_prompt = len(self.tokens)
         room = ctx_size - self.n_prompt
-        self.limit = min(request.max_tokens, room) if request.max_tokens >= 0 else room
-        self.limit_reason = "length" if self.limit == request.max_tokens else "context"
+        longest = request.form.max_tokens if request.form else request.max_tokens
+        self.limit = min(longest, room) if longest >= 0 else room
+        self.limit_reason = "length" if self.limit == longest else "context"
+        self._filling = Filling(request.form) if request.form else None
         self.sequence = -1
         self.n_past = 0  # tokens whose keys and values are in the cache
         self.cached = 0
@@ -108,12 +113,14 @@ class Row:
         return chunk
 
     def choose(self, logits: npt.NDArray[np.float32]) -> int:
-        return self._sampler.choose(logits)
+        return self._sampler.choose(self._filling.masked(logits) if self._filling else logits)
 
     def accept(self, token: int, logprob: float, is_end: bool, now: float) -> tuple[str, str]:
         """Take the token chosen. Returns the text it made certain, and why the row ended or ""."""
         self._first = self._first or now
         self._last = now
+        if self._filling is not None:
+            return self._fill(self._filling, token, logprob)
         if is_end:
             self._end_token = token
             return "", "eos"
@@ -122,6 +129,17 @@ class Row:
         text = self._text.feed(token)
         if self._text.scanner.reason:
             return text, self._text.scanner.reason
+        full = len(self.tokens) - self.n_prompt >= self.limit
+        return text, self.limit_reason if full else ""
+
+    def _fill(self, filling: Filling, token: int, logprob: float) -> tuple[str, str]:
+        """The token and the fixed text that follows it; the next step decodes them at once."""
+        appended = filling.take(token)
+        self.tokens += appended
+        self._logprobs.append(logprob)
+        text = "".join(self._text.feed(t) for t in appended)
+        if filling.done:
+            return text, "form"
         full = len(self.tokens) - self.n_prompt >= self.limit
         return text, self.limit_reason if full else ""
 
@@ -141,6 +159,7 @@ class Row:
             prefill_seconds=first - self._started,
             decode_seconds=max(0.0, self._last - first),
             error=self.error,
+            fields=tuple(self._filling.fields) if self._filling else (),
         )
 
 

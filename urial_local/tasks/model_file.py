@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gguf
-
+from urial_local.base.gguf_facts import quantisation
 from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.registry import find_model
 from urial_local.runtime.model import fingerprint
@@ -42,16 +40,6 @@ def model_file(name: str, on_check: Callable[[Path], None] = lambda path: None) 
     """Find a model and check its file. Raises ModelError; `on_check` hears of a first try."""
     named = find_model(name)
     header = check_unknown(named.path, lambda: on_check(named.path))
-    label = name if name in ("demo", "demo-aligned") else named.path.stem
+    plain = "/" not in name and not name.endswith(".gguf")  # a name of the registry
+    label = name if plain else named.path.stem
     return ModelFile(label, named.path, header, fingerprint(named.path, header))
-
-
-def quantisation(header: GGUFHeader) -> str:
-    """The type that most bytes of the weights have, such as Q8_0."""
-    sizes: dict[int, int] = {}
-    for tensor in header.tensors:
-        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
-    most = max(sizes, key=lambda kind: sizes[kind], default=-1)
-    with contextlib.suppress(ValueError):  # newer than the library
-        return str(gguf.GGMLQuantizationType(most).name)
-    return "unknown"

@@ -41,10 +41,21 @@ class PromptedModel:
         return self.prompt.render(query, history, self.markers, chat)
 
     def request(
-        self, query: str, history: Sequence[Turn] = (), sampling: Sampling | None = None
+        self,
+        query: str,
+        history: Sequence[Turn] = (),
+        sampling: Sampling | None = None,
+        constant: str = "",
     ) -> Request:
-        """What to ask of the engine. Raises TokenizeError, UnsafeText or PromptError."""
+        """What to ask of the engine. `constant` is how the queries of many requests begin: it is
+        decoded once with the prompt's own constant prefix.
+
+        Raises TokenizeError, UnsafeText or PromptError.
+        """
         rendered = self.render(query, history)
+        end = rendered.prefix_end
+        if constant and (at := rendered.text.find(constant, end)) >= 0:
+            end = at + len(constant)
         vocab = self.model.vocab
         try:
             tokens = vocab.tokenize(
@@ -56,7 +67,7 @@ class PromptedModel:
                 f"The prompt {self.prompt.name!r} does not suit this model. {error.message}",
                 "Use --prompt raw, or a prompt in the characters that the model knows.",
             ) from None
-        prefix = self._prefix_tokens(rendered.text[: rendered.prefix_end])
+        prefix = self._prefix_tokens(rendered.text[:end], rendered)
         return Request(
             tokens=tokens.tolist(),
             sampling=sampling or self.sampling,
@@ -66,9 +77,12 @@ class PromptedModel:
             shared=min(shared_length(prefix, tokens), len(tokens) - 1) if len(prefix) else 0,
         )
 
-    def _prefix_tokens(self, text: str) -> Ids:
+    def _prefix_tokens(self, text: str, rendered: Rendered) -> Ids:
         if text not in self._prefixes:
-            self._prefixes = {text: self.model.vocab.tokenize(text)}
+            tokens = self.model.vocab.tokenize(
+                text, parse_special=rendered.parse_special, literals=rendered.literals
+            )
+            self._prefixes = {text: tokens}
         return self._prefixes[text]
 
     def fit(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import UsageError
-from urial_local.base.registry import find_model
+from urial_local.base.registry import counterpart, find_model
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
 from urial_local.runtime.model import open_vocabulary
@@ -81,9 +81,15 @@ class Setup:
 def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path: None) -> Setup:
     """Check files, prompts and vocabularies. Raises ModelError, PromptError or UsageError."""
     named = find_model(options.base)
+    other = counterpart(options.base)
+    names = options.aligned or ((other,) if other else ())
+    if not names:
+        raise UsageError(
+            f"No aligned counterpart of {options.base} is known.", "Name one with --aligned."
+        )
     contexts = _contexts(options.base_prompts or (DEFAULT_CONTEXTS[0], named.prompt or "urial"))
     base = model_file(options.base, on_check)
-    aligned = tuple(model_file(name, on_check) for name in options.aligned)
+    aligned = tuple(model_file(name, on_check) for name in names)
     if len({m.name for m in aligned}) < len(aligned):
         aligned = tuple(
             ModelFile(f"{m.name}-{i}", m.path, m.header, m.fingerprint)

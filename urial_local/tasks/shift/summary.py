@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from urial_local.runtime.shift_rows import ALIGNED_NOT_FINITE, BASE_NOT_FINITE
+from urial_local.tasks.intervals import distribution, ratio_intervals
 from urial_local.tasks.shift.curves import (
     RELATIVE_BINS,
     curve,
@@ -24,7 +25,6 @@ from urial_local.tasks.shift.curves import (
     position_edges,
     quartiles,
 )
-from urial_local.tasks.shift.intervals import distribution, ratio_intervals
 from urial_local.tasks.shift.record import Answer, jaccard, same_top
 from urial_local.tasks.shift.scoring import INFINITE, NOT_IN_BASE
 from urial_local.tasks.shift.style import is_stylistic

@@ -1,0 +1,152 @@
+"""A local HTTP server that plays the Hugging Face hub's part, well or badly.
+
+Answers what huggingface_hub asks for: a repository's description, HEAD and GET of its files, with
+ranges. `Hub.faults` says what goes wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "c" * 40
+
+
+@dataclass
+class Hub:
+    """Repositories by name, each with its files' bytes; and what was asked for."""
+
+    repos: dict[str, dict[str, bytes]]
+    gated: set[str] = field(default_factory=set)
+    flips: set[str] = field(default_factory=set)  # files of which one byte is sent wrong
+    lies: set[str] = field(default_factory=set)  # files whose sha256 is told wrong
+    cuts: Counter[str] = field(default_factory=Counter)  # how often a file is cut in the middle
+    broken: bool = False  # every request ends in 500
+    asked: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def sha256(self, repo: str, file: str) -> str:
+        found = hashlib.sha256(self.repos[repo][file]).hexdigest()
+        return found[::-1] if file in self.lies else found
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_ETAG_TIMEOUT": "5"}
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, body: bool) -> None:
+            path = unquote(urlsplit(self.path).path).strip("/")
+            hub.asked.append(f"{self.command} {path}")
+            if hub.broken:
+                return self._send(500, b"oops", {})
+            if match := re.fullmatch(r"api/(?:models|datasets)/([^/]+/[^/]+)(/revision/.*)?", path):
+                return self._describe(match[1])
+            if match := re.fullmatch(r"(?:datasets/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+                return self._file(match[1], match[2], body)
+            return self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+
+        def _refused(self, repo: str) -> bool:
+            if repo in hub.gated:
+                self._send(403, b"{}", {"X-Error-Code": "GatedRepo"})
+            elif repo not in hub.repos:
+                self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+            return repo in hub.gated or repo not in hub.repos
+
+        def _describe(self, repo: str) -> None:
+            if self._refused(repo):
+                return
+            siblings = [
+                {
+                    "rfilename": name,
+                    "size": len(data),
+                    "lfs": {
+                        "sha256": hub.sha256(repo, name),
+                        "size": len(data),
+                        "pointerSize": 100,
+                    },
+                }
+                for name, data in hub.repos[repo].items()
+            ]
+            about = {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings}
+            self._send(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
+
+        def _file(self, repo: str, name: str, body: bool) -> None:
+            if self._refused(repo):
+                return None
+            data = hub.repos[repo].get(name)
+            if data is None:
+                return self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            heads = {
+                "X-Repo-Commit": COMMIT,
+                "ETag": f'"{hub.sha256(repo, name)}"',
+                "X-Linked-Etag": f'"{hub.sha256(repo, name)}"',
+                "X-Linked-Size": str(len(data)),
+                "Accept-Ranges": "bytes",
+            }
+            if not body:
+                return self._send(200, b"", {**heads, "Content-Length": str(len(data))})
+            if name in hub.flips:
+                data = data[:-1] + bytes([data[-1] ^ 1])
+            start = 0
+            if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+                start = int(match[1])
+                heads["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            rest = data[start:]
+            if hub.cuts[name]:
+                hub.cuts[name] -= 1
+                self.send_response(206 if start else 200)
+                for key, value in {**heads, "Content-Length": str(len(rest))}.items():
+                    self.send_header(key, value)
+                self.end_headers()
+                self.wfile.write(rest[: len(rest) // 2])
+                self.close_connection = True
+                return None
+            return self._send(206 if start else 200, rest, heads)
+
+        def _send(self, status: int, data: bytes, heads: dict[str, str]) -> None:
+            self.send_response(status)
+            for key, value in {"Content-Length": str(len(data)), **heads}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+    return Handler
+
+
+@contextmanager
+def serving(repos: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
+    """A hub with these repositories, as long as the block lasts."""
+    hub = Hub(repos)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,164 @@
+"""models.txt: what a line may hold, what is shipped, and what a name stands for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.test_cli import urial
+from urial_local.base import registry as module
+from urial_local.base.errors import ModelError, UsageError
+from urial_local.base.hub import cache_folder
+from urial_local.base.paths import shipped
+from urial_local.base.registry import (
+    HubName,
+    find_model,
+    parse_hub_name,
+    parse_line,
+    parts,
+    read_registry,
+    registry,
+)
+
+LINE = "tiny some/repo tiny.Q8_0.gguf Q8_0 - 1000 512 mit base tiny-chat -"
+
+
+def changed(column: int, value: str) -> str:
+    cells = LINE.split()
+    cells[column] = value
+    return " ".join(cells)
+
+
+def test_the_shipped_registry():
+    entries, problems = read_registry(shipped("models.txt"))
+    assert problems == []
+    assert registry().problems == ()
+    bases = [e for e in entries.values() if e.role == "base"]
+    assert len(bases) >= 12
+    for entry in entries.values():
+        other = entries[entry.pair]
+        assert (other.pair, other.quant) == (entry.name, entry.quant)
+        assert {entry.role, other.role} == {"base", "aligned"}
+        assert entry.source in "SFR"
+        assert (entry.source == "S") == (entry.sha256 is not None)
+        ends = entry.file.lower()
+        assert entry.quant.lower() in ends
+    assert {"llama-2-7b", "llama-2-7b-chat", "mistral-7b", "mistral-7b-instruct"} <= set(entries)
+    assert any("70b" in name for name in entries)
+    assert any("135m" in name for name in entries)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tiny some/repo", "2 columns instead of 11"),
+        (LINE + " more", "12 columns"),
+        (changed(0, "Tiny"), "'Tiny' is no name"),
+        (changed(0, "../x"), "is no name"),
+        (changed(0, "demo"), "embedded"),
+        (changed(1, "repo"), "no repository"),
+        (changed(1, "../repo"), "no repository"),
+        (changed(1, "a/b/c"), "no repository"),
+        (changed(1, "a/..b"), "no repository"),
+        (changed(2, "tiny.bin"), "no name of a GGUF"),
+        (changed(2, "../tiny.gguf"), "no name of a GGUF"),
+        (changed(2, "/etc/tiny.gguf"), "no name of a GGUF"),
+        (changed(2, "a/../tiny.gguf"), "no name of a GGUF"),
+        (changed(2, "a\\tiny.gguf"), "no name of a GGUF"),
+        (changed(2, ".hidden.gguf"), "no name of a GGUF"),
+        (changed(3, "Q8-0"), "no quantisation"),
+        (changed(4, "abc"), "no sha256"),
+        (changed(4, "A" * 64), "no sha256"),
+        (changed(5, "1.5GB"), "no size in bytes"),
+        (changed(5, "-1"), "no size in bytes"),
+        (changed(6, "0"), "no number of tokens"),
+        (changed(8, "chat"), "role is 'chat'"),
+        (changed(9, "a b"), "12 columns"),
+        (changed(9, "A"), "is no name"),
+        (changed(7, "x" * 5000), "more than 4096 characters"),
+    ],
+)
+def test_malformed_lines(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_line(text)
+
+
+@given(st.text(max_size=200))
+def test_any_line_is_an_entry_or_a_sentence(text):
+    try:
+        entry = parse_line(text)
+    except ValueError:
+        return
+    cache = cache_folder().resolve()
+    assert (cache / entry.repo / entry.file).resolve().is_relative_to(cache)
+
+
+def test_the_users_own_registry(tmp_path):
+    folder = Path(os.environ["URIAL_CONFIG_DIR"])
+    folder.mkdir(parents=True)
+    mine = folder / "models.txt"
+    mine.write_text(f"# mine\n{LINE}\n\nbroken line  # why\n{LINE}\n")
+    found = registry()
+    assert found.entries["tiny"].size == 1000
+    assert "mistral-7b" in found.entries
+    assert [p.split(": ", 1)[1] for p in found.problems[:2]] == [
+        "it has 2 columns instead of 11.",
+        "the name tiny stands there twice.",
+    ]
+    assert f"{mine}, line 4" in found.problems[0]
+    assert "tiny names tiny-chat as its counterpart" in found.problems[2]
+    done = urial("models", "list", "--json")
+    assert "line 4" in done.stderr
+    assert "tiny" in [row["name"] for row in json.loads(done.stdout)]
+    mine.write_text(LINE.replace("tiny ", "mistral-7b ", 1))
+    assert registry().entries["mistral-7b"].repo == "some/repo"
+    mine.write_bytes(b"\xff\xfe")
+    assert "cannot be read" in registry().problems[0]
+
+
+def test_names():
+    assert parse_hub_name("hf:a/b") == HubName("a/b")
+    assert parse_hub_name("hf:a/b:Q4_K_M") == HubName("a/b", quant="Q4_K_M")
+    assert parse_hub_name("hf:a/b:x/y.gguf") == HubName("a/b", file="x/y.gguf")
+    for name in ("hf:a", "hf:a/b/c", "hf:/b", "hf:a/b:q 4", "hf:a/b:../x.gguf", "hf:a/..", "hf:"):
+        with pytest.raises(UsageError):
+            parse_hub_name(name)
+    files = ["a-Q4_K_S.gguf", "a-Q4_K_M.gguf", "mmproj-Q4_K_M.gguf", "b.txt", "a-IQ4_K_M.gguf"]
+    assert HubName("a/b", quant="q4_k_m").choose(files) == ["a-Q4_K_M.gguf"]
+    split = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+    assert HubName("a/b").choose(split) == split[:1]
+    assert parts(split[0]) == split
+    assert parts("m.gguf") == ["m.gguf"]
+    assert find_model("demo").prompt == "urial-demo"
+    assert find_model("./demo").path == Path("demo")
+    assert find_model("x/y.gguf").path == Path("x/y.gguf")
+    with pytest.raises(ModelError, match="no model 'mistrall-7b'") as caught:
+        find_model("mistrall-7b")
+    assert "mistral-7b" in caught.value.hint
+    with pytest.raises(ModelError, match="not on this machine yet") as caught:
+        find_model("mistral-7b")
+    assert caught.value.hint == "urial-local models pull mistral-7b"
+
+
+def test_list_and_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    done = urial("models")
+    assert done.stdout.startswith("* demo ")
+    assert done.stderr == ""
+    rows = json.loads(urial("models", "list", "--base", "--json").stdout)
+    assert {row["role"] for row in rows} == {"base"}
+    assert all("instruct" not in row["name"] for row in rows)
+    pairs = json.loads(urial("models", "list", "--pairs", "--json").stdout)
+    assert ("mistral-7b", "mistral-7b-instruct") in {
+        (p["base"]["name"], p["aligned"]["name"]) for p in pairs
+    }
+    assert "mistral-7b-instruct" in urial("models", "list", "--pairs").stdout
+    local = urial("models", "list", "--local").stdout.splitlines()
+    assert [line.split()[1] for line in local] == ["demo", "demo-aligned"]
+    assert urial("models", "path").stdout.strip() == str(module.user_registry())
+    assert urial("models", "path", "demo").stdout.strip().endswith(".gguf")

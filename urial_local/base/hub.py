@@ -1,0 +1,148 @@
+"""The Hugging Face hub: what a repository has, what lies in its cache, and errors as sentences.
+
+All of it through huggingface_hub: its cache (HF_HOME), its tokens (HF_TOKEN), its offline switch
+(HF_HUB_OFFLINE), its endpoint (HF_ENDPOINT). Imported only where a name of the hub is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from urial_local.base.errors import UrialError, near
+
+RepoType = Literal["model", "dataset"]
+
+
+class HubError(UrialError):
+    """The hub does not give what was asked for, or cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a repository, as the hub describes it."""
+
+    name: str  # path in the repository
+    size: int | None  # bytes
+    sha256: str | None  # of large files; the hub keeps none of small ones
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository at one commit."""
+
+    name: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+    def file(self, name: str) -> RemoteFile:
+        """Raises HubError that names the nearest files of the repository."""
+        for file in self.files:
+            if file.name == name:
+                return file
+        others = [f.name for f in self.files if Path(f.name).suffix == Path(name).suffix]
+        hint = near(name, others) if others else "It has no file of that kind."
+        raise HubError(f"{self.name} has no file {name}.", hint)
+
+
+def repository(name: str, repo_type: RepoType = "model") -> Repository:
+    """What the hub says of a repository. Raises HubError."""
+    from huggingface_hub import HfApi
+
+    with hub_errors(name, repo_type):
+        info = HfApi().repo_info(name, repo_type=repo_type, files_metadata=True)
+    files = [
+        RemoteFile(s.rfilename, s.size, s.lfs.sha256 if s.lfs else None)
+        for s in getattr(info, "siblings", None) or ()
+    ]
+    return Repository(name, info.sha or "main", tuple(files))
+
+
+def download(repo: str, file: str, repo_type: RepoType = "model") -> Path:
+    """A file in the hub's cache, downloaded where it is not there. Raises HubError."""
+    from huggingface_hub import hf_hub_download
+
+    with hub_errors(f"{repo}, {file}", repo_type):
+        return Path(str(hf_hub_download(repo, file, repo_type=repo_type)))
+
+
+def cache_folder() -> Path:
+    """Where huggingface_hub keeps what it downloaded."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
+
+
+def cached_files(repo: str) -> dict[str, Path]:
+    """The GGUF files of a model repository that are there already, by name; of several snapshots
+    the latest. No network is used."""
+    snapshots = cache_folder() / f"models--{repo.replace('/', '--')}" / "snapshots"
+    found: dict[str, Path] = {}
+    with contextlib.suppress(OSError):
+        for snapshot in sorted(snapshots.iterdir(), key=lambda p: -p.stat().st_mtime):
+            for path in sorted(snapshot.rglob("*.gguf")):
+                if path.exists():  # a link whose file is gone is no file
+                    found.setdefault(path.relative_to(snapshot).as_posix(), path)
+    return found
+
+
+@contextlib.contextmanager
+def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
+    """Inside, every way in which the hub fails becomes a HubError that says what to do."""
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}"
+    repo = what.split(",")[0]
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise HubError(
+            f"{repo} is gated: its owners ask for consent first.",
+            f"Accept the terms at {page}{repo}, then `hf auth login` (or HF_TOKEN) and the same"
+            " command.",
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise HubError(
+            f"The hub has no {repo_type} {repo}, or it is private.",
+            "Check the name; for a private one, `hf auth login` or HF_TOKEN first.",
+        ) from None
+    except errors.OfflineModeIsEnabled:
+        raise HubError(
+            f"{what} is not here, and HF_HUB_OFFLINE forbids to ask the hub.",
+            "Unset HF_HUB_OFFLINE, then the same command.",
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.RemoteEntryNotFoundError) as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise _unreachable(what, error.__cause__ or error) from None
+        raise HubError(f"The hub has no file {what}.", "Check its name.") from None
+    except errors.HfHubHTTPError as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        hint = "The same command tries again" + (" and goes on." if status else ".")
+        if status in (401, 403):
+            hint = "`hf auth login` (or HF_TOKEN), then the same command."
+        raise HubError(f"The hub refused {what} ({_first_line(error)}).", hint) from None
+    except errors.HFValidationError as error:
+        raise HubError(f"{what} is no name that the hub knows: {_first_line(error)}") from None
+    except OSError as error:
+        if error.errno is not None:  # a disk, not a network
+            raise
+        raise _unreachable(what, error) from None
+    except Exception as error:
+        # The hub's HTTP client is its own business, and its exceptions are no OSErrors.
+        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
+            raise
+        raise _unreachable(what, error) from None
+
+
+def _unreachable(what: str, error: BaseException) -> HubError:
+    return HubError(
+        f"{what} could not be fetched: {_first_line(error)}",
+        "Is there a network? What was downloaded is kept, and the same command goes on.",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".") + "."

@@ -1,0 +1,26 @@
+"""`urial-local completion`: the script that teaches a shell our commands, models and prompts."""
+
+from __future__ import annotations
+
+import click
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def command(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash: add to ~/.bashrc   eval "$(urial-local completion bash)"
+    zsh:  add to ~/.zshrc    eval "$(urial-local completion zsh)"
+    fish: urial-local completion fish > ~/.config/fish/completions/urial-local.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from urial_local.cli.main import cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "urial-local", "_URIAL_LOCAL_COMPLETE").source())

@@ -1,0 +1,101 @@
+"""`urial-local doctor`: one screen on what works here, and what would work better."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--measure/--no-measure", default=True,
+              help="Measure for ten seconds on the embedded model.  [default: on]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="All as JSON.")
+def command(measure: bool, as_json: bool) -> None:
+    """Say what this machine can do, and what to install to do more.
+
+    Exit code 1 when something is broken.
+
+    \b
+    Examples:
+      urial-local doctor
+      urial-local doctor --no-measure --json
+    """
+    from urial_local.base.errors import UrialError
+    from urial_local.cli.terminal import note
+    from urial_local.tasks.doctor.examine import examine
+
+    found = examine()
+    found["rates"] = None
+    if measure and found["llama.cpp"]:
+        from dataclasses import asdict
+
+        from urial_local.tasks.doctor.measure import measure as take
+
+        note("Measuring for ten seconds …")
+        try:
+            found["rates"] = asdict(take())
+        except UrialError as error:
+            found["broken"].append(error.message)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        for line in screen(found):
+            click.echo(line)
+    if found["broken"]:
+        raise click.exceptions.Exit(1)
+
+
+def screen(found: dict[str, Any]) -> list[str]:
+    """What a person reads."""
+    build, processor, memory = found["llama.cpp"], found["processor"], found["memory"]
+    versions = dict(found["versions"])
+    system = versions.pop("system")
+    first = [f"{name} {versions.pop(name)}" for name in ("urial-local", "python")]
+    lines = [
+        _line("versions", ", ".join(first)),
+        _line("", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        _line("system", system),
+        _line("processor", f"{processor['name']}, {processor['cores']} cores for this process"),
+        _line("", f"it offers {' '.join(processor['offers']) or 'what it does not say'}"),
+    ]
+    if build:
+        for backend, features in build["built"].items():
+            lines.append(_line("llama.cpp", f"{backend}: {' '.join(features)}"))
+        for device in build["devices"]:
+            if "gpu" in device["kind"]:
+                free = f"{device['free'] / 1e9:.1f} of {device['total'] / 1e9:.1f} GB free"
+                lines.append(_line("GPU", f"{device['name']}: {device['description']}, {free}"))
+    seen = ", ".join(g["name"] for g in found["graphics"])
+    if not any("gpu" in d["kind"] for d in (build or {}).get("devices", ())):
+        lines.append(_line("GPU", f"{seen or 'none is seen'}; models run on the processor"))
+    fits = ", ".join(f"{b:g}B at {quant}" for quant, b in memory["fits"].items() if b)
+    models, caches = found["models"], found["caches"]
+    lines += [
+        _line("our kernels", found["native"]["instructions"]),
+        _line("memory", f"{memory['available'] / 1e9:.1f} of {memory['total'] / 1e9:.1f} GB free;"
+                        f" models up to {fits or 'none'} fit with 4,096 tokens"),
+        _line("registry", f"{models['listed']} models, {models['without_checksum']} of them without"
+                          f" a checksum yet; {models['local']} on this machine"
+                          f" ({models['bytes'] / 1e9:.1f} GB)"),
+        _line("caches", ", ".join(f"{n} {c['bytes'] / 1e6:.1f} MB" for n, c in caches.items())),
+    ]  # fmt: skip
+    for cache in caches.values():
+        lines.append(_line("", cache["path"]))
+    if rates := found["rates"]:
+        lines.append(
+            _line("speed", f"embedded model: reads {rates['prefill']:,.0f} tokens/s, writes"
+                           f" {rates['decode']:,.0f} in one row, {rates['batch']:,.0f} in eight")
+        )  # fmt: skip
+    for item in found["advice"]:
+        lines += ["", f"Could be better: {item['why']}", f"  {item['command']}"]
+    for sentence in found["broken"]:
+        lines += ["", f"Broken: {sentence}"]
+    if not found["broken"]:
+        lines += ["", "Nothing is broken."]
+    return lines
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label:<12} {text}"

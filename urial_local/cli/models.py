@@ -1,0 +1,296 @@
+"""`urial-local models`: the registry, pulling, checking, describing."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.base.errors import ModelError, UrialError, UsageError
+from urial_local.cli.options import complete_models
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List, pull, check and describe models.
+
+    A model is named by a name of the registry, by hf:user/repo[:quant or file], or by a path. Your
+    own registry is read after the shipped one: see `models path`.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models)
+
+
+@command.command("list")
+@click.option("--base", "only", flag_value="base", help="Base models only.")
+@click.option("--aligned", "only", flag_value="aligned", help="Aligned models only.")
+@click.option(
+    "--pairs", "only", flag_value="pairs", help="A base model and its counterpart a line."
+)
+@click.option("--local", is_flag=True, help="Only what is on this machine.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+def list_models(only: str | None = None, local: bool = False, as_json: bool = False) -> None:
+    """List the models that have a name; * marks those on this machine."""
+    from urial_local.base.registry import registry
+    from urial_local.cli.terminal import note
+    from urial_local.tasks.models.catalog import catalog
+
+    known = registry()
+    rows = catalog(known)
+    if only in ("base", "aligned"):
+        rows = [row for row in rows if row["role"] == only]
+    if local:
+        rows = [row for row in rows if row["path"]]
+    if only == "pairs":
+        by_name = {row["name"]: row for row in rows}
+        pairs = [(r, by_name.get(r["pair"])) for r in rows if r["role"] == "base"]
+        whole = [(base, aligned) for base, aligned in pairs if aligned]
+        if as_json:
+            click.echo(json.dumps([{"base": b, "aligned": a} for b, a in whole]))
+        else:
+            width = max((len(b["name"]) for b, _ in whole), default=0)
+            for base, aligned in whole:
+                click.echo(f"{_mark(base)} {base['name']:<{width}}  {_mark(aligned)} "
+                           f"{aligned['name']}  {base['quant']}")  # fmt: skip
+    elif as_json:
+        click.echo(json.dumps(rows))
+    else:
+        for line in _table(rows):
+            click.echo(line)
+    for problem in known.problems:
+        note(f"Warning: {problem}")
+
+
+def _mark(row: dict[str, Any]) -> str:
+    return "*" if row["path"] else " "
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    cells = [
+        (
+            _mark(row),
+            row["name"],
+            row["role"] or "",
+            row["quant"] or "",
+            _bytes(row["size"]) if row["size"] else "",
+            f"{row['context']:,}" if row["context"] else "",
+            row["licence"] or "",
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)] if cells else []
+    right = (4, 5)  # size and context
+    return [
+        " ".join(
+            f"{c:>{w}}" if i in right else f"{c:<{w}}"
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+@command.command()
+@click.argument("name", shell_complete=complete_models)
+@click.option("-c", "--ctx-size", type=click.IntRange(min=0), default=0, metavar="N",
+              help="Memory for this context; 0 for the model's own, up to 4096.")  # fmt: skip
+@click.option("--kv-type", type=click.Choice(["f16", "f32", "q8_0"]), default="f16",
+              help="Type of cached keys and values.  [default: f16]")  # fmt: skip
+@click.option("--gpu-memory", type=float, metavar="GB",
+              help="Layers for a GPU with so much free, rather than the one here.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="All as JSON.")
+def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_json: bool) -> None:
+    """Describe a model: size, types, memory, which prompts fit.
+
+    \b
+    Examples:
+      urial-local models show mistral-7b
+      urial-local models show model.gguf -c 8192 --gpu-memory 8
+    """
+    from urial_local.base.registry import registry
+    from urial_local.cli.session import tell_about_check
+    from urial_local.tasks.models.describe import describe, listed
+
+    if entry := listed(name, registry()):
+        for key, value in entry.items():
+            click.echo(json.dumps(entry) if as_json else f"{key:<15} {value}")
+            if as_json:
+                break
+        raise ModelError(
+            f"The model {name} is not on this machine yet; this is what the registry says of it.",
+            f"urial-local models pull {name}",
+        )
+    gpu = None if gpu_memory is None else int(gpu_memory * 1e9)
+    found = describe(name, ctx_size, kv_type, gpu, tell_about_check)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for label, text in _described(found):
+        click.echo(f"{label:<15} {text}")
+
+
+def _described(f: dict[str, Any]) -> list[tuple[str, str]]:
+    from urial_local.base.terminal import printable
+
+    types = ", ".join(
+        f"{kind} {v['tensors']}× {_bytes(v['bytes'])}" for kind, v in f["types"].items()
+    )
+    memory = f["memory"]
+    gpu = "no GPU is seen here; --gpu-memory GB tells for another machine"
+    if f["gpu"]:
+        layers = "all" if f["gpu"]["all"] else str(f["gpu"]["layers"])
+        gpu = f"--gpu-layers {layers} fits {_bytes(f['gpu']['free'])} ({f['layers']} layers)"
+    lines = [
+        ("model", printable(f["title"]).replace("\n", " ")[:200]),
+        ("file", f"{f['path']} ({_bytes(f['file_size'])})"),
+        ("architecture", printable(f["architecture"])),
+        ("parameters", _count(f["parameters"])),
+        ("quantisation", f"{f['quantisation']} ({types})"),
+        ("context", f"{f['context']:,} tokens" if f["context"] else "not said"),
+        ("vocabulary", f"{f['vocabulary']['tokens']:,} tokens,"
+                       f" {printable(f['vocabulary']['tokeniser'])}"),
+        ("chat template", "yes, so it is probably aligned" if f["chat_template"] else "no"),
+        ("cache", f"{f['kv_bytes_per_token']:,} bytes a token ({f['kv_type']})"),
+        ("memory", f"about {_bytes(memory['total'])} for {f['ctx_size']:,} tokens: weights"
+                   f" {_bytes(memory['weights'])}, cache {_bytes(memory['cache'])}, computing"
+                   f" about {_bytes(memory['compute'])}"),
+        ("GPU", gpu),
+    ]  # fmt: skip
+    for i, prompt in enumerate(f["prompts"]):
+        said = "does not suit this vocabulary"
+        if prompt["tokens"] is not None:
+            said = f"{prompt['tokens']:>6,} tokens{'' if prompt['fits'] else ', does not fit'}"
+        lines.append(("prompts" if not i else "", f"{prompt['name']:<14} {said}"))
+    return lines
+
+
+@command.command()
+@click.argument("name", shell_complete=complete_models)
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
+def pull(name: str, dry_run: bool) -> None:
+    """Fetch a model from the Hugging Face hub, and check it.
+
+    NAME is one of `models list`, or hf:user/repo[:quant or file]. The file goes to the hub's
+    cache (HF_HOME); its sha256 is held against the registry's or the hub's. An interrupted pull
+    goes on with the same command.
+
+    \b
+    Examples:
+      urial-local models pull mistral-7b
+      urial-local models pull hf:user/some-model-GGUF:Q8_0
+    """
+    from urial_local.base.hub import HubError
+    from urial_local.base.registry import find_model
+    from urial_local.cli.progress import counting
+    from urial_local.cli.terminal import note
+    from urial_local.tasks.models.pull import pull as pull_one
+    from urial_local.tasks.models.pull import resolve
+
+    try:
+        wanted = resolve(name)
+    except HubError as error:
+        try:
+            path = find_model(name).path
+        except UrialError:
+            raise error from None
+        note(f"{error.message} The model is on this machine already.")
+        click.echo(path)
+        return
+    if dry_run:
+        for file in wanted:
+            size = _bytes(file.size) if file.size else "of unknown size"
+            sha256 = f"sha256 {file.sha256}" if file.sha256 else "no checksum"
+            click.echo(f"{file.repo} {file.file} {size} {sha256} (from {file.vouched})")
+        return
+    with counting() as tell:
+        pulled = [pull_one(file, tell) for file in wanted]
+    for one in pulled:
+        how = "fetched" if one.fresh else "was here already"
+        checked = f", as {one.wanted.vouched} says" if one.wanted.sha256 else ", recorded now"
+        note(f"{one.wanted.file} {how}: {_bytes(one.size)}, sha256 {one.sha256}{checked}.")
+    click.echo(pulled[0].path)
+
+
+@command.command()
+@click.argument("name", shell_complete=complete_models)
+@click.option("--json", "as_json", is_flag=True, help="The checks as a JSON list.")
+def verify(name: str, as_json: bool) -> None:
+    """Check a model file: its bytes, its header, and a try in a process of its own.
+
+    For files from anywhere: nothing in it is believed, and a file that makes llama.cpp abort or
+    hang does so where it does no harm. Exit code 1 where a check fails.
+    """
+    from dataclasses import asdict
+
+    from urial_local.cli.progress import counting
+    from urial_local.tasks.models.verify import verify as checks
+
+    found = []
+    with counting() as tell:
+        for check in checks(name, tell):
+            found.append(asdict(check))
+            if not as_json:
+                click.echo(f"{'ok' if check.made else '– '}  {check.name:<7} {check.said}")
+    if as_json:
+        click.echo(json.dumps(found))
+
+
+@command.command()
+@click.argument("name", shell_complete=complete_models)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def rm(name: str, yes: bool) -> None:
+    """Remove a pulled model from this machine."""
+    from urial_local.base.registry import EMBEDDED
+    from urial_local.cli.terminal import note
+    from urial_local.tasks.models import pulled
+    from urial_local.tasks.models.pull import remove
+    from urial_local.tasks.models.verify import all_parts
+
+    if name in EMBEDDED:
+        raise UsageError(f"{name} is part of urial-local and cannot be removed.")
+    if "/" in name and not name.startswith("hf:"):
+        raise UsageError(f"{name} is a file of yours.", f"rm {name}")
+    files = [path for path in all_parts(name) if path.exists()]
+    size = sum(path.stat().st_size for path in files)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("There is nobody to ask.", "--yes removes without asking.")
+        click.confirm(f"Remove {files[0].name} ({_bytes(size)})?", abort=True, err=True)
+    for path in files:
+        key = _repo_and_file(path)
+        remove(path)
+        if key:
+            pulled.forget(*key)
+    note(f"Freed {_bytes(size)}.")
+
+
+def _repo_and_file(path: Path) -> tuple[str, str] | None:
+    match = re.search(r"models--([^/]+)/snapshots/[^/]+/(.+)$", path.as_posix())
+    return (match[1].replace("--", "/", 1), match[2]) if match else None
+
+
+@command.command()
+@click.argument("name", required=False, shell_complete=complete_models)
+def path(name: str | None) -> None:
+    """Print where a model's file is; without NAME, where your own registry would be."""
+    from urial_local.base.registry import find_model, user_registry
+
+    found = find_model(name).path if name else user_registry()
+    if name and not found.is_file():
+        raise ModelError(f"There is no model file {found}.")
+    click.echo(found)
+
+
+def _bytes(n: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return f"{n} bytes"
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e9:.2f} B ({n:,})" if n >= 1e9 else f"{n / 1e6:.2f} M ({n:,})"

@@ -1,0 +1,1 @@
+"""Models of others: fetched, checked against what vouches for them, described."""

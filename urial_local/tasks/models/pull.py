@@ -1,0 +1,194 @@
+"""Fetches a model from the Hugging Face hub into its cache, and keeps it only if it is the one
+that was vouched for: by the registry, by an earlier pull, or by the hub's own metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from urial_local.base import hub
+from urial_local.base.errors import ModelError, UsageError, near
+from urial_local.base.gguf_header import read_header
+from urial_local.base.paths import cache_dir
+from urial_local.base.registry import EMBEDDED, Entry, HubName, parse_hub_name, parts, registry
+from urial_local.tasks.models import pulled
+
+SPARE = 256 << 20  # bytes that stay free on the disk
+_PIECE = 1 << 22
+DEFAULT_QUANT = "Q4_K_M"  # where a repository has several files and none was named
+
+Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One file to have, and what its bytes must be."""
+
+    repo: str
+    file: str
+    commit: str
+    size: int | None  # bytes
+    sha256: str | None
+    vouched: str  # who says so: the registry, an earlier pull, the hub, nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A file that is here and is what it should be."""
+
+    wanted: Wanted
+    path: Path
+    sha256: str
+    size: int
+    fresh: bool  # it was downloaded just now
+
+
+def resolve(name: str) -> list[Wanted]:
+    """The files that a name stands for, from the hub's metadata; several for a model in parts.
+
+    Raises UsageError for a name that cannot be pulled, HubError where the hub does not answer or
+    has no such file, ModelError where what it has is not what the registry means.
+    """
+    entry = _entry(name)
+    wanted = HubName(entry.repo, entry.file) if entry else parse_hub_name(name)
+    there = hub.repository(wanted.repo)
+    names = [file.name for file in there.files]
+    found = wanted.choose(names)
+    if wanted.file and not found:
+        there.file(wanted.file)  # raises, with the nearest names
+    if not found:
+        models = HubName(wanted.repo).choose(names)
+        what = f"no {wanted.quant} file" if wanted.quant else "no GGUF file"
+        raise hub.HubError(
+            f"{wanted.repo} has {what}.", f"It has {', '.join(models[:12]) or 'no model at all'}."
+        )
+    if len(found) > 1 and not wanted.quant:
+        found = HubName(wanted.repo, quant=DEFAULT_QUANT).choose(names) or found
+    if len(found) > 1:
+        raise UsageError(
+            f"{wanted.repo} has {len(found)} models that {name} may mean.",
+            f"Name one, as in hf:{wanted.repo}:{found[0]}. It has {', '.join(found[:12])}.",
+        )
+    return [_wanted(there, there.file(part), entry) for part in parts(found[0])]
+
+
+def _entry(name: str) -> Entry | None:
+    if name in EMBEDDED:
+        raise UsageError(f"{name} is shipped with urial-local; there is nothing to pull.")
+    if name.startswith("hf:"):
+        return None
+    entries = registry().entries
+    if name not in entries:
+        raise UsageError(
+            f"The registry has no model {name!r}.",
+            f"{near(name, list(entries))} Any repository is named as hf:user/repo:Q4_K_M.",
+        )
+    return entries[name]
+
+
+def _wanted(there: hub.Repository, file: hub.RemoteFile, entry: Entry | None) -> Wanted:
+    """Registry before earlier pull before hub; where two that speak differ, nothing is fetched."""
+    meant = entry.sha256 if entry and file.name == entry.file else None
+    earlier = pulled.records().get(f"{there.name}/{file.name}", {}).get("sha256")
+    for sha256, who in ((meant, "the registry"), (earlier, "an earlier pull")):
+        if sha256 and file.sha256 and sha256 != file.sha256:
+            raise ModelError(
+                f"{there.name} now has another {file.name} than {who} says:"
+                f" sha256 {file.sha256[:12]}… instead of {sha256[:12]}….",
+                f"If the new one is wanted: urial-local models pull hf:{there.name}:{file.name}"
+                if sha256 == meant
+                else f"If the new one is wanted: urial-local models rm hf:{there.name}:{file.name},"
+                " then the same command.",
+            )
+    sources = ((meant, "the registry"), (file.sha256, "the hub"), (earlier, "an earlier pull"))
+    known, who = next(((s, w) for s, w in sources if s), (None, "nobody"))
+    return Wanted(there.name, file.name, there.commit, file.size, known, who)
+
+
+def pull(wanted: Wanted, tell: Progress = lambda what, done, total: None) -> Pulled:
+    """Have one file. Raises HubError where the download fails (the same call goes on with it), and
+    ModelError where there is no room, where the file is not what was vouched for (it is removed
+    then), or where it is no usable GGUF file."""
+    with _alone(wanted):
+        there = hub.cached_files(wanted.repo).get(wanted.file)
+        if there is None:
+            _need_room(wanted)
+        path = hub.download(wanted.repo, wanted.file)
+        size = path.stat().st_size
+        sha256 = digest(path, lambda done: tell(f"Checking {path.name}", done, size))
+        if wanted.sha256 and sha256 != wanted.sha256:
+            remove(path)
+            raise ModelError(
+                f"{wanted.file} is not what {wanted.vouched} says: sha256 {sha256[:12]}… instead of"
+                f" {wanted.sha256[:12]}…, so it was removed.",
+                "It was damaged on its way or replaced; the same command fetches it again.",
+            )
+        if len(parts(wanted.file)) == 1:  # parts are no whole models
+            read_header(path)
+        pulled.record(wanted.repo, wanted.file, sha256, size, wanted.commit)
+        return Pulled(wanted, path, sha256, size, there is None)
+
+
+@contextlib.contextmanager
+def _alone(wanted: Wanted) -> Iterator[None]:
+    """One process at a time fetches and checks a file: none finds it while another removes it."""
+    folder = cache_dir() / "pulling"
+    folder.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(f"{wanted.repo}/{wanted.file}".encode()).hexdigest()[:32]
+    with filelock.FileLock(folder / key):
+        yield
+
+
+def _need_room(wanted: Wanted) -> None:
+    folder = hub.cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    need = (wanted.size or 0) - _begun(wanted)
+    if need + SPARE > free:
+        raise ModelError(
+            f"{wanted.file} needs {need / 1e9:.1f} GB more, and {folder} has {free / 1e9:.1f} GB"
+            " free.",
+            "Make room (`urial-local models list --local`), or set HF_HOME to another disk.",
+        )
+
+
+def _begun(wanted: Wanted) -> int:
+    """Bytes of an interrupted download that are there already."""
+    blobs = hub.cache_folder() / f"models--{wanted.repo.replace('/', '--')}" / "blobs"
+    name = wanted.sha256 or "-"
+    with contextlib.suppress(OSError):
+        return max((p.stat().st_size for p in blobs.glob(f"{name}*.incomplete")), default=0)
+    return 0
+
+
+def remove(path: Path) -> int:
+    """Take a file out of the hub's cache, the link and what it points to. Returns the bytes freed.
+
+    Raises UsageError for a file that lies elsewhere: that one is the user's.
+    """
+    cache = hub.cache_folder().resolve()
+    if not path.parent.resolve().is_relative_to(cache):
+        raise UsageError(f"{path} is not in the hub's cache, so it is not ours to remove.")
+    blob = path.resolve()
+    size = blob.stat().st_size
+    if blob.is_relative_to(cache):
+        blob.unlink()
+    path.unlink(missing_ok=True)
+    return size
+
+
+def digest(path: Path, tell: Callable[[int], None] = lambda done: None) -> str:
+    """sha256 of a file, as 64 hex digits. `tell` hears of the bytes done."""
+    found, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            found.update(piece)
+            done += len(piece)
+            tell(done)
+    return found.hexdigest()
