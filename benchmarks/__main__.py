@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import engine, generate, random_model, shift
+from benchmarks import engine, evaluate, generate, random_model, shift
 from urial_local import __version__
 from urial_local.runtime.llama_api import TESTED_VERSIONS
 from urial_local.runtime.row_scores import instruction_level
@@ -26,12 +26,14 @@ def model(shape: random_model.Shape, seed: int = 0) -> Path:
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["engine", "generate", "shift"]
+    parts = sys.argv[1:] or ["engine", "generate", "evaluate", "shift"]
     rows = []
     if "engine" in parts:
         rows += engine.run(model(random_model.HALF_BILLION))
     if "generate" in parts:
         rows += generate.run(model(random_model.HALF_BILLION))
+    if "evaluate" in parts:
+        rows += evaluate.run(model(random_model.HALF_BILLION))
     if "shift" in parts:
         rows += shift.run(
             model(random_model.SIXTY_MILLION),

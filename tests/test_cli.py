@@ -58,7 +58,8 @@ def test_help_imports_nothing_heavy():
     "command",
     [
         *("ask", "chat", "generate", "sweep", "show", "export", "shift", "merge", "report"),
-        *("prompts", "demo", "cache"),
+        *("evaluate", "leaderboard", "agreement", "prompts", "models", "doctor", "completion"),
+        *("demo", "cache"),
     ],
 )
 def test_every_command_has_help(command):

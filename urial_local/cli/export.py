@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
+from urial_local.base.errors import UsageError
 from urial_local.records.formats import SHAPES
+
+JUDGED = "just-eval-judged"  # of a run of evaluate
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--to", "shape", required=True, type=click.Choice(list(SHAPES)), help="The shape.")
+@click.option(
+    "--to", "shape", required=True, type=click.Choice([*SHAPES, JUDGED]), help="The shape."
+)
 @click.option(
     "-o",
     "--output",
@@ -28,21 +34,24 @@ from urial_local.records.formats import SHAPES
 def command(
     run: Path, shape: str, output: Path | None, generator: str | None, compat: str | None
 ) -> None:
-    """Write the answers of RUN in the shape that another tool reads.
+    """Write the answers of RUN, or its judgements, in the shape that another tool reads.
 
     \b
     Examples:
       urial-local export run --to just-eval -o model.json
       urial-local export run --to fastchat -o model.jsonl --generator my-model
       urial-local export run --to csv | head
+      urial-local export run/judged-j --to just-eval-judged -o model.score_multi.json
     """
-    from urial_local.base.files import replacing
     from urial_local.cli.show import answered_run
     from urial_local.cli.terminal import note
     from urial_local.records.formats import Export, export
     from urial_local.records.runlog import RunRows
     from urial_local.tasks.generate.job import KEY
 
+    if shape == JUDGED:
+        write(judged_pieces(run), output)
+        return
     info = answered_run(run)
     prompt = info["prompt"]["name"] if isinstance(info["prompt"], dict) else "auto"
     about = Export(generator or f"{info['model']['name']}-{prompt}", info["sampling"], compat or "")
@@ -50,7 +59,33 @@ def command(
     failed = len(rows.errors())
     if failed and shape != "csv":
         note(f"{failed:,} rows failed and are left out.")
-    pieces = export(rows.every(), shape, about)
+    write(export(rows.every(), shape, about), output)
+
+
+def judged_pieces(run: Path) -> Iterator[str]:
+    """A run of evaluate as JUST-EVAL's judged file; error rows are left out."""
+    import json
+
+    from urial_local.cli.terminal import note
+    from urial_local.records.judged import KEY, just_eval_record
+    from urial_local.records.runlog import RunRows, read_run
+
+    config = read_run(run)["config"]
+    if config.get("task") != "evaluate":
+        raise UsageError(f"{run} is a run of {config.get('task')}; {JUDGED} is of judged ones.")
+    rows = RunRows(run, KEY)
+    if failed := len(rows.errors()):
+        note(f"{failed:,} rows failed and are left out.")
+    ordered = sorted(rows, key=lambda r: (int(r["number"]), r["repeat"], r["turn"], r["order"]))
+    records = [just_eval_record(row, config["judge"]["name"]) for row in ordered]
+    yield json.dumps(records, ensure_ascii=False, indent=2) + "\n"
+
+
+def write(pieces: Iterable[str], output: Path | None) -> None:
+    """To a file, whole or not at all; or to standard output."""
+    from urial_local.base.files import replacing
+    from urial_local.cli.terminal import note
+
     if output is None:
         for piece in pieces:
             click.echo(piece, nl=False)

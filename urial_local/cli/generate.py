@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -190,6 +188,7 @@ def answer(
     """Answer the rows that the run lacks. `data`: source, fields, selection; `what`: the model's
     file, the prompt and the pool."""
     from urial_local.cli.progress import bar
+    from urial_local.cli.stopping import stoppable
     from urial_local.cli.terminal import note
     from urial_local.records.datasets import iterate
     from urial_local.records.runlog import RunLog
@@ -236,7 +235,9 @@ def answer(
                     shown.to(there + tally.done, **{"tok/s": rate, "ended": f"{ended:.0%}"})
 
                 job = Job(opened.engine, opened.method, log, chosen.job, tell)
-                stop.watch(job)
+                flag = opened.engine.decoder.abort_flag
+                flag[0] = 0
+                stop.watch(job.stop, lambda: flag.__setitem__(0, 1))
                 try:
                     job.run(items())
                 except Aborted:
@@ -250,50 +251,6 @@ def answer(
                 "The same command goes on from there.",
             )
         return job.tally, log.count_errors()
-
-
-class Stop:
-    """What Ctrl-C asked for. A signal handler of its own from before the model is loaded, since
-    llama.cpp's log callback would swallow a KeyboardInterrupt."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._job: Any = None
-
-    def watch(self, job: Any) -> None:
-        """From now on: first the rows in hand are finished, then, asked again, nothing is."""
-        self._job = job
-        job.engine.decoder.abort_flag[0] = 0
-        job.stopping = self.asked
-
-    def __call__(self, *_: object) -> None:
-        from urial_local.cli.terminal import note
-
-        if self.asked and self._job is None:
-            raise KeyboardInterrupt
-        if self.asked:
-            self._job.engine.decoder.abort_flag[0] = 1
-            return
-        self.asked = True
-        if self._job is None:
-            note("\nStopping once the model is loaded; Ctrl-C again stops at once.")
-        else:
-            self._job.stopping = True
-            note("\nFinishing the rows in hand; Ctrl-C again stops at once.")
-
-
-@contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Inside, SIGINT is the Stop's. Only the main thread receives signals."""
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def generate_options(options: Mapping[str, Any]) -> Any:

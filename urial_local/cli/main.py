@@ -22,6 +22,9 @@ COMMANDS = {
     "show": ("urial_local.cli.show", "Read a run's answers, or two runs' side by side."),
     "export": ("urial_local.cli.export", "Write a run in another tool's shape."),
     "shift": ("urial_local.cli.shift", "Compare a base model with an aligned one, by token."),
+    "evaluate": ("urial_local.cli.evaluate", "Score answers by a judge, with reasons."),
+    "leaderboard": ("urial_local.cli.leaderboard", "Judged runs side by side."),
+    "agreement": ("urial_local.cli.leaderboard", "How far two judges agree."),
     "merge": ("urial_local.cli.merge", "Put the shards of a run together."),
     "report": ("urial_local.cli.report", "Make a run's summary and page anew."),
     "prompts": ("urial_local.cli.prompts", "List, show, render, lint and import prompts."),
@@ -42,7 +45,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[name][0]).command
+        module = importlib.import_module(COMMANDS[name][0])
+        named = getattr(module, name, None)  # where a module holds two commands
+        command: click.Command = named if isinstance(named, click.Command) else module.command
         return command
 
     def resolve_command(
@@ -85,9 +90,13 @@ def main() -> NoReturn:
     """The console script. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     tolerate_encodings()
     debug = os.environ.get("URIAL_DEBUG", "") not in ("", "0")
+    if "_URIAL_LOCAL_COMPLETE" in os.environ:  # set by a shell that asks how a word goes on
+        from urial_local.cli.completion import teach
+
+        teach()
     try:
         # click hands back the code of a command that left with `Exit`, and None otherwise.
-        code = cli(standalone_mode=False) or 0
+        code = cli(prog_name="urial-local", standalone_mode=False) or 0
         if sys.stdout is not None:
             sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):

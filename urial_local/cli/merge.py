@@ -22,22 +22,25 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
       urial-local generate q.json -m base.gguf --shard 2/2 -o part2
       urial-local merge part1 part2 -o whole
     """
+    from urial_local.cli import evaluate_results, shift_results
     from urial_local.cli.report import answers
-    from urial_local.cli.shift_results import finish, print_summary
     from urial_local.cli.terminal import note
+    from urial_local.records.judged import KEY as EVALUATE_KEY
     from urial_local.records.merge import merge_runs
     from urial_local.records.runlog import read_run
     from urial_local.tasks.generate.job import KEY as GENERATE_KEY
     from urial_local.tasks.shift.record import KEY as SHIFT_KEY
 
     task = read_run(runs[0])["config"].get("task")
-    keys = {"generate": GENERATE_KEY, "shift": SHIFT_KEY}
+    keys = {"generate": GENERATE_KEY, "shift": SHIFT_KEY, "evaluate": EVALUATE_KEY}
     if task not in keys:
         raise UsageError(f"{runs[0]} is a run of {task!r}, which has no shards.")
     merged = merge_runs(output, runs, keys[task])
     if merged.missing_shards:
         note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
     if task == "shift":
-        print_summary(output, finish(output), False)
+        shift_results.print_summary(output, shift_results.finish(output), False)
+    elif task == "evaluate":
+        evaluate_results.print_results(output, evaluate_results.finish(output), False)
     else:
         answers((output,), output / "report.html", False)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.base.terminal import printable
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where the page of generation runs goes.  [default: report.html in the first]",
+    help="Where the page of generated or judged runs goes.  [default: report.html in the first]",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="shift: also write positions.csv.")
 @click.option("--figures", is_flag=True, help="shift: also write figures ([report] extra).")
@@ -26,8 +28,8 @@ def command(
 ) -> None:
     """Make the page of RUNS from the rows there are, finished or not.
 
-    A shift run gets its summary and page anew; generation runs get one page that shows their
-    answers to the same questions side by side.
+    A shift run gets its summary and page anew; generation runs, or judged runs and JUST-EVAL's
+    judged files, get one page that shows them side by side.
 
     \b
     Examples:
@@ -36,7 +38,9 @@ def command(
     """
     from urial_local.records.runlog import read_run
 
-    tasks = {str(read_run(run)["config"].get("task")) for run in runs}
+    tasks = {
+        "evaluate" if run.is_file() else str(read_run(run)["config"].get("task")) for run in runs
+    }
     if tasks == {"generate"}:
         answers(runs, output or runs[0] / "report.html", as_json)
     elif tasks == {"shift"} and len(runs) == 1:
@@ -46,17 +50,44 @@ def command(
         if figures:
             require_matplotlib()
         print_summary(runs[0], finish(runs[0], csv=as_csv, figures=figures), as_json)
+    elif tasks == {"evaluate"}:
+        judged(runs, output, as_json)
     else:
         raise UsageError(
-            "A page shows one shift run, or several generation runs.",
+            "A page shows one shift run, several generation runs, or several judged ones.",
             "Several aligned models are compared by shift itself: repeat --aligned.",
         )
 
 
+def judged(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
+    """The page of judged runs; one alone also gets its summary anew."""
+    from urial_local.cli.evaluate_results import (
+        finish,
+        lines_of,
+        print_results,
+        summary_of,
+        write_page,
+    )
+
+    if len(runs) == 1 and output is None and runs[0].is_dir():
+        print_results(runs[0], finish(runs[0]), as_json)
+        return
+    if output is None:
+        if runs[0].is_file():
+            raise UsageError("The page of a file needs a place.", "Add -o FILE.html.")
+        output = runs[0] / "report.html"
+    write_page(runs, output)
+    found = {str(run): summary_of([str(run)]) for run in runs}
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        for summary in found.values():
+            click.echo(printable("\n".join([*lines_of(summary), ""])))
+    click.echo(f"Open {output} in a browser.", err=True)
+
+
 def answers(runs: tuple[Path, ...], path: Path, as_json: bool) -> None:
     """The page of generation runs, and a table of them to stdout."""
-    import json
-
     from urial_local.records.runlog import latest_rows
     from urial_local.report.answers_page import write_answers_page
     from urial_local.tasks.generate.job import KEY

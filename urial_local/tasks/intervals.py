@@ -22,9 +22,25 @@ def ratio_intervals(
     high, each [m]; NaN where fewer than two answers have a denominator, since one answer says
     nothing of how answers vary. The same seed gives the same interval.
     """
+    drawn = resampled_ratios(numerators, denominators, seed)
+    m = numerators.shape[1]
+    low, high = np.full(m, np.nan), np.full(m, np.nan)
+    for j in np.flatnonzero((denominators > 0).sum(0) >= 2):
+        valid = drawn[np.isfinite(drawn[:, j]), j]
+        if len(valid):
+            low[j], high[j] = percentile_interval(valid)
+    return low, high
+
+
+def resampled_ratios(numerators: FloatArray, denominators: FloatArray, seed: int = 0) -> FloatArray:
+    """Σ_i w_i num[i, j] / Σ_i w_i den[i, j] for 1,000 draws of n rows with replacement, [1000, m].
+
+    w_i counts how often row i was drawn: the same for all columns, so columns stay paired. NaN
+    where no row with a denominator was drawn.
+    """
     n, m = numerators.shape
     if n == 0:
-        return np.full(m, np.nan), np.full(m, np.nan)
+        return np.full((RESAMPLES, m), np.nan)
     rng = np.random.default_rng(seed)
     ratios = []
     step = max(1, _BLOCK // n)
@@ -33,14 +49,13 @@ def ratio_intervals(
         weights = rng.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios.append((weights @ numerators) / (weights @ denominators))
-    drawn = np.concatenate(ratios)
-    low, high = np.full(m, np.nan), np.full(m, np.nan)
-    enough = (denominators > 0).sum(0) >= 2
-    for j in np.flatnonzero(enough):
-        valid = drawn[np.isfinite(drawn[:, j]), j]
-        if len(valid):
-            low[j], high[j] = np.percentile(valid, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return low, high
+    return np.concatenate(ratios)
+
+
+def percentile_interval(drawn: FloatArray) -> tuple[float, float]:
+    """The middle 95 % of resampled values [n]."""
+    low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def distribution(values: npt.NDArray[np.floating]) -> dict[str, float | int | None]:

@@ -90,6 +90,10 @@ class Job:
         self._asked: dict[int, tuple[_Row, int]] = {}  # by the engine's number
         self._count = 0
 
+    def stop(self) -> None:
+        """Begin no new rows. May be called from a signal handler."""
+        self.stopping = True
+
     def run(self, items: Iterable[Item]) -> None:
         """Answer every row that the log lacks. Raises Aborted where the abort flag is set."""
         for index, event in self.engine.stream(self._requests(items)):

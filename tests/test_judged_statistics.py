@@ -1,0 +1,367 @@
+"""What judgements amount to: published figures from the files, and oracles for each statistic."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise as neighbours
+
+import numpy as np
+import pytest
+
+from urial_local.base.errors import UsageError
+from urial_local.records.judged import Judgement, read_judgements
+from urial_local.tasks.evaluate.agreement import agreement, spearman, weighted_kappa
+from urial_local.tasks.evaluate.answered import read_answered
+from urial_local.tasks.evaluate.leaderboard import Entry, difference, leaderboard
+from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL, MODES
+from urial_local.tasks.evaluate.pairs import mt_bench, pairwise
+from urial_local.tasks.evaluate.summary import (
+    Reading,
+    average,
+    by_tag,
+    just_eval_report,
+    means,
+    summarise,
+)
+
+JUST_EVAL = "data/just_eval/"
+
+
+def judgement(i: int, mode: str = "general", judge: str = "j", **scores: object) -> Judgement:
+    record = {a: {"reason": f"because {a}", "score": str(v)} for a, v in scores.items()}
+    return Judgement(str(i), 0, mode, 0, "", judge, "m", "q", f"answer {i}", record)
+
+
+def whole_table(seed: int, n: int = 60, judge: str = "j", generator: str = "m") -> list[Judgement]:
+    """Rows of all six aspects with random scores."""
+    from dataclasses import replace
+
+    random = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        general = {a: int(random.integers(1, 6)) for a in GENERAL}
+        rows.append(judgement(i, "general", judge, **general))
+        rows.append(judgement(1000 + i, "safety", judge, safety=int(random.integers(1, 6))))
+    return [replace(j, generator=generator) for j in rows]
+
+
+# --- published figures (FACTS: authored report files; Table 1 of the paper) -----------------------
+
+
+@pytest.mark.parametrize("name", ["1.score_multi.gpt-4", "1.safety.score_safety.chatgpt"])
+def test_the_authors_own_reports_come_out_exactly(shared_file, name):
+    path = shared_file(f"{JUST_EVAL}{name}.json")
+    theirs = json.loads(shared_file(f"{JUST_EVAL}{name}.eval_res.json").read_text())
+    ours = just_eval_report(list(read_judgements(str(path))), theirs["output_file"])
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("model", "mean", "printed"),
+    [("vicuna-7b-v1.5", 4.600, 4.60), ("Mistral-7B-Instruct-v0.1", 4.745, 4.75)],
+)
+def test_safety_of_the_papers_table(shared_file, model, mean, printed):
+    path = shared_file(f"{JUST_EVAL}{model}.score_safety.chatgpt.json")
+    found = summarise(list(read_judgements(str(path))))
+    safety = found["aspects"]["safety"]
+    assert (found["judged"], safety["n"]) == (200, 200)
+    assert safety["mean"] == pytest.approx(mean, abs=1e-12)
+    assert abs(safety["mean"] - printed) <= 0.005 + 1e-9
+    assert safety["low"] < safety["mean"] < safety["high"]
+    assert found["generators"] == [model]
+    assert found["judges"] == {"safety": ["gpt-3.5-turbo-0613"]}
+    assert found["average"] is None, "five aspects are missing"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("vicuna-7b-v1.5", 184.8175),
+        ("Mistral-7B-Instruct-v0.1", 155.3562),
+        ("zephyr-7b-beta", 217.6813),
+    ],
+)
+def test_lengths_of_the_papers_table(shared_file, model, words):
+    rows = list(read_answered(str(shared_file(f"{JUST_EVAL}{model}.to_eval.json"))))
+    general = [r.words for r in rows if not r.safety]
+    assert (len(rows), len(general)) == (1000, 800)
+    assert np.mean(general) == pytest.approx(words, abs=5.1e-5)
+
+
+def test_the_authors_pairwise_file(shared_file):
+    path = shared_file(f"{JUST_EVAL}pairwise.gpt-3.5-turbo.json")
+    theirs = json.loads(shared_file(f"{JUST_EVAL}pairwise.gpt-3.5-turbo.eval_res.json").read_text())
+    found = pairwise(list(read_judgements(str(path))))
+    wins = {found["first"]: found["aspects"]["overall"]["first"],
+            found["second"]: found["aspects"]["overall"]["second"]}  # fmt: skip
+    assert wins == {name: theirs[name] for name in wins}
+    assert found["words"] == theirs["avg_lens"]
+    assert found["rows"] == found["one_order"] == theirs["total"]
+
+
+# --- means, N/A, tags ----------------------------------------------------------------------------
+
+
+def test_not_applicable():
+    rows = [judgement(0, factuality=3), judgement(1, factuality="N/A"), judgement(2, factuality=4)]
+    expected = {"five": 4.0, "three": 10 / 3, "drop": 3.5}
+    for na, mean in expected.items():
+        found = summarise(rows, Reading(na=na))["aspects"]["factuality"]
+        assert found["mean"] == pytest.approx(mean)
+        assert found["na"] == pytest.approx(1 / 3)
+    assert summarise(rows)["distribution"]["factuality"] == {"3": 1, "4": 1, "N/A": 1}
+    nothing = summarise([judgement(0, depth="N/A")], Reading(na="drop"))["aspects"]["depth"]
+    assert (nothing["mean"], nothing["n"], nothing["na"]) == (None, 0, 1.0)
+
+
+def test_error_rows_are_never_scores():
+    from dataclasses import replace
+
+    rows = [judgement(0, depth=5), replace(judgement(1, depth=1), error="no JSON")]
+    found = summarise(rows)
+    assert (found["judged"], found["failed"]) == (1, 1)
+    assert found["aspects"]["depth"]["mean"] == 5
+
+
+def test_bootstrap_against_the_closed_form():
+    """The standard error of a mean is s/√n; resampling gives it with a factor of √((n−1)/n)."""
+    values = np.random.default_rng(1).integers(1, 6, 400).astype(np.float64)
+    drawn = means(values[:, None])[:, 0]
+    closed = values.std() / np.sqrt(len(values))
+    assert drawn.mean() == pytest.approx(values.mean(), abs=3 * closed / np.sqrt(1000))
+    assert drawn.std() == pytest.approx(closed, rel=0.1)
+    rows = [judgement(i, depth=int(v)) for i, v in enumerate(values)]
+    found = summarise(rows)["aspects"]["depth"]
+    assert found["low"] == pytest.approx(values.mean() - 1.96 * closed, abs=0.25 * closed)
+    assert found["high"] == pytest.approx(values.mean() + 1.96 * closed, abs=0.25 * closed)
+    assert found["sd"] == pytest.approx(values.std(ddof=1))
+    assert summarise(rows)["aspects"] == summarise(rows)["aspects"], "the same seed"
+
+
+def test_the_average_is_the_unweighted_mean_of_six():
+    rows = whole_table(0)
+    found = summarise(rows)
+    six = [found["aspects"][a]["mean"] for a in ASPECTS]
+    assert found["average"]["mean"] == pytest.approx(np.mean(six))
+    # Independent parts: the variance of the average is the sum over 36 of theirs.
+    table = np.array([[j.score(a) for a in GENERAL] for j in rows if j.mode == "general"])
+    safety = np.array([j.score("safety") for j in rows if j.mode == "safety"])
+    sd = np.sqrt(table.sum(1).var() / len(table) + safety.var() / len(safety)) / 6
+    width = found["average"]["high"] - found["average"]["low"]
+    assert width == pytest.approx(2 * 1.96 * sd, rel=0.15)
+    assert average([j for j in rows if j.mode == "general"]) is None
+
+
+def test_all_tags_of_a_row_count_and_the_last_one_in_compatible_tables():
+    from dataclasses import replace
+
+    rows = [
+        replace(judgement(0, helpfulness=2), tags={"task": ("math", "coding")}),
+        replace(judgement(1, helpfulness=4), tags={"task": ("coding",)}),
+    ]
+    found = by_tag(rows, "task")
+    assert {t: f["n"] for t, f in found.items()} == {"coding": 2, "math": 1}
+    assert found["coding"]["aspects"] == {"helpfulness": 3.0}
+    theirs = by_tag(rows, "task", Reading(last_tag=True))
+    assert {t: f["n"] for t, f in theirs.items()} == {"coding": 2}
+
+
+def test_tags_of_just_eval(shared_file):
+    rows = list(read_answered(str(shared_file(f"{JUST_EVAL}zephyr-7b-beta.to_eval.json"))))
+    counts = Counter(tag for r in rows for tag in r.tags.get("task", ()))
+    assert counts["info-seek"] == 431
+    assert counts["math"] == 31
+
+
+def test_expected_scores_are_used_when_asked():
+    from dataclasses import replace
+
+    rows = [replace(judgement(0, depth=4), expected={"depth": 3.25})]
+    assert summarise(rows)["aspects"]["depth"]["mean"] == 4
+    assert summarise(rows, Reading(expected=True))["aspects"]["depth"]["mean"] == 3.25
+
+
+# --- pairs, turns --------------------------------------------------------------------------------
+
+
+def pair(i: int, order: str, choice: str) -> Judgement:
+    record = {"rationale": "x", "choices": {"depth": choice}}
+    return Judgement(str(i), 0, "pairwise", 0, order, "j", "one", "q", "a b", record,
+                     other="c", other_generator="two")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ab", "ba", "outcome"),
+    [
+        ("A", "B", "first"),  # the first answer in both orders
+        ("B", "A", "second"),
+        ("A", "A", "tie"),  # whatever stands first: disagreement
+        ("B", "B", "tie"),
+        ("tie", "tie", "tie"),
+        ("A", "tie", "tie"),
+    ],
+)
+def test_both_orders(ab, ba, outcome):
+    found = pairwise([pair(0, "AB", ab), pair(0, "BA", ba)])["aspects"]["depth"]
+    assert {k: found[k] for k in ("first", "second", "tie")} == {
+        **dict.fromkeys(("first", "second", "tie"), 0),
+        outcome: 1,
+    }
+    assert found["agreement"] == float((ab, ba) in (("A", "B"), ("B", "A"), ("tie", "tie")))
+
+
+def test_position_bias():
+    always_a = [pair(i, order, "A") for i in range(5) for order in ("AB", "BA")]
+    found = pairwise(always_a)["aspects"]["depth"]
+    assert (found["position_bias"], found["agreement"], found["tie"]) == (1.0, 0.0, 5)
+    fair = [pair(i, "AB", "A") for i in range(4)] + [pair(i, "BA", "B") for i in range(4)]
+    assert pairwise(fair)["aspects"]["depth"]["position_bias"] == 0.5
+    assert pairwise(fair)["aspects"]["depth"]["win"] == 1.0
+    assert pairwise(fair)["words"] == {"one": 2.0, "two": 1.0}
+    third = Judgement("9", 0, "pairwise", 0, "AB", "j", "three", "q", "", {"choices": {}},
+                      other_generator="one")  # fmt: skip
+    with pytest.raises(UsageError, match="two generators"):
+        pairwise([*fair, third])
+
+
+def test_mt_bench_overall_is_the_mean_over_judgements():
+    def rated(i: int, turn: int, rating: int, category: str) -> Judgement:
+        record = {"rating": {"reason": "", "score": str(rating)}}
+        return Judgement(str(i), 0, "mt-bench", turn, "", "j", "m", "q", "a", record,
+                         tags={"category": (category,)})  # fmt: skip
+
+    rows = [rated(1, 1, 10, "math"), rated(2, 1, 4, "coding"), rated(1, 2, 1, "math")]
+    found = mt_bench(rows)
+    assert found["overall"]["mean"] == 5.0
+    assert found["turns"]["1"]["mean"] == 7.0
+    assert found["turns"]["2"]["mean"] == 1.0
+    assert np.mean([t["mean"] for t in found["turns"].values()]) == 4.0, "which differs"
+    assert found["categories"]["math"]["mean"] == 5.5
+
+
+# --- agreement -----------------------------------------------------------------------------------
+
+
+def brute_kappa(x, y) -> float:
+    """1 − Σ (xᵢ − yᵢ)² / mean over all pairings of (xᵢ − yⱼ)²: the same weights, by pairs."""
+    observed = np.mean([(a - b) ** 2 for a, b in zip(x, y, strict=True)])
+    chance = np.mean([(a - b) ** 2 for a in x for b in y])
+    return 1 - observed / chance
+
+
+def brute_spearman(x, y) -> float:
+    def ranks(v):
+        return [1 + sum(o < one for o in v) + (sum(o == one for o in v) - 1) / 2 for one in v]
+
+    return float(np.corrcoef(ranks(x), ranks(y))[0, 1])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agreement_measures(seed):
+    random = np.random.default_rng(seed)
+    x = random.integers(1, 6, 40).astype(float)
+    y = np.clip(x + random.integers(-2, 3, 40), 1, 5)
+    assert weighted_kappa(x, y) == pytest.approx(brute_kappa(x, y))
+    assert spearman(x, y) == pytest.approx(brute_spearman(x, y))
+    assert weighted_kappa(x, x) == pytest.approx(1)
+    assert spearman(x, 6 - x) == pytest.approx(-1)
+
+
+def test_agreement_of_two_judges():
+    a = [judgement(i, helpfulness=v) for i, v in enumerate([1, 2, 3, 4, 5])]
+    b = [judgement(i, helpfulness=v) for i, v in enumerate([1, 3, 5, "N/A", 5])]
+    found = agreement(a, b)["aspects"]["helpfulness"]
+    assert (found["n"], found["exact"], found["within_one"]) == (4, 0.5, 0.75)
+    same = [judgement(i, helpfulness=5) for i in range(4)]
+    nothing = agreement(same, same)["aspects"]["helpfulness"]
+    assert (nothing["exact"], nothing["spearman"], nothing["kappa"]) == (1.0, None, None)
+    with pytest.raises(UsageError, match="no judged answer in common"):
+        agreement(a, [judgement(99, helpfulness=1)])
+
+
+def test_agreement_works_from_the_files_alone(shared_file):
+    def judged(model: str) -> list[Judgement]:
+        path = shared_file(f"{JUST_EVAL}{model}.score_safety.chatgpt.json")
+        return list(read_judgements(str(path)))
+
+    vicuna, mistral = judged("vicuna-7b-v1.5"), judged("Mistral-7B-Instruct-v0.1")
+    found = agreement(vicuna, vicuna)
+    assert found["shared"] == 200
+    assert found["aspects"]["safety"]["kappa"] == pytest.approx(1)
+    with pytest.raises(UsageError, match="ids meet, with other answers"):
+        agreement(vicuna[:3], mistral[:3])
+
+
+# --- leaderboard ---------------------------------------------------------------------------------
+
+
+def test_leaderboard_sorts_and_never_mixes_judges_silently():
+    one = Entry("one", whole_table(1, generator="one"))
+    two = Entry("two", whole_table(2, generator="two"))
+    rows = leaderboard([one, two])["rows"]
+    averages = [row["average"]["mean"] for row in rows]
+    assert averages == sorted(averages, reverse=True)
+    by_name = leaderboard([two, one], sort="name")["rows"]
+    assert [row["name"] for row in by_name] == ["one", "two"]
+    for a, b in neighbours(leaderboard([one, two], sort="depth")["rows"]):
+        assert a["aspects"]["depth"]["mean"] >= b["aspects"]["depth"]["mean"]
+    with pytest.raises(UsageError, match="no column 'x'"):
+        leaderboard([one], sort="x")
+    other = Entry("other", whole_table(3, judge="k", generator="other"))
+    with pytest.raises(UsageError, match="different judges"):
+        leaderboard([one, other])
+    mixed = leaderboard([one, other], mix_judges=True)
+    assert mixed["mixed"]
+    assert {str(row["judges"]) for row in mixed["rows"]} == {
+        "{'general': ['j'], 'safety': ['j']}",
+        "{'general': ['k'], 'safety': ['k']}",
+    }
+
+
+def test_paired_differences():
+    a = whole_table(1)
+    same = difference(a, a)["aspects"]
+    assert all(f["mean"] == 0 and f["p"] == 1.0 for f in same.values())
+    better = [
+        judgement(
+            int(j.id), j.mode, **{k: min(5, int(v["score"]) + 1) for k, v in j.record.items()}
+        )
+        for j in a
+    ]
+    found = difference(better, a)["aspects"]
+    assert set(found) == {*ASPECTS, "average"}
+    assert all(f["low"] > 0 and f["p"] < 0.01 for f in found.values())
+    back = difference(a, better)["aspects"]
+    assert back["average"]["mean"] == pytest.approx(-found["average"]["mean"])
+    # Pairing matters: rows that differ alike have no spread, whatever the spread of the rows.
+    shifted = [judgement(i, depth=i % 4 + 2) for i in range(40)]
+    base = [judgement(i, depth=i % 4 + 1) for i in range(40)]
+    assert difference(shifted, base)["aspects"]["depth"]["low"] == pytest.approx(1.0)
+    few = difference(a[:1], better[:1])["aspects"]["depth"]
+    assert (few["n"], few["p"]) == (1, None)
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+def test_schema_and_check():
+    jsonschema_like = MODES["general"].schema()
+    assert jsonschema_like["required"] == list(GENERAL)
+    assert jsonschema_like["additionalProperties"] is False
+    good = {a: {"reason": "r", "score": 4} for a in GENERAL}
+    assert MODES["general"].check(good)["depth"] == {"reason": "r", "score": "4"}
+    assert MODES["general"].check({**good, "extra": 1}).keys() == good.keys()
+    for wrong, said in (
+        ({**good, "depth": {"reason": "r"}}, "depth.score is missing"),
+        ({**good, "depth": {"reason": "r", "score": "7"}}, "none of 1, 2"),
+        ({**good, "depth": {"reason": "r", "score": True}}, "is no text"),
+        ({**good, "depth": "4"}, "is missing"),
+        ([], "is missing"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            MODES["general"].check(wrong)
+    tags = {"task": dict.fromkeys(("info-seek", "reasoning", "procedure", "writing", "coding",
+            "role-play", "math"), "No")}  # fmt: skip
+    with pytest.raises(ValueError, match="topic"):
+        MODES["tags"].check(tags)

@@ -1,0 +1,309 @@
+"""`urial-local evaluate`: a judge scores answers on several aspects, with a reason for each."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.base.errors import Interrupted, UsageError
+from urial_local.cli.data_options import FAILED, data_options, fields, selection
+from urial_local.cli.evaluate_results import summarize
+from urial_local.cli.options import complete_models, runtime_choice, runtime_options
+
+CHOICES = ("auto", "general", "safety", "pairwise", "mt-bench", "tags")
+
+
+class WithDefault(click.Group):
+    """A group whose first word may be left out: `evaluate RUN` is `evaluate run RUN`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=WithDefault)
+def command() -> None:
+    """Score answers by a judge: a model on this machine, or an endpoint.
+
+    \b
+    Examples:
+      urial-local evaluate run/ --judge mistral-7b-instruct
+      urial-local evaluate run/ --judge openai:gpt-4o-mini --dry-run
+      urial-local evaluate summarize run/judged-mistral-7b-instruct
+      urial-local evaluate run --help
+    """
+
+
+@command.command("run")
+@click.argument("answers")
+@click.option(
+    "--judge",
+    required=True,
+    metavar="NAME|FILE|openai:MODEL",
+    shell_complete=complete_models,
+    help="A GGUF model, named as in `models list` or by its file; or openai:MODEL, a model of any"
+    " OpenAI-compatible endpoint ([eval] extra; OPENAI_API_KEY).",
+)
+@click.option("--base-url", metavar="URL", help="The endpoint.  [default: OPENAI_BASE_URL]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="The judgements' folder. The same command goes on with it."
+    "  [default: judged-JUDGE in the run]",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(CHOICES),
+    default="auto",
+    help="auto judges safety rows for safety, others on five aspects.  [default: auto]",
+)
+@click.option("--against", metavar="RUN", help="pairwise: the answers to compare with.")
+@click.option("--template", metavar="FILE", help="A wording of your own (.jinja) for the mode.")
+@click.option(
+    "--expected",
+    is_flag=True,
+    help="Local judge: also keep the expected score over the digit's whole distribution.",
+)
+@click.option("--judge-prompt", metavar="NAME|FILE", help="How a local judge is asked."
+              "  [default: its chat template]")  # fmt: skip
+@click.option(
+    "--reason-tokens",
+    type=click.IntRange(8, 1000),
+    default=60,
+    metavar="N",
+    help="Local judge: the longest reason.  [default: 60]",
+)
+@click.option(
+    "-np",
+    "--parallel",
+    type=click.IntRange(1, 255),
+    default=8,
+    metavar="N",
+    help="Rows, or requests, at a time.  [default: 8]",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=16),
+    default=1024,
+    metavar="N",
+    help="Endpoint: the longest reply.  [default: 1024]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be judged, in tokens, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@data_options
+@runtime_options
+def run(answers: str, output: Path | None, **options: Any) -> None:
+    """Judge ANSWERS: a run of `generate`, or a file with answers.
+
+    Files of JUST-EVAL, AlpacaEval and others are read as they are. Judgements go to
+    FOLDER/rows.jsonl as they are made; Ctrl-C finishes those in hand.
+
+    \b
+    Examples:
+      urial-local evaluate run/ --judge mistral-7b-instruct --expected
+      urial-local evaluate model.to_eval.json --judge openai:gpt-4o-mini -o judged
+      urial-local evaluate urial/ --mode pairwise --against zero-shot/ --judge llama-3.1-8b-instruct
+      urial-local evaluate mt/ --mode mt-bench --judge openai:some-model --base-url http://localhost:8000/v1
+    """
+    from urial_local.cli.evaluate_results import finish, print_results
+    from urial_local.cli.terminal import note
+    from urial_local.tasks.evaluate.job import plan, rows_to_judge
+
+    options["expected"] = bool(options["expected"])
+    check(options)
+    wording = plan(options["mode"], options["template"])
+    chosen = list(chosen_answers(answers, options))
+    if not chosen:
+        raise UsageError(f"{answers} has no answers, or none that is chosen.")
+    others = other_answers(options["against"])
+    rows = list(rows_to_judge(chosen, options["mode"], others))
+    tell_before(rows, wording, options)
+    if options["dry_run"]:
+        return
+    folder = output or default_folder(answers, options["judge"])
+    tally = judge_rows(rows, folder, wording, answers, options)
+    print_results(folder, finish(folder), options["as_json"])
+    if not options["as_json"] and tally.done:
+        note(f"{tally.prompt_tokens:,} tokens read and {tally.completion_tokens:,} written.")
+    if tally.errors:
+        note(f"{tally.errors:,} rows could not be judged; each has its reason in rows.jsonl.")
+        raise click.exceptions.Exit(FAILED)
+
+
+command.add_command(summarize)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raises UsageError for options that do not go together."""
+    endpoint = options["judge"].startswith("openai:")
+    if (options["mode"] == "pairwise") != bool(options["against"]):
+        raise UsageError("--mode pairwise and --against go together.")
+    if options["base_url"] and not endpoint:
+        raise UsageError("--base-url is an endpoint's; name its model as --judge openai:MODEL.")
+    for name in ("expected", "judge_prompt"):
+        if endpoint and options[name]:
+            raise UsageError(f"--{name.replace('_', '-')} needs a judge on this machine.")
+    if options["expected"] and options["mode"] not in ("auto", "general", "safety"):
+        raise UsageError("--expected is for scores from 1 to 5.")
+
+
+def chosen_answers(name: str, options: Mapping[str, Any]) -> Iterator[Any]:
+    """The answers that --limit, --ids, --where and --shard choose."""
+    from urial_local.records.datasets import Item, in_shard
+    from urial_local.tasks.evaluate.answered import read_answered
+
+    wanted = selection(options)
+    taken = 0
+    for row in read_answered(name, fields(options), options["kind"]):
+        item = Item(row.id, row.number, "", tags=row.tags)
+        if wanted.limit is not None and taken >= wanted.limit:
+            return
+        if wanted.takes(item):
+            taken += 1
+            if in_shard(item, wanted.shard):
+                yield row
+
+
+def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
+    from urial_local.tasks.evaluate.answered import read_answered
+
+    return {(row.id, row.repeat): row for row in read_answered(name)} if name else {}
+
+
+def tell_before(rows: list[Any], wording: Any, options: Mapping[str, Any]) -> None:
+    """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
+    from urial_local.cli.terminal import note
+    from urial_local.tasks.evaluate.endpoint import estimate_tokens
+
+    modes = [row["mode"] for row, _ in rows]
+    parts = [f"{modes.count(m):,} {m}" for m in dict.fromkeys(modes)]
+    text = f"{len(rows):,} to judge ({', '.join(parts)})"
+    if options["dry_run"] or options["judge"].startswith("openai:"):
+        rubrics = {m: estimate_tokens(t.rubric()) for m, t in wording.templates.items()}
+        total = sum(
+            rubrics[row["mode"]] + estimate_tokens(wording.templates[row["mode"]].case(case))
+            for row, case in rows
+            if not row.get("error")
+        )
+        text += f", about {total:,} tokens to read"
+    if options["dry_run"]:
+        click.echo(f"{text}.")
+    else:
+        note(f"{text}.")
+
+
+def default_folder(answers: str, judge: str) -> Path:
+    folder = Path(answers).expanduser()
+    if not (folder / "run.json").exists():
+        raise UsageError(f"{answers} is a file, so the judgements need a folder.", "Add -o FOLDER.")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(judge.removeprefix("openai:")).name)
+    return folder / f"judged-{name.removesuffix('.gguf')}"
+
+
+@contextmanager
+def open_judge(
+    rows: list[Any], wording: Any, options: Mapping[str, Any]
+) -> Iterator[tuple[Any, Any]]:
+    """The judge, and what aborts it at once."""
+    if options["judge"].startswith("openai:"):
+        from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
+
+        judge = EndpointJudge(
+            EndpointOptions(
+                model=options["judge"].removeprefix("openai:"),
+                base_url=options["base_url"],
+                parallel=options["parallel"],
+                max_tokens=options["max_tokens"],
+            )
+        )
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        yield judge, interrupt
+        return
+    from urial_local.cli.session import tell_about_check
+    from urial_local.cli.terminal import StatusLine
+    from urial_local.tasks.evaluate.local_judge import (
+        LocalOptions,
+        fitting_context,
+        open_local_judge,
+    )
+    from urial_local.tasks.evaluate.modes import MODES
+    from urial_local.tasks.model_file import model_file
+
+    file = model_file(options["judge"], tell_about_check)
+    chosen = LocalOptions(
+        prompt=options["judge_prompt"],
+        expected=options["expected"],
+        reason_tokens=options["reason_tokens"],
+        runtime=runtime_choice(options, parallel=min(options["parallel"], len(rows))),
+    )
+    if not options["ctx_size"]:
+        templates = wording.templates
+        texts = (
+            (MODES[m], templates[m].rubric() + templates[m].case(case))
+            for m, case in ((row["mode"], case) for row, case in rows)
+        )
+        need = fitting_context(file, texts, chosen)
+        chosen = replace(chosen, runtime=replace(chosen.runtime, ctx_size=need))
+    with open_local_judge(file, chosen, StatusLine().prefill) as local:
+        yield local, local.abort
+
+
+def judge_rows(
+    rows: list[Any], folder: Path, wording: Any, answers: str, options: Mapping[str, Any]
+) -> Any:
+    """Judge the rows that the folder lacks; returns the tally."""
+    from urial_local.cli.progress import bar
+    from urial_local.cli.stopping import stoppable
+    from urial_local.cli.terminal import note
+    from urial_local.records.judged import KEY
+    from urial_local.records.runlog import RunLog
+    from urial_local.runtime.sequences import Aborted
+    from urial_local.tasks.evaluate.job import Evaluation, key_of
+
+    shard = "/".join(map(str, options["shard"])) if options["shard"] else None
+    with stoppable() as stop, open_judge(rows, wording, options) as (judge, abort):
+        config = {
+            "task": "evaluate",
+            "judge": judge.about(),
+            **wording.config(),
+            "answers": sorted({row["generator"] for row, _ in rows}),
+            "against": sorted({row.get("other_generator", "") for row, _ in rows} - {""}),
+            "shard": shard,
+        }
+        with RunLog(folder, config, KEY) as log:
+            there = sum(log.has(*key_of(row)) for row, _ in rows)
+            if there:
+                note(f"{there:,} of them are there already.")
+            with bar(len(rows), "row", there) as shown:
+
+                def tell(tally: Any) -> None:
+                    shown.to(there + tally.done, failed=f"{tally.errors:,}")
+
+                evaluation = Evaluation(judge, wording, log, tell)
+                stop.watch(judge.stop, abort)
+                interrupted = False
+                try:
+                    evaluation.run(rows)
+                except (Aborted, KeyboardInterrupt):
+                    interrupted = True
+            tally = evaluation.tally
+            log.end_session(rows=tally.done, seconds=round(time.perf_counter() - tally.began, 3))
+        if interrupted or stop.asked:
+            raise Interrupted(
+                f"Stopped; {there + tally.done:,} of {len(rows):,} rows are judged.",
+                "The same command goes on from there.",
+            )
+        return tally

@@ -1,0 +1,268 @@
+"""What `evaluate`, `report` and `merge` do with judgements: summary, page, tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.base.errors import UsageError
+from urial_local.base.terminal import printable
+
+
+def finish(folder: Path) -> dict[str, Any]:
+    """Make summary.json and report.html from a run's rows; returns the summary."""
+    from urial_local.records.runlog import write_json
+
+    found = summary_of([str(folder)])
+    write_json(folder / "summary.json", found)
+    write_page([folder], folder / "report.html")
+    return found
+
+
+def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
+    """The page of judged runs or files, side by side."""
+    from urial_local.base.registry import EMBEDDED
+    from urial_local.records.judged import read_judgements
+    from urial_local.records.runlog import read_run
+    from urial_local.report.judged_page import write_judged_page
+    from urial_local.tasks.evaluate.summary import Reading
+
+    runs, about, notes = [], [], []
+    for folder in folders:
+        judgements = list(read_judgements(str(folder)))
+        runs.append((folder.resolve().name, judgements))
+        facts: list[list[str]] = []
+        if (folder / "run.json").exists():
+            info = read_run(folder)
+            judge = info["config"]["judge"]
+            facts += [[f"judge, {k}", json.dumps(v)] for k, v in judge.items() if k != "name"]
+            facts.insert(0, ["judge", judge["name"]])
+            for start in info["sessions"]:
+                versions = ", ".join(f"{k} {v}" for k, v in start["versions"].items())
+                facts.append(["run", f"{start['started']}, {start['platform']}; {versions}"])
+                facts.append(["command", start["command"]])
+            if judge["name"] in EMBEDDED:
+                notes.append(
+                    f"The judge of {folder.resolve().name} is the embedded demo model, as a"
+                    " stand-in: it shows that judging works, and its scores mean nothing."
+                )
+        about.append(facts)
+    reading = Reading(na=na)  # type: ignore[arg-type]
+    write_judged_page(runs, path, reading, notes=list(dict.fromkeys(notes)), about=about)
+
+
+def summary_of(
+    names: Sequence[str],
+    *,
+    na: str = "five",
+    expected: bool = False,
+    last_tag: bool = False,
+    tags_from: str | None = None,
+    ids: frozenset[str] | None = None,
+) -> dict[str, Any]:
+    """The summary of judged runs and files taken together, and of the answers in files that were
+    not judged (their lengths)."""
+    from urial_local.records.judged import is_judged, read_judgements
+    from urial_local.tasks.evaluate.pairs import mt_bench, pairwise
+    from urial_local.tasks.evaluate.summary import Reading, summarise, with_tags
+
+    judgements = [j for name in names if is_judged(name) for j in read_judgements(name)]
+    if tags_from:
+        judgements = with_tags(judgements, _tags_of(tags_from))
+    if ids is not None:
+        judgements = [j for j in judgements if j.id in ids]
+    reading = Reading(na, expected, last_tag)  # type: ignore[arg-type]
+    found = summarise(judgements, reading)
+    found["pairwise"] = pairwise(judgements)
+    found["mt_bench"] = mt_bench(judgements)
+    for name in names:
+        if not is_judged(name):
+            found = {**found, **unjudged(name, ids)}
+    return found
+
+
+def unjudged(name: str, ids: frozenset[str] | None) -> dict[str, Any]:
+    """Of answers that nobody judged: how many, how long the general ones are, what is flagged."""
+    from urial_local.tasks.evaluate.answered import read_answered
+
+    rows = [r for r in read_answered(name) if not r.error and (ids is None or r.id in ids)]
+    general = [r.words for r in rows if not r.safety]
+    ended = [r.ended for r in rows if r.ended is not None]
+    return {
+        "answers": len(rows),
+        "generators": sorted({r.generator for r in rows}),
+        "words": sum(general) / len(general) if general else None,
+        "ended": sum(ended) / len(ended) if ended else None,
+        **{
+            flag: sum(flag in r.flags for r in rows) / len(rows) if rows else None
+            for flag in ("empty", "runaway", "repetitive")
+        },
+    }
+
+
+def _tags_of(name: str) -> dict[str, Any]:
+    from urial_local.tasks.evaluate.answered import read_answered
+
+    return {row.id: row.tags for row in read_answered(name)}
+
+
+def print_results(folder: Path, found: dict[str, Any], as_json: bool) -> None:
+    """To stdout: the means, or all as JSON; to stderr: where the page is."""
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        for line in lines_of(found):
+            click.echo(printable(line))
+    click.echo(f"Open {folder / 'report.html'} in a browser.", err=True)
+
+
+def lines_of(found: dict[str, Any]) -> list[str]:
+    """What a person reads of a summary."""
+    lines = []
+    if found["judged"]:
+        who = "; ".join(f"{mode} by {', '.join(names)}" for mode, names in found["judges"].items())
+        lines += [f"{', '.join(found['generators'])}: {found['judged']:,} rows, {who}", ""]
+        lines.append(f"  {'aspect':<14}{'mean':>7}{'95 %':>16}{'rows':>8}{'N/A':>8}")
+        for name, aspect in found["aspects"].items():
+            na = f"{100 * aspect['na']:.1f}%"
+            lines.append(f"  {name:<14}{_number(aspect['mean']):>7}{_interval(aspect):>16}"
+                         f"{aspect['n']:>8,}{na:>8}")  # fmt: skip
+        if mean := found["average"]:
+            lines.append(f"  {'average':<14}{_number(mean['mean']):>7}{_interval(mean):>16}")
+        lines.append("")
+    if found["words"] is not None:
+        lines.append(f"  {'words':<14}{found['words']:>9.1f}  in answers to general rows")
+    for name in ("ended", "empty", "runaway", "repetitive"):
+        if found.get(name):
+            lines.append(f"  {name:<14}{100 * found[name]:>8.1f}%")
+    if found["empty"] and found["aspects"].get("safety"):
+        lines.append("  Empty answers are usually judged safe: see their share with safety.")
+    if found["failed"]:
+        lines.append(f"  {found['failed']:,} rows could not be judged and count nowhere")
+    for name, tags in found["by"].items():
+        lines += ["", f"  by {name}"]
+        for tag, one in tags.items():
+            cells = "  ".join(f"{a} {v:.2f}" for a, v in one["aspects"].items())
+            lines.append(f"    {tag:<14}{one['n']:>5}  {cells}")
+    lines += _pair_lines(found.get("pairwise")) + _mt_lines(found.get("mt_bench"))
+    return lines
+
+
+def _pair_lines(pair: dict[str, Any] | None) -> list[str]:
+    if not pair:
+        return []
+    heads = ("win", "tie", "lose", "orders agree", "A chosen")
+    widths = (8, 8, 8, 14, 10)
+    lines = [f"{pair['first']} against {pair['second']}: {pair['rows']:,} rows", ""]
+    lines.append(f"  {'aspect':<14}{_columns(heads, widths)}")
+    for name, one in pair["aspects"].items():
+        cells = [_share(one[k]) for k in ("win", "tie_share", "lose", "agreement", "position_bias")]
+        lines.append(f"  {name:<14}{_columns(cells, widths)}")
+    return lines
+
+
+def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _mt_lines(found: dict[str, Any] | None) -> list[str]:
+    if not found:
+        return []
+    lines = [f"rating by {', '.join(found['judges'])}", ""]
+    parts = [("overall", found["overall"])]
+    parts += [(f"turn {turn}", one) for turn, one in found["turns"].items()]
+    parts += list(found["categories"].items())
+    for name, one in parts:
+        lines.append(f"  {name:<14}{_number(one['mean']):>7}{_interval(one):>16}{one['n']:>8,}")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def _interval(one: dict[str, Any]) -> str:
+    return "" if one["low"] is None else f"{one['low']:.2f}–{one['high']:.2f}"
+
+
+def chosen_ids(text: str | None) -> frozenset[str] | None:
+    """Ids from `--ids A,B` or `--ids @FILE`: lines, a JSON list, or an object of lists, all of
+    whose ids are taken. Raises UsageError."""
+    if text is None:
+        return None
+    if not text.startswith("@"):
+        return frozenset(filter(None, map(str.strip, text.split(","))))
+    try:
+        said = Path(text[1:]).expanduser().read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{text[1:]} cannot be read: {error}") from None
+    try:
+        value = json.loads(said)
+    except ValueError:
+        value = said.split()
+    lists = list(value.values()) if isinstance(value, dict) else [value]
+    if not all(isinstance(one, list) for one in lists):
+        raise UsageError(f"{text[1:]} holds no list of ids.")
+    return frozenset(str(i) for one in lists for i in one)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "--na",
+    type=click.Choice(["five", "drop", "three"]),
+    default="five",
+    help="What N/A counts as; five is the reference's.  [default: five]",
+)
+@click.option("--expected", is_flag=True, help="Use expected scores where there are any.")
+@click.option("--ids", metavar="A,B,…|@FILE", help="Only rows with these ids; a lite subset.")
+@click.option("--tags-from", metavar="FILE", help="Take the rows' tags from this file, by id.")
+@click.option(
+    "--compat",
+    type=click.Choice(["just-eval"]),
+    help="As the reference: its report's fields, and in tables the last of a row's tags only.",
+)
+@click.option("--json", "as_json", is_flag=True, help="All as JSON.")
+def summarize(
+    names: tuple[str, ...],
+    na: str,
+    expected: bool,
+    ids: str | None,
+    tags_from: str | None,
+    compat: str | None,
+    as_json: bool,
+) -> None:
+    """Means with intervals of judged runs and files, taken together.
+
+    NAMES are runs of `evaluate`, JUST-EVAL's judged files, or files of answers that were not judged
+    (for their lengths).
+
+    \b
+    Examples:
+      urial-local evaluate summarize run/judged-mistral-7b-instruct
+      urial-local evaluate summarize model.score_multi.gpt-4.json model.score_safety.chatgpt.json
+      urial-local evaluate summarize model.score_safety.chatgpt.json --compat just-eval
+    """
+    wanted = chosen_ids(ids)
+    if compat and as_json is False and len(names) == 1 and not tags_from:
+        from urial_local.records.judged import read_judgements
+        from urial_local.tasks.evaluate.summary import just_eval_report
+
+        judgements = [j for j in read_judgements(names[0]) if wanted is None or j.id in wanted]
+        click.echo(json.dumps(just_eval_report(judgements, names[0]), indent=2))
+        return
+    found = summary_of(names, na=na, expected=expected, last_tag=bool(compat),
+                       tags_from=tags_from, ids=wanted)  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for line in lines_of(found):
+        click.echo(printable(line))

@@ -1,0 +1,125 @@
+"""`urial-local leaderboard` and `agreement`: models side by side, and judges side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from urial_local.base.terminal import printable
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--sort", default="average", metavar="COLUMN", help="name, an aspect, average, words"
+              " or ended.  [default: average]")  # fmt: skip
+@click.option(
+    "--na",
+    type=click.Choice(["five", "drop", "three"]),
+    default="five",
+    help="What N/A counts as; five is the reference's.  [default: five]",
+)
+@click.option("--expected", is_flag=True, help="Use expected scores where there are any.")
+@click.option("--ids", metavar="A,B,…|@FILE", help="Only rows with these ids; a lite subset.")
+@click.option("--mix-judges", is_flag=True, help="Put models of different judges in one table.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write a page with the table and a plot.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of Markdown.")
+def leaderboard(
+    runs: tuple[str, ...],
+    sort: str,
+    na: Any,
+    expected: bool,
+    ids: str | None,
+    mix_judges: bool,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Put judged RUNS side by side, as Markdown on stdout.
+
+    RUNS are runs of `evaluate`, JUST-EVAL's judged files, or files of answers (for their lengths).
+    What was written by the same model becomes one line.
+
+    \b
+    Examples:
+      urial-local leaderboard urial/judged-j zero-shot/judged-j --html board.html
+      urial-local leaderboard *.score_multi.json *.score_safety.json --sort helpfulness
+    """
+    from urial_local.cli.evaluate_results import chosen_ids
+    from urial_local.report.leaderboard_page import markdown, write_leaderboard_page
+    from urial_local.tasks.evaluate.leaderboard import leaderboard as table_of
+    from urial_local.tasks.evaluate.summary import Reading
+
+    entries = entries_of(runs, chosen_ids(ids))
+    table = table_of(entries, Reading(na=na, expected=expected), sort, mix_judges)
+    if html:
+        write_leaderboard_page(table, html)
+        click.echo(f"Open {html} in a browser.", err=True)
+    click.echo(json.dumps(table, ensure_ascii=False) if as_json else printable(markdown(table)))
+
+
+def entries_of(names: Sequence[str], ids: frozenset[str] | None) -> list[Any]:
+    """A line for each model among the judgements, with lengths from files of its answers."""
+    from urial_local.cli.evaluate_results import unjudged
+    from urial_local.records.judged import Judgement, is_judged, read_judgements
+    from urial_local.tasks.evaluate.leaderboard import Entry
+
+    by_model: dict[str, list[Judgement]] = {}
+    answers: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if is_judged(name):
+            for j in read_judgements(name):
+                if ids is None or j.id in ids:
+                    by_model.setdefault(j.generator, []).append(j)
+        else:
+            found = unjudged(name, ids)
+            for generator in found["generators"]:
+                answers[generator] = found
+    return [
+        Entry(
+            model,
+            by_model.get(model, []),
+            answers.get(model, {}).get("words"),
+            answers.get(model, {}).get("ended"),
+        )
+        for model in dict.fromkeys([*by_model, *answers])
+    ]
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="All as JSON.")
+def agreement(a: str, b: str, as_json: bool) -> None:
+    """Say how far two judges agree on the same answers.
+
+    A and B are runs of `evaluate` or JUST-EVAL's judged files. exact: the same score; within 1;
+    Spearman's rank correlation; Cohen's kappa with quadratic weights. N/A counts as no score.
+
+    \b
+    Example:
+      urial-local agreement run/judged-local model.score_multi.gpt-4.json
+    """
+    from urial_local.records.judged import read_judgements
+    from urial_local.tasks.evaluate.agreement import agreement as measure
+
+    found = measure(list(read_judgements(a)), list(read_judgements(b)))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{found['shared']:,} answers judged by both")
+    click.echo(f"  {'aspect':<14}{'rows':>6}{'mean A':>8}{'mean B':>8}{'exact':>8}{'within 1':>10}"
+               f"{'Spearman':>10}{'kappa':>8}")  # fmt: skip
+    for name, m in found["aspects"].items():
+        cells = [f"{m['n']:>6,}", f"{m['mean_a']:>8.2f}", f"{m['mean_b']:>8.2f}"]
+        cells += [f"{100 * m['exact']:>7.1f}%", f"{100 * m['within_one']:>9.1f}%"]
+        cells += [f"{'–' if v is None else f'{v:.2f}':>{w}}" for v, w in
+                  ((m["spearman"], 10), (m["kappa"], 8))]  # fmt: skip
+        click.echo(f"  {name:<14}" + "".join(cells))

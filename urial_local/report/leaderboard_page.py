@@ -1,0 +1,85 @@
+"""A leaderboard as a page and as Markdown: the same numbers, its judges always named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from urial_local.base.terminal import printable
+from urial_local.report.page import template, write_html
+from urial_local.tasks.evaluate.modes import ASPECTS
+
+NA_RULES = {"five": "N/A counts as 5", "three": "N/A counts as 3", "drop": "N/A is left out"}
+SURE = 0.05  # a p below is called more than chance
+
+
+def write_leaderboard_page(table: Mapping[str, Any], path: Path) -> Path:
+    """Write the page of what `leaderboard()` returns; returns its path."""
+    write_html(
+        path,
+        title="Leaderboard",
+        body=template("leaderboard.html"),
+        styles=[template("base.css"), template("judged.css"), template("leaderboard.css")],
+        scripts=[template("charts.js"), template("dots.js"), template("leaderboard.js")],
+        data={"aspects": ASPECTS, "sure": SURE, **table},
+    )
+    return path
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """The table in GitHub's Markdown, with its judges above and its rules below."""
+    mixed = bool(table["mixed"])
+    heads = ["model", *ASPECTS, "average", "words", "ended", *(["judges"] if mixed else [])]
+    lines = [f"Judged by {_judges(table['judges'])}."]
+    if mixed:
+        lines += ["", "**Different judges: their scales differ, so rows do not compare.**"]
+    lines += ["", _line(heads), _line([":--", *["--:"] * (len(ASPECTS) + 3), *[":--"] * mixed])]
+    for row in table["rows"]:
+        cells = [_escaped(row["name"]), *(_estimate(row["aspects"].get(a)) for a in ASPECTS)]
+        cells += [_estimate(row["average"]), _number(row["words"], 1), _share(row["ended"])]
+        lines.append(_line([*cells, *([_judges(row["judges"])] if mixed else [])]))
+    rules = [
+        f"{NA_RULES[table['na']]}.",
+        "In brackets 95 % intervals, by bootstrap over rows.",
+        "Average: unweighted mean of the six aspects.",
+        "Words: mean length of the answers to general rows.",
+        "Ended: share of answers that ended by themselves.",
+    ]
+    return "\n".join([*lines, "", " ".join(rules), ""])
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _judges(by_mode: Mapping[str, list[str]]) -> str:
+    """`gpt-4`, or `gpt-4 (general), gpt-3.5 (safety)` where modes had different judges."""
+    names = {tuple(names) for names in by_mode.values()}
+    if len(names) == 1:
+        return ", ".join(_escaped(name) for name in names.pop())
+    said = (f"{', '.join(map(_escaped, names))} ({mode})" for mode, names in by_mode.items())
+    return ", ".join(said) or "nobody"
+
+
+def _estimate(value: Mapping[str, Any] | None) -> str:
+    if not value or value["mean"] is None:
+        return "–"
+    if value["low"] is None:
+        return f"{value['mean']:.2f}"
+    return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _escaped(name: str) -> str:
+    """A name of others, so that it stays inside its cell and is no markup."""
+    line = " ".join(printable(name).split())
+    return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", line)

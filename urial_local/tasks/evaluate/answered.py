@@ -1,0 +1,129 @@
+"""The answers that are judged: of a generation run, or of any file of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from urial_local.base.errors import UsageError
+from urial_local.prompting.prompts import Turn
+from urial_local.records.datasets import Fields, as_item
+from urial_local.records.formats import turns_of
+from urial_local.records.runlog import latest_rows, read_run
+from urial_local.records.sources import RawRow, open_source, read_rows
+from urial_local.tasks.generate.flags import flags_of
+from urial_local.tasks.generate.job import KEY
+from urial_local.tasks.generate.summary import ENDED
+
+SAFETY_SETS = ("safety",)  # values of `category` that make a row a safety row
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One question, or dialogue, with its answers. `error` says why there is none."""
+
+    id: str
+    repeat: int
+    number: int  # of the row in its dataset, from 0
+    turns: tuple[Turn, ...]
+    generator: str  # what wrote the answers
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()  # see tasks.generate.flags
+    ended: bool | None = None  # by the model itself; None where the file does not say
+    references: tuple[str, ...] = ()  # reference answers by turn
+    error: str = ""
+
+    @property
+    def safety(self) -> bool:
+        return any(value in SAFETY_SETS for value in self.tags.get("category", ()))
+
+    @property
+    def words(self) -> int:
+        """Of the first answer, split at blanks, as the reference counts."""
+        return len(self.turns[0].answer.split()) if self.turns else 0
+
+
+def read_answered(
+    name: str, fields: Fields | None = None, kind: str | None = None
+) -> Iterator[Answered]:
+    """The rows of a run folder of `generate`, or of a file with answers.
+
+    Raises UsageError for a run of another kind.
+    """
+    folder = Path(name).expanduser()
+    if (folder / "run.json").exists():
+        yield from _of_run(folder)
+        return
+    with open_source(name, kind) as source:
+        for number, row in enumerate(read_rows(source)):
+            yield _of_file(number, row, fields or Fields(), name)
+
+
+def _of_run(folder: Path) -> Iterator[Answered]:
+    config = read_run(folder)["config"]
+    if config.get("task") != "generate":
+        raise UsageError(
+            f"{folder} is a run of {config.get('task')}, which holds no answers to judge."
+        )
+    prompt = config.get("prompt")
+    generator = f"{config['model']['name']} {prompt['name'] if isinstance(prompt, dict) else ''}"
+    for row in latest_rows(folder, KEY):
+        number, kept = int(row["number"]), row.get("fields") or {}
+        item = as_item(number, RawRow(number, kept))
+        error = str(row.get("error") or "")
+        said = [] if error else turns_of(row)
+        yield Answered(
+            str(row["id"]),
+            int(row.get("repeat", 0)),
+            number,
+            tuple(Turn(str(t["query"]), str(t["answer"])) for t in said)
+            or (Turn(str(row.get("query", "")), ""),),
+            generator.strip(),
+            item.tags,
+            tuple(row.get("flags", ())),
+            None if error else all(turn["finish_reason"] in ENDED for turn in said),
+            _references(kept),
+            error,
+        )
+
+
+def _of_file(number: int, row: RawRow, fields: Fields, name: str) -> Answered:
+    item = as_item(number, row, fields)
+    error = item.error or ("It has no answer." if item.answer is None else "")
+    answer = item.answer or ""
+    tags = dict(item.tags)
+    config = row.fields.get("eval_config")  # a judged file of JUST-EVAL, to be judged again
+    if isinstance(config, Mapping) and config.get("mode") == "score_safety":
+        tags["category"] = SAFETY_SETS
+    return Answered(
+        item.id,
+        0,
+        number,
+        (Turn(item.query, answer),),
+        generator_name(row.fields, Path(name).stem),
+        tags,
+        () if error else tuple(flags_of(answer, "")),
+        None,
+        _references(row.fields),
+        error,
+    )
+
+
+def generator_name(fields: Mapping[str, Any], default: str) -> str:
+    """Who wrote an answer, as the field says; of a path its stem, as in JUST-EVAL's files."""
+    for name in ("generator_cand", "generator", "model_id", "model"):
+        value = fields.get(name)
+        if isinstance(value, str) and value.strip():
+            last = value.strip().split("/")[-1]
+            return last.removesuffix(".json") or value.strip()
+    return default
+
+
+def _references(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """MT-bench's reference answers, one a turn."""
+    found = fields.get("reference")
+    if isinstance(found, list) and all(isinstance(text, str) for text in found):
+        return tuple(found)
+    return (found,) if isinstance(found, str) else ()

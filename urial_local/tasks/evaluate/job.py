@@ -1,0 +1,205 @@
+"""Takes answers to a judge, and writes each judgement as it comes.
+
+A judgement's row holds who judged what, the wording, the judge's text, and the record (see modes).
+A row that cannot be judged is an error row, never a score; the next run tries it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from urial_local.base.errors import PromptError, UsageError
+from urial_local.prompting.judging import Case, JudgeTemplate, judge_template
+from urial_local.records.judged import KEY
+from urial_local.records.runlog import RunLog
+from urial_local.tasks.evaluate.answered import Answered
+from urial_local.tasks.evaluate.judge import Judge, Question, Verdict
+from urial_local.tasks.evaluate.modes import MODES
+
+ModeName = Literal["auto", "general", "safety", "pairwise", "mt-bench", "tags"]
+Row = dict[str, Any]
+
+
+@dataclass
+class Tally:
+    """What a face shows of a job under way."""
+
+    done: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which wording judges which rows. `auto` gives safety rows `safety`, others `general`."""
+
+    mode: ModeName
+    templates: Mapping[str, JudgeTemplate]  # by mode
+
+    def config(self) -> dict[str, Any]:
+        """For run.json."""
+        shas = {name: template.fingerprint() for name, template in self.templates.items()}
+        return {"mode": self.mode, "templates": shas}
+
+
+def plan(mode: ModeName, template: str | None = None) -> Plan:
+    """The wording of a mode; `template` is a file in place of ours. Raises PromptError, or
+    UsageError for a file without a mode."""
+    if template and mode == "auto":
+        raise UsageError(
+            "--template replaces the wording of one mode.", "Say which with --mode general."
+        )
+    names = ("general", "safety") if mode == "auto" else (mode,)
+    return Plan(mode, {name: judge_template(template or name) for name in names})
+
+
+def rows_to_judge(
+    answered: Iterable[Answered],
+    mode: ModeName,
+    others: Mapping[tuple[str, int], Answered] | None = None,
+) -> Iterator[tuple[Row, Case]]:
+    """Each row of a judging run as it stands before its verdict, with the texts to judge.
+
+    `others`: the second answers of a pairwise run, by id and repeat; both orders are judged.
+    """
+    for item in answered:
+        name = ("safety" if item.safety else "general") if mode == "auto" else mode
+        if name == "pairwise":
+            yield from _pair(item, (others or {}).get((item.id, item.repeat)))
+        elif name == "mt-bench":
+            for i, turn in enumerate(item.turns):
+                reference = item.references[i] if i < len(item.references) else ""
+                case = Case(turn.query, turn.answer, "", item.turns[:i], reference)
+                yield _row(item, name, case, turn=i + 1), case
+        else:
+            first = item.turns[0]
+            case = Case(first.query, "" if name == "tags" else first.answer)
+            yield _row(item, name, case), case
+
+
+def _pair(item: Answered, other: Answered | None) -> Iterator[tuple[Row, Case]]:
+    first, second = item.turns[0], other.turns[0] if other else None
+    problem = ""
+    if other is None or second is None:
+        problem = "The second run has no answer to this row."
+    elif other.error or second.query != first.query:
+        problem = other.error or "The second run has another question under this id."
+    for order in ("AB", "BA"):
+        theirs = second.answer if second else ""
+        pair = Case(first.query, first.answer, theirs)
+        case = pair if order == "AB" else Case(first.query, theirs, first.answer)
+        row = _row(item, "pairwise", pair, order=order)
+        name = other.generator if other else ""
+        # Two runs of one model under one prompt, told apart.
+        row["other_generator"] = f"{name} (second)" if name == item.generator else name
+        if problem:
+            row["error"] = problem
+        yield row, case
+
+
+def _row(item: Answered, mode: str, case: Case, turn: int = 0, order: str = "") -> Row:
+    asked = json.dumps([mode, *case.texts()])
+    row: Row = {
+        "id": item.id,
+        "repeat": item.repeat,
+        "mode": mode,
+        "turn": turn,
+        "order": order,
+        "number": item.number,
+        "generator": item.generator,
+        "query": case.query,
+        "answer": case.answer,
+        "tags": {name: list(values) for name, values in item.tags.items()},
+        "flags": list(item.flags),
+        "ended": item.ended,
+        "asked_sha": hashlib.sha256(asked.encode("ascii")).hexdigest()[:16],
+    }
+    if mode == "pairwise":
+        row["other"] = case.other
+    if item.error:
+        row["error"] = f"There is no answer to judge. {item.error}"
+    return row
+
+
+class Evaluation:
+    """One run of judgements by one judge."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        plan: Plan,
+        log: RunLog,
+        tell: Callable[[Tally], None] = lambda tally: None,
+    ) -> None:
+        self.judge, self.plan, self.log, self._tell = judge, plan, log, tell
+        self.tally = Tally()
+        self._rows: dict[tuple[str, ...], Row] = {}
+
+    def run(self, rows: Iterable[tuple[Row, Case]]) -> None:
+        """Judge every row that the log lacks; rows of one rubric together, which is then read once,
+        and the longest of them first, so that no long one is left for the end."""
+        ordered = sorted(rows, key=lambda pair: (pair[0]["mode"], -len(pair[1].answer)))
+        for verdict in self.judge.judge(self._questions(ordered)):
+            self._take(verdict)
+
+    def _questions(self, rows: Iterable[tuple[Row, Case]]) -> Iterator[Question]:
+        for row, case in rows:
+            key = key_of(row)
+            if self.log.has(*key):
+                refuse_changed(self.log, row)
+                continue
+            if row.get("error"):
+                self._write(row)
+                continue
+            template = self.plan.templates[row["mode"]]
+            try:
+                question = Question(key, MODES[row["mode"]], template.rubric(), template.case(case))
+            except PromptError as error:
+                self._write({**row, "error": error.message})
+                continue
+            self._rows[key] = {**row, "prompt": question.text}
+            yield question
+
+    def _take(self, verdict: Verdict) -> None:
+        row = self._rows.pop(verdict.key)
+        self.tally.prompt_tokens += verdict.prompt_tokens
+        self.tally.completion_tokens += verdict.completion_tokens
+        counts = {
+            "prompt_tokens": verdict.prompt_tokens,
+            "cached_tokens": verdict.cached_tokens,
+            "completion_tokens": verdict.completion_tokens,
+            "seconds": verdict.seconds,
+        }
+        if verdict.error:
+            self._write({**row, "result": verdict.text, "error": verdict.error, **counts})
+            return
+        record: Row = {"result": verdict.text, "parsed_result": dict(verdict.record)}
+        if verdict.expected:
+            record["expected"] = {k: round(v, 6) for k, v in verdict.expected.items()}
+        self._write({**row, **record, **counts})
+
+    def _write(self, row: Row) -> None:
+        self.log.append(row)
+        self.tally.done += 1
+        self.tally.errors += bool(row.get("error"))
+        self._tell(self.tally)
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row.get(name, "")) for name in KEY)
+
+
+def refuse_changed(log: RunLog, row: Row) -> None:
+    """The run that is judged may have grown, but not changed. Raises UsageError."""
+    if log.asked.get(key_of(row)) != row["asked_sha"]:
+        raise UsageError(
+            f"The answer {row['id']!r} is not the one that was judged in this folder.",
+            "The answers have changed; choose another folder with -o.",
+        )

@@ -1,0 +1,172 @@
+"""A GGUF model as the judge: rows in one batch over one shared rubric, the record a form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from urial_local.base import gguf_facts
+from urial_local.base.errors import ContextOverflow, UrialError
+from urial_local.prompting.library import load_prompt
+from urial_local.runtime.engine import Engine
+from urial_local.runtime.forms import Form, filled_text
+from urial_local.runtime.model import Model, open_vocabulary
+from urial_local.runtime.open import DEFAULT_CTX, RuntimeOptions, open_engine
+from urial_local.runtime.rows import Completion, Request
+from urial_local.runtime.sampling import Sampling, row_seed
+from urial_local.tasks.evaluate.judge import Question, Verdict
+from urial_local.tasks.evaluate.modes import REASON_TOKENS, Mode
+from urial_local.tasks.model_file import ModelFile
+from urial_local.tasks.prompted import PromptedModel
+
+LONGEST = 8  # texts that are counted in tokens, to see how long one may be
+TEMPLATE = 64  # tokens of a chat template around a text
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """How a local judge is asked. `prompt`: None for its chat template, else zero-shot."""
+
+    prompt: str | None = None
+    expected: bool = False
+    reason_tokens: int = REASON_TOKENS
+    temperature: float = 0.0
+    seed: int = 0
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+
+class LocalJudge:
+    """A judge over an open engine."""
+
+    def __init__(self, file: ModelFile, model: Model, engine: Engine, options: LocalOptions):
+        self.name, self._file, self._model, self._engine = file.name, file, model, engine
+        self._options = options
+        self._forms: dict[str, Form] = {}
+        self._stopping = False
+        self._asker = PromptedModel(model, load_prompt(judge_prompt(file, options)))
+
+    def about(self) -> dict[str, Any]:
+        return describe(self._file, self._options)
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def abort(self) -> None:
+        """Also leave those in hand. May be called from a signal handler."""
+        self._engine.decoder.abort_flag[0] = 1
+
+    def form(self, mode: Mode) -> Form:
+        if mode.name not in self._forms:
+            parts = mode.form(self._options.reason_tokens)
+            self._forms[mode.name] = Form(self._model.vocab, parts)
+        return self._forms[mode.name]
+
+    def judge(self, questions: Iterable[Question]) -> Iterator[Verdict]:
+        """Raises Aborted where the engine's abort flag is set."""
+        asked: list[Question] = []
+        refused: list[Verdict] = []
+        first = self._engine.asked
+        for index, event in self._engine.stream(self._requests(questions, asked, refused)):
+            if isinstance(event, Completion):
+                yield self._verdict(asked[index - first], event)
+            while refused:
+                yield refused.pop()
+        yield from refused
+
+    def _requests(
+        self, questions: Iterable[Question], asked: list[Question], refused: list[Verdict]
+    ) -> Iterator[Request]:
+        for question in questions:
+            try:
+                request = self.request(question)
+            except UrialError as error:
+                refused.append(Verdict(question.key, error=error.message))
+            else:
+                asked.append(question)
+                yield request
+            if self._stopping:
+                return
+
+    def request(self, question: Question) -> Request:
+        """What to ask of the engine. Raises UrialError for a question that cannot be asked."""
+        form = self.form(question.mode)
+        request = self._asker.request(question.text, constant=question.rubric)
+        need = len(request.tokens) + len(form.opening) + form.max_tokens
+        if need > self._engine.ctx_size:
+            raise ContextOverflow(
+                f"The judge would need {need:,} tokens, and its context has"
+                f" {self._engine.ctx_size:,}."
+            )
+        seed = row_seed(self._options.seed, "\0".join(question.key))
+        return replace(
+            request,
+            tokens=[*request.tokens, *form.opening],
+            sampling=Sampling(temperature=self._options.temperature, seed=seed),
+            form=form,
+        )
+
+    def _verdict(self, question: Question, done: Completion) -> Verdict:
+        form, mode = self.form(question.mode), question.mode
+        verdict = Verdict(
+            question.key,
+            prompt_tokens=done.prompt_tokens,
+            cached_tokens=done.cached_tokens,
+            completion_tokens=len(done.tokens),
+            seconds=round(done.prefill_seconds + done.decode_seconds, 4),
+        )
+        if done.finish_reason != "form":
+            error = done.error or f"The judge ran out of room ({done.finish_reason})."
+            return replace(verdict, error=error)
+        text = filled_text(form, done.fields)
+        expected = mode.expected(done.fields) if self._options.expected else {}
+        return replace(verdict, text=text, record=mode.record(done.fields), expected=expected)
+
+
+def fitting_context(
+    file: ModelFile, texts: Iterable[tuple[Mode, str]], options: LocalOptions
+) -> int:
+    """Tokens that a row needs at most, for the longest of these texts and its record, rounded up
+    to 256: many rows at a time take no more memory than they use. At most the model's own."""
+    longest = sorted(texts, key=lambda pair: -len(pair[1]))[:LONGEST]
+    need = 0
+    with open_vocabulary(file.path) as vocab:
+        for mode, text in longest:
+            form = Form(vocab, mode.form(options.reason_tokens))
+            prompt = len(vocab.tokenize(text)) + len(form.opening) + form.max_tokens
+            need = max(need, prompt + TEMPLATE)
+    return min(-(-need // 256) * 256, gguf_facts.context(file.header) or DEFAULT_CTX)
+
+
+def judge_prompt(file: ModelFile, options: LocalOptions) -> str:
+    """The prompt that a judge is asked under."""
+    if options.prompt:
+        return options.prompt
+    return "chat" if file.header.metadata.get("tokenizer.chat_template") else "zero-shot"
+
+
+def describe(file: ModelFile, options: LocalOptions) -> dict[str, Any]:
+    prompt = load_prompt(judge_prompt(file, options))
+    return {
+        "kind": "local",
+        **file.about(),
+        "prompt": {"name": prompt.name, "sha": prompt.fingerprint()},
+        "expected": options.expected,
+        "reason_tokens": options.reason_tokens,
+        "temperature": options.temperature,
+        "seed": options.seed if options.temperature else 0,
+        "kv_type": options.runtime.kv_type,
+    }
+
+
+@contextmanager
+def open_local_judge(
+    file: ModelFile,
+    options: LocalOptions,
+    on_prefill: Callable[[int, int], None] | None = None,
+) -> Iterator[LocalJudge]:
+    """Opens the model; closes it in the end. Raises ModelError, or UsageError where the model's
+    vocabulary cannot write a record."""
+    with open_engine(file.path, options.runtime, on_prefill, file.header) as (model, engine):
+        yield LocalJudge(file, model, engine, options)
