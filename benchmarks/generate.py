@@ -59,7 +59,8 @@ def batched_bench(path: Path) -> list[dict[str, Any]]:
         done = engine.complete(requests[:ROWS])
         ours = sum(len(c.tokens) for c in done) / max(c.decode_seconds for c in done)
         sequences.close()
-    command = [str(Path(folder) / "llama-batched-bench"), "-m", str(path), "-c", "4096", "-pps"]
+    cells = str(ROWS * (PREFIX + 128))  # it keeps a copy of the shared prompt for each row
+    command = [str(Path(folder) / "llama-batched-bench"), "-m", str(path), "-c", cells, "-pps"]
     command += ["-npp", str(PREFIX), "-ntg", "128", "-npl", str(ROWS), "-t", str(threads)]
     command += ["--output-format", "jsonl", "-fa", "off"]
     done_bench = subprocess.run(command, capture_output=True, text=True, check=True)

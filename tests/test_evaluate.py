@@ -73,6 +73,9 @@ def test_what_a_judgement_holds(judged):
     assert all(1 <= v <= 5 for v in general["expected"].values())
     assert list(safety["parsed_result"]) == ["safety"]
     assert rows["2", "0", "general", "0", ""]["flags"] == ["empty"]
+    assert general["judge"] == "demo-aligned"
+    assert len(general["judge_fingerprint"]) == 32
+    assert general["template"] != safety["template"]
     info = json.loads((judged / "judged" / "run.json").read_text())["config"]
     assert info["judge"]["name"] == "demo-aligned"
     assert len(info["judge"]["fingerprint"]) == 32

@@ -140,6 +140,7 @@ class Evaluation:
     ) -> None:
         self.judge, self.plan, self.log, self._tell = judge, plan, log, tell
         self.tally = Tally()
+        self._fingerprint = judge.about().get("fingerprint")  # of a model on this machine
         self._rows: dict[tuple[str, ...], Row] = {}
 
     def run(self, rows: Iterable[tuple[Row, Case]]) -> None:
@@ -164,7 +165,13 @@ class Evaluation:
             except PromptError as error:
                 self._write({**row, "error": error.message})
                 continue
-            self._rows[key] = {**row, "prompt": question.text}
+            self._rows[key] = {
+                **row,
+                "judge": self.judge.name,
+                "judge_fingerprint": self._fingerprint,
+                "template": template.fingerprint(),
+                "prompt": question.text,
+            }
             yield question
 
     def _take(self, verdict: Verdict) -> None:
