@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.hub_server import NAMES, REPO, serving
 from tests.tiny_gguf import write_hybrid, write_llama, write_mamba
 
 # A run that others depend on should not fail by chance; at home, new examples are welcome.
@@ -86,3 +87,26 @@ def tiny_aligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A counterpart of `tiny_llama` with other weights and a chat template."""
     path = tmp_path_factory.mktemp("models") / "tiny-aligned.gguf"
     return write_llama(path, seed=1, chat_template=PLAIN_CHAT)
+
+
+@pytest.fixture
+def hub(tiny_llama):
+    """A server that plays the Hugging Face hub, with two repositories."""
+    data = tiny_llama.read_bytes()
+    files = {NAMES[0]: data, NAMES[1]: data + b"\0" * 32, NAMES[2]: data, "README.md": b"hello"}
+    with serving({REPO: files, "someone/gated-GGUF": files}) as hub:
+        hub.gated.add("someone/gated-GGUF")
+        yield hub
+
+
+@pytest.fixture
+def models(hub, tmp_path, monkeypatch):
+    """Runs `urial-local models …` against that hub, with caches of its own."""
+    from tests.test_cli import urial
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for name, value in hub.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return lambda *args, **env: urial("models", *args, **env)

@@ -6,10 +6,12 @@ ranges. `Hub.faults` says what goes wrong.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c" * 40
+REPO = "someone/tiny-GGUF"  # what the fixture `hub` holds, and its models
+NAMES = ("tiny.Q8_0.gguf", "tiny.Q4_K_M.gguf", "other/deep.Q8_0.gguf")
 
 
 @dataclass
@@ -27,9 +31,16 @@ class Hub:
     repos: dict[str, dict[str, bytes]]
     gated: set[str] = field(default_factory=set)
     flips: set[str] = field(default_factory=set)  # files of which one byte is sent wrong
+    short: set[str] = field(default_factory=set)  # files of which the last byte is not there
     lies: set[str] = field(default_factory=set)  # files whose sha256 is told wrong
     cuts: Counter[str] = field(default_factory=Counter)  # how often a file is cut in the middle
     broken: bool = False  # every request ends in 500
+    hangs: set[str] = field(default_factory=set)  # of HEAD, GET and api: these are never answered
+    slow: float = 0  # seconds for each MiB of a file
+    plain: set[str] = field(default_factory=set)  # files without a sha256, as small ones are kept
+    answer: bytes | None = None  # what every description of a repository is
+    commit: str = COMMIT
+    ranges: list[str] = field(default_factory=list)  # what of files was asked for
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -58,6 +69,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def _answer(self, body: bool) -> None:
             path = unquote(urlsplit(self.path).path).strip("/")
             hub.asked.append(f"{self.command} {path}")
+            api = path.startswith("api/")
+            if "api" in hub.hangs if api else self.command in hub.hangs:
+                time.sleep(300)
             if hub.broken:
                 return self._send(500, b"oops", {})
             if match := re.fullmatch(r"api/(?:models|datasets)/([^/]+/[^/]+)(/revision/.*)?", path):
@@ -76,20 +90,16 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def _describe(self, repo: str) -> None:
             if self._refused(repo):
                 return
-            siblings = [
-                {
-                    "rfilename": name,
-                    "size": len(data),
-                    "lfs": {
-                        "sha256": hub.sha256(repo, name),
-                        "size": len(data),
-                        "pointerSize": 100,
-                    },
-                }
-                for name, data in hub.repos[repo].items()
-            ]
-            about = {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings}
-            self._send(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
+            siblings: list[dict[str, object]] = []
+            for name, data in hub.repos[repo].items():
+                size = len(data)
+                siblings.append({"rfilename": name, "size": size})
+                if name not in hub.plain:
+                    sha256 = hub.sha256(repo, name)
+                    siblings[-1]["lfs"] = {"sha256": sha256, "size": size, "pointerSize": 100}
+            about = {"id": repo, "modelId": repo, "sha": hub.commit, "siblings": siblings}
+            told = json.dumps(about).encode() if hub.answer is None else hub.answer
+            self._send(200, told, {"Content-Type": "application/json"})
 
         def _file(self, repo: str, name: str, body: bool) -> None:
             if self._refused(repo):
@@ -97,20 +107,27 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             data = hub.repos[repo].get(name)
             if data is None:
                 return self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+            sha256 = hub.sha256(repo, name)
+            etag = sha256[:40] if name in hub.plain else sha256
             heads = {
-                "X-Repo-Commit": COMMIT,
-                "ETag": f'"{hub.sha256(repo, name)}"',
-                "X-Linked-Etag": f'"{hub.sha256(repo, name)}"',
+                "X-Repo-Commit": hub.commit,
+                "ETag": f'"{etag}"',
+                "X-Linked-Etag": f'"{etag}"',
                 "X-Linked-Size": str(len(data)),
                 "Accept-Ranges": "bytes",
             }
             if not body:
                 return self._send(200, b"", {**heads, "Content-Length": str(len(data))})
+            if name in hub.short:
+                data = data[:-1]
             if name in hub.flips:
                 data = data[:-1] + bytes([data[-1] ^ 1])
             start = 0
+            hub.ranges.append(self.headers.get("Range", ""))
             if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
                 start = int(match[1])
+                if start >= len(data):
+                    return self._send(416, b"", {})
                 heads["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
             rest = data[start:]
             if hub.cuts[name]:
@@ -129,8 +146,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             for key, value in {"Content-Length": str(len(data)), **heads}.items():
                 self.send_header(key, value)
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data)
+            if self.command == "HEAD":
+                return
+            with contextlib.suppress(OSError):  # whoever asked may be gone
+                for at in range(0, len(data), 1 << 20):
+                    self.wfile.write(data[at : at + (1 << 20)])
+                    time.sleep(hub.slow)
 
     return Handler
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.test_cli import fails, urial
 from urial_local.base import gguf_facts
+from urial_local.base.errors import UrialError
 from urial_local.base.gguf_header import read_header
 from urial_local.base.registry import find_model
 from urial_local.tasks.doctor import examine, machine
@@ -63,6 +65,36 @@ def test_known_cache_sizes():
     assert gguf_facts.memory(header(32), 4096).cache == 2 << 30
 
 
+@pytest.mark.parametrize(
+    ("arch", "numbers", "expected", "at_most"),
+    [
+        # Gemma 3n E2B: the last 15 of 35 layers use the caches of earlier ones.
+        ("gemma3n", {"block_count": 35, "head_count_kv": 2, "shared_kv_layers": 15}, 20, False),
+        # Qwen3-Next: every fourth layer has attention.
+        ("qwen3next", {"block_count": 48, "head_count_kv": 2, "full_attention_interval": 4}, 12,
+         False),
+        ("gemma3", {"block_count": 48, "head_count_kv": 8, "sliding_window": 1024}, 48, True),
+        ("glm4moe", {"block_count": 47, "head_count_kv": 8, "nextn_predict_layers": 1}, 47, True),
+        ("deepseek2", {"block_count": 61, "head_count_kv": 1, "kv_lora_rank": 512}, 61, True),
+        ("odd", {"block_count": 3, "head_count_kv": 1, "shared_kv_layers": 9}, 0, False),
+        ("odd", {"block_count": 3, "head_count_kv": 1, "full_attention_interval": 9}, 0, False),
+    ],
+)  # fmt: skip
+def test_layers_without_a_cache_of_their_own(arch, numbers, expected, at_most):
+    from urial_local.base.gguf_header import GGUFHeader
+
+    meta = {"general.architecture": arch, f"{arch}.embedding_length": 2048}
+    meta |= {f"{arch}.attention.head_count": 8}
+    meta |= {f"{arch}.attention.key_length": 256, f"{arch}.attention.value_length": 256}
+    plain = ("block_count", "full_attention_interval", "nextn_predict_layers")
+    for name, n in numbers.items():
+        meta[f"{arch}.{name}" if name in plain else f"{arch}.attention.{name}"] = n
+    header = GGUFHeader(3, meta, (), 0, 0)
+    heads = numbers["head_count_kv"]
+    assert gguf_facts.kv_bytes_per_token(header) == expected * heads * 512 * 2
+    assert gguf_facts.kv_at_most(header) == at_most
+
+
 def test_layers_that_fit():
     header = read_header(find_model("demo").path)
     sizes = gguf_facts.layer_sizes(header)
@@ -97,6 +129,10 @@ def test_show(tmp_path, monkeypatch):
     assert "TheBloke/Mistral-7B-v0.1-GGUF" in done.stdout
     assert "models pull mistral-7b" in done.stderr
     assert "no model file" in fails(1, "models", "show", str(tmp_path / "none.gguf"))
+    for absurd in ("nan", "inf", "0", "-1", "1e7"):
+        said = fails(2, "models", "show", "demo", "--gpu-memory", absurd)
+        assert "no number of gigabytes" in said
+    assert "ctx-size" in fails(2, "models", "show", "demo", "-c", str(2**31))
 
 
 # --- doctor --------------------------------------------------------------------------------------
@@ -130,6 +166,40 @@ def test_doctor_says_what_is_broken(tmp_path, monkeypatch):
     assert "Broken: " in done.stdout
     assert "1 columns instead of 11" in done.stdout
     assert "mine.toml is malformed" in done.stdout
+
+
+def test_a_torn_installation_is_said(tmp_path, monkeypatch):
+    """Without the embedded models, and with a damaged record of pulls, all else is there still."""
+    import os
+
+    from urial_local.base import registry
+    from urial_local.cli.options import complete_models
+    from urial_local.tasks.doctor.measure import measure
+    from urial_local.tasks.models.catalog import catalog
+
+    shipped = registry.shipped
+    monkeypatch.setattr(registry, "shipped", lambda n: tmp_path if n == "demo" else shipped(n))
+    (tmp_path / "demo-base-q8_0.gguf").write_bytes(b"GGUF torn")
+    folder = Path(os.environ["URIAL_STATE_DIR"])
+    folder.mkdir(parents=True)
+    (folder / "pulled.json").write_text("{torn")
+    found = examine.examine()
+    assert sum("embedded model" in sentence for sentence in found["broken"]) == 2
+    assert any("pulled.json cannot be read" in sentence for sentence in found["broken"])
+    rows = {row["name"]: row for row in catalog(registry.registry())}
+    assert rows["demo"]["path"] is None
+    assert "mistral-7b" in rows
+    assert any(item.value == "demo" for item in complete_models(None, None, "de"))
+    with pytest.raises(UrialError):
+        measure(0.1)
+
+
+def test_a_llama_cpp_that_does_not_import(tmp_path):
+    (tmp_path / "llama_cpp").mkdir()
+    (tmp_path / "llama_cpp" / "__init__.py").write_text("from nowhere_at_all import x")
+    done = urial("doctor", "--no-measure", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "Broken: llama.cpp's library does not load: No module named 'nowhere" in done.stdout
 
 
 def test_the_measurement():
@@ -195,11 +265,58 @@ def test_completion_of_words(words, begun, expected, tmp_path):
     count = len(words.split())
     env = {"_URIAL_LOCAL_COMPLETE": "bash_complete", "COMP_WORDS": words + begun,
            "COMP_CWORD": str(count), "HF_HOME": str(tmp_path)}  # fmt: skip
+    for command in ([Path(sys.executable).with_name("urial-local")],
+                    [sys.executable, "-m", "urial_local"]):  # fmt: skip
+        done = subprocess.run(
+            command, env={**os.environ, **env}, capture_output=True, text=True, timeout=60
+        )
+        found = [line.split(",", 1)[1] for line in done.stdout.splitlines()]
+        assert found == expected, done.stderr
+
+
+BASH = r"""
+set -e
+eval "$(urial-local completion bash)"
+COMP_LINE="$1" COMP_POINT=${#1}
+# As bash splits a line: at blanks, and before and after each run of : and =.
+read -r -a COMP_WORDS <<< "$(sed -E 's/([:=]+)/ \1 /g' <<< "$1")"
+[[ "$1" == *' ' ]] && COMP_WORDS+=("")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+COMPREPLY=()
+$(complete -p urial-local | sed 's/.*-F \([^ ]*\) .*/\1/') urial-local "${COMP_WORDS[-1]}"
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("urial-local ask -m hf:some/o", ["some/one:a.Q8_0.gguf"]),
+        ("urial-local ask -m hf:some/one:a", ["a.Q8_0.gguf"]),
+        ("urial-local ask -m hf:", ["some/one:a.Q8_0.gguf"]),
+        ("urial-local ask --model=smollm2-1.7b-i", ["smollm2-1.7b-instruct"]),
+        ("urial-local ask --model=hf:some/o", ["some/one:a.Q8_0.gguf"]),
+        ("urial-local ask -m mistral-7b-instruct-", ["mistral-7b-instruct-q4"]),
+        ("urial-local prompts show urial-d", ["urial-demo"]),
+        ("urial-local prompts lint urial-demo urial-d", ["urial-demo"]),
+        ("urial-local prompts lint -m mistral-7b-instruct-", ["mistral-7b-instruct-q4"]),
+        ("urial-local comp", ["completion"]),
+        ("urial-local completion ", ["bash", "zsh", "fish"]),
+    ],
+)
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not here")
+def test_completion_in_bash(line, expected, tmp_path):
+    import os
+
+    folder = tmp_path / "hub" / "models--some--one" / "snapshots" / ("c" * 40)
+    folder.mkdir(parents=True)
+    (folder / "a.Q8_0.gguf").write_bytes(b"GGUF")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [Path(sys.executable).with_name("urial-local")],
-        env={**os.environ, **env},
+        ["bash", "--norc", "-c", BASH, "bash", line],
+        env={**os.environ, "PATH": path, "HF_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert [line.split(",", 1)[1] for line in done.stdout.splitlines()] == expected, done.stderr
+    assert done.stdout.splitlines() == expected, done.stderr

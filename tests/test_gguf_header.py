@@ -144,6 +144,15 @@ def test_a_large_vocabulary_fits(tmp_path):
     assert read_header(path).data_start < gguf_header.MAX_HEADER
 
 
+def test_bytes_behind_the_last_tensor(tmp_path):
+    path = tmp_path / "m.gguf"
+    good = build(BOTH, [tensor()])
+    path.write_bytes(good + bytes(gguf_header.MAX_REST))
+    read_header(path)
+    path.write_bytes(good + bytes(gguf_header.MAX_REST + 1))
+    refused(path, "follow its last tensor")
+
+
 def test_cut_at_every_byte(tmp_path):
     path = minimal(tmp_path / "m.gguf")
     read_header(path)
@@ -376,12 +385,3 @@ def test_modules_beside_a_model_are_not_run(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not tried(path)
     assert not (tmp_path / "run").exists()
-
-
-def test_all_parts_of_a_split_model_count(tmp_path):
-    for i in (1, 2, 3):
-        (tmp_path / f"m[x]-0000{i}-of-00003.gguf").write_bytes(bytes(i))
-    (tmp_path / "m[x]-00001-of-00004.gguf").write_bytes(bytes(100))
-    assert probe._size_of_parts(tmp_path / "m[x]-00001-of-00003.gguf") == 6
-    (tmp_path / "m.gguf").write_bytes(bytes(7))
-    assert probe._size_of_parts(tmp_path / "m.gguf") == 7

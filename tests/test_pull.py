@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,36 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import Hub, serving
+from tests.hub_server import NAMES, REPO, Hub
 from tests.test_cli import fails, urial
-
-REPO = "someone/tiny-GGUF"
-NAMES = ("tiny.Q8_0.gguf", "tiny.Q4_K_M.gguf", "other/deep.Q8_0.gguf")
-
-
-@pytest.fixture
-def hub(tiny_llama, tmp_path):
-    data = tiny_llama.read_bytes()
-    files = {NAMES[0]: data, NAMES[1]: data + b"\0" * 32, NAMES[2]: data, "README.md": b"hello"}
-    with serving({REPO: files, "someone/gated-GGUF": files}) as hub:
-        hub.gated.add("someone/gated-GGUF")
-        yield hub
-
-
-@pytest.fixture
-def models(hub, tmp_path, monkeypatch):
-    """Runs `urial-local models …` against the hub, with caches of its own."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    for name, value in hub.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    return lambda *args, **env: urial("models", *args, **env)
 
 
 def own_registry(hub: Hub, sha256: str = "-", file: str = NAMES[0]) -> None:
-    import os
-
     folder = Path(os.environ["URIAL_CONFIG_DIR"])
     folder.mkdir(parents=True, exist_ok=True)
     line = f"tiny {REPO} {file} Q8_0 {sha256} - 512 mit base - -\n"
@@ -63,11 +39,12 @@ def test_pull_then_everything_works_offline(hub, models):
     done = models("pull", "tiny", **offline)
     assert (done.returncode, done.stdout.strip()) == (0, str(path))
     assert "on this machine already" in done.stderr
+    assert "could not be checked" not in done.stderr  # the pull recorded what it is
     done = models("verify", "tiny", **offline)
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        ["ok", "sha256"],
         ["ok", "header"],
+        ["ok", "sha256"],
         ["ok", "try"],
     ]
     assert "record of its pull" in done.stdout
@@ -150,20 +127,6 @@ def test_the_registry_is_held_against_the_hub(hub, models):
     assert models("pull", "tiny").returncode == 0
 
 
-def test_a_cut_download_goes_on(hub, models, tmp_path):
-    hub.repos[REPO][NAMES[1]] = hub.repos[REPO][NAMES[0]] + bytes(30 << 20)
-    hub.cuts[NAMES[1]] = 1  # huggingface_hub goes on by itself
-    done = models("pull", f"hf:{REPO}:Q4_K_M")
-    assert done.returncode == 0, done.stderr
-    assert urial("models", "rm", f"hf:{REPO}:Q4_K_M", "--yes").returncode == 0
-    hub.cuts[NAMES[1]] = 1000  # until it gives up
-    said = fails(1, "models", "pull", f"hf:{REPO}:Q4_K_M")
-    assert "could not be fetched" in said
-    assert "same command goes on" in said
-    hub.cuts.clear()
-    assert models("pull", f"hf:{REPO}:Q4_K_M").returncode == 0
-
-
 def test_pulls_at_the_same_time_leave_one_good_file(hub, models, tmp_path):
     command = [sys.executable, "-m", "urial_local", "models", "pull", f"hf:{REPO}:Q4_K_M"]
     running = [
@@ -182,31 +145,10 @@ def test_no_room(hub, models, monkeypatch):
 
     usage = shutil.disk_usage("/")._replace(free=1 << 20)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
-    wanted = module.Wanted(REPO, NAMES[0], "c", 5 << 30, None, "nobody")
-    with pytest.raises(ModelError, match=r"needs 5\.4 GB more, and .* has 0\.0 GB free"):
-        module.pull(wanted)
-
-
-def test_rm_and_verify_say_what_they_cannot_do(hub, models, tiny_llama, tmp_path):
-    assert "cannot be removed" in fails(2, "models", "rm", "demo", "--yes")
-    assert "is a file of yours" in fails(2, "models", "rm", str(tiny_llama), "--yes")
-    assert models("pull", f"hf:{REPO}:Q4_K_M").returncode == 0
-    assert "nobody to ask" in fails(2, "models", "rm", f"hf:{REPO}:Q4_K_M")
-    path = Path(urial("models", "path", f"hf:{REPO}:Q4_K_M").stdout.strip())
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.resolve().write_bytes(data)
-    done = urial("models", "verify", f"hf:{REPO}:Q4_K_M")
-    assert done.returncode == 1
-    assert "is not what the record of its pull says" in done.stderr
-    done = urial("models", "verify", tiny_llama)
-    assert "nobody vouches" in done.stdout
-    cut = tmp_path / "cut.gguf"
-    cut.write_bytes(tiny_llama.read_bytes()[:-100])
-    done = urial("models", "verify", cut)
-    assert done.returncode == 1
-    assert "should end at byte" in done.stderr
-    assert not cut.with_suffix(".lock").exists()
+    for blob in (None, "a" * 64):
+        wanted = module.Wanted(REPO, NAMES[0], "c" * 40, 5 << 30, blob, "nobody", blob)
+        with pytest.raises(ModelError, match=r"needs 5\.4 GB more, and .* has 0\.0 GB free"):
+            module.pull(wanted)
 
 
 def test_a_damaged_record_is_said(hub, models, monkeypatch):
@@ -218,15 +160,53 @@ def test_a_damaged_record_is_said(hub, models, monkeypatch):
     assert "cannot be read" in fails(1, "models", "pull", f"hf:{REPO}:Q4_K_M")
 
 
-def test_a_model_in_parts(hub, models, tiny_llama):
-    data = tiny_llama.read_bytes()
-    parts = {f"big-Q8_0-0000{i}-of-00002.gguf": data + bytes(32 * i) for i in (1, 2)}
-    hub.repos["someone/big"] = parts
-    done = models("pull", "hf:someone/big:Q8_0")
+def test_offline_a_model_that_is_here_is_checked_all_the_same(hub, models):
+    hub.flips.add(NAMES[0])  # as if another program had fetched it, and checked nothing
+    fetch = f"from huggingface_hub import hf_hub_download as d; d({REPO!r}, {NAMES[0]!r})"
+    subprocess.run([sys.executable, "-c", fetch], check=True, capture_output=True)
+    offline = {"HF_HUB_OFFLINE": "1"}
+    done = models("pull", f"hf:{REPO}:{NAMES[0]}", **offline)
+    assert done.returncode == 0
+    assert "checksum could not be checked" in done.stderr
+    own_registry(hub, hub.sha256(REPO, NAMES[0]))
+    assert "is not what the registry says" in fails(1, "models", "pull", "tiny", **offline)
+    hub.gated.add(REPO)  # an answer, not a silence: it is passed on
+    assert "is gated" in fails(1, "models", "pull", "tiny")
+    hub.gated.remove(REPO)
+    hub.flips.clear()
+    said = fails(1, "models", "pull", "tiny")
+    assert "it was removed" in said
+    assert models("pull", "tiny").returncode == 0
+    assert "could not be checked" not in models("pull", "tiny", **offline).stderr
+
+
+def test_a_file_without_a_checksum_is_recorded(hub, models, tmp_path):
+    hub.plain.add(NAMES[0])
+    done = models("pull", f"hf:{REPO}:{NAMES[0]}")
+    assert "recorded now" in done.stderr
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("fetched") == 2
-    assert done.stdout.strip().endswith("-00001-of-00002.gguf")
-    first = Path(urial("models", "path", "hf:someone/big").stdout.strip())
-    second = first.with_name("big-Q8_0-00002-of-00002.gguf")
-    second.resolve().unlink()
-    assert "1 parts are missing" in fails(1, "models", "path", "hf:someone/big")
+    own_registry(hub, "0" * 64)
+    said = fails(1, "models", "pull", "tiny")
+    assert "it was removed" in said
+    assert not list((tmp_path / "hf").rglob("*.gguf"))
+
+
+def test_names_that_are_none(hub, models):
+    evil = "\x1b[31mevil\x07.Q5_K_M.gguf"
+    hub.repos[REPO][evil] = hub.repos[REPO]["x-UD-Q4_K_XL.gguf"] = b"GGUF"
+    said = fails(1, "models", "pull", f"hf:{REPO}:Q5_K_M")
+    assert "has no Q5_K_M file" in said
+    assert "evil" not in said
+    assert "x-UD-Q4_K_XL" in models("pull", f"hf:{REPO}:UD-Q4_K_XL", "--dry-run").stdout
+    folder = Path(os.environ["URIAL_STATE_DIR"])
+    folder.write_text("no folder")
+    assert "cannot be written" in fails(1, "models", "pull", f"hf:{REPO}:Q4_K_M")
+    assert not any("resolve" in line for line in hub.asked)
+
+
+def test_a_push_between_question_and_download(hub, models):
+    """The bytes are those of the commit that was asked about."""
+    assert models("pull", f"hf:{REPO}:Q4_K_M").returncode == 0
+    assert any(f"resolve/{hub.commit}/" in line for line in hub.asked)
+    folder = next(Path(os.environ["HF_HOME"]).rglob("refs/main"))
+    assert folder.read_text() == hub.commit

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_cli import urial
+from tests.test_cli import fails, urial
 from urial_local.base import registry as module
-from urial_local.base.errors import ModelError, UsageError
+from urial_local.base.errors import ModelError, UsageError, near
 from urial_local.base.hub import cache_folder
 from urial_local.base.paths import shipped
 from urial_local.base.registry import (
@@ -71,7 +71,8 @@ def test_the_shipped_registry():
         (changed(2, "a/../tiny.gguf"), "no name of a GGUF"),
         (changed(2, "a\\tiny.gguf"), "no name of a GGUF"),
         (changed(2, ".hidden.gguf"), "no name of a GGUF"),
-        (changed(3, "Q8-0"), "no quantisation"),
+        (changed(3, "Q8-"), "no quantisation"),
+        (changed(2, "m-00002-of-00003.gguf"), "not the first part"),
         (changed(4, "abc"), "no sha256"),
         (changed(4, "A" * 64), "no sha256"),
         (changed(5, "1.5GB"), "no size in bytes"),
@@ -81,6 +82,9 @@ def test_the_shipped_registry():
         (changed(9, "a b"), "12 columns"),
         (changed(9, "A"), "is no name"),
         (changed(7, "x" * 5000), "more than 4096 characters"),
+        (changed(7, "\x1b[31mmit"), "no licence"),
+        (changed(7, "x" * 65), "no licence"),
+        (changed(10, "\x1b[5m"), "no source"),
     ],
 )
 def test_malformed_lines(text, message):
@@ -121,9 +125,59 @@ def test_the_users_own_registry(tmp_path):
     assert "cannot be read" in registry().problems[0]
 
 
+@pytest.fixture
+def mine():
+    """Where the user's own registry lies."""
+    folder = Path(os.environ["URIAL_CONFIG_DIR"])
+    folder.mkdir(parents=True)
+    return folder / "models.txt"
+
+
+def test_what_editors_leave(mine):
+    """A byte order mark, carriage returns, and a form feed, which ends no line."""
+    line = LINE.replace("tiny-chat", "-")
+    mine.write_bytes(f"\ufeff# a\fb\r\n{line}\r\n{line}\r\n".encode())
+    found = registry()
+    assert "tiny" in found.entries
+    assert [p.split(": ", 1)[0] for p in found.problems] == [f"{mine}, line 3"]
+
+
+def test_what_is_no_registry(mine):
+    os.mkfifo(mine)
+    assert "is no file" in registry().problems[0]
+    mine.unlink()
+    mine.mkdir()
+    assert "is no file" in registry().problems[0]
+    mine.rmdir()
+    mine.symlink_to("/dev/zero")
+    assert "is no file" in registry().problems[0]
+    mine.unlink()
+    mine.write_bytes(b"#" * (module.MAX_FILE + 1))
+    assert "at most 1 MB" in registry().problems[0]
+    assert "mistral-7b" in registry().entries
+
+
+def test_a_counterpart_need_not_know_of_it(mine):
+    mine.write_text(LINE.replace("tiny-chat", "mistral-7b-instruct"))
+    assert registry().problems == ()
+    mine.write_text(LINE.replace("tiny-chat", "mistral-7b"))
+    assert "mistral-7b as its counterpart, which is base, too" in registry().problems[0]
+
+
+def test_a_malformed_line_is_named_where_its_model_is_not_found(mine):
+    mine.write_text("mine some/one a.gguf Q8_0 - - 512 mit base\n")
+    for command in (["ask", "-m", "mine", "hi"], ["models", "show", "mine"]):
+        assert "line 1: it has 9 columns" in fails(1, *command)
+    assert "line 1: it has 9 columns" in fails(2, "models", "pull", "mine")
+
+
 def test_names():
     assert parse_hub_name("hf:a/b") == HubName("a/b")
     assert parse_hub_name("hf:a/b:Q4_K_M") == HubName("a/b", quant="Q4_K_M")
+    assert parse_hub_name("hf:a/b:UD-Q4_K_XL") == HubName("a/b", quant="UD-Q4_K_XL")
+    with pytest.raises(UsageError, match="is a part of a model") as error:
+        parse_hub_name("hf:a/b:m-00002-of-00003.gguf")
+    assert "hf:a/b:m-00001-of-00003.gguf" in error.value.hint
     assert parse_hub_name("hf:a/b:x/y.gguf") == HubName("a/b", file="x/y.gguf")
     for name in ("hf:a", "hf:a/b/c", "hf:/b", "hf:a/b:q 4", "hf:a/b:../x.gguf", "hf:a/..", "hf:"):
         with pytest.raises(UsageError):
@@ -134,6 +188,8 @@ def test_names():
     assert HubName("a/b").choose(split) == split[:1]
     assert parts(split[0]) == split
     assert parts("m.gguf") == ["m.gguf"]
+    assert parts("m-00003-of-00002.gguf") == ["m-00003-of-00002.gguf"]
+    assert near("MISTRAL-7b", ["Mistral-7B"]) == "Did you mean Mistral-7B?"
     assert find_model("demo").prompt == "urial-demo"
     assert find_model("./demo").path == Path("demo")
     assert find_model("x/y.gguf").path == Path("x/y.gguf")

@@ -65,9 +65,10 @@ MANY = 40  # names; more than anybody reads
 
 
 def near(name: str, known: list[str]) -> str:
-    """A hint with the names nearest to a misspelt one, or all of them when none is near and they
-    are few."""
-    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    """A hint with the names nearest to a misspelt one, whatever their case, or all of them when
+    none is near and they are few."""
+    small = get_close_matches(name.lower(), {n.lower() for n in known}, n=3, cutoff=0.5)
+    close = [next(n for n in known if n.lower() == one) for one in small]
     if close:
         return f"Did you mean {' or '.join(close)}?"
     return f"Known: {', '.join(sorted(known))}." if len(known) <= MANY else ""

@@ -77,17 +77,31 @@ def kv_bytes_per_token(header: GGUFHeader, kv_type: str = "f16") -> int:
     """Bytes of keys and values that one token takes, all layers together: bytes of a number ·
     Σ over layers of KV heads · (key length + value length).
 
-    0 for a model without attention. Sliding windows, which need less, are not taken into account.
+    0 for a model without attention. Layers without a cache of their own do not count: those between
+    full attention in a hybrid, and the last ones where they use an earlier layer's. At most so many
+    where `kv_at_most`.
     """
     heads = _by_layer(header, "attention.head_count")
     kv_heads = _by_layer(header, "attention.head_count_kv") or heads
     if not heads or not max(heads):
         return 0
+    if every := _number(header, "full_attention_interval"):
+        kv_heads = kv_heads[every - 1 :: every]
+    if shared := _number(header, "attention.shared_kv_layers"):
+        kv_heads = kv_heads[:-shared]
     width = _number(header, "embedding_length") or 0
     length = width // max(heads)
     key = _number(header, "attention.key_length") or length
     value = _number(header, "attention.value_length") or length
     return int(sum(kv_heads) * (key + value) * KV_BYTES[kv_type])
+
+
+def kv_at_most(header: GGUFHeader) -> bool:
+    """Whether the cache may take less than `kv_bytes_per_token` says: sliding windows, layers that
+    predict further tokens, and compressed keys and values (MLA) are not taken into account."""
+    less = ("attention.sliding_window", "nextn_predict_layers", "attention.kv_lora_rank",
+            "attention.key_length_mla")  # fmt: skip
+    return any(header.metadata.get(f"{header.architecture}.{name}") for name in less)
 
 
 def memory(header: GGUFHeader, ctx_size: int, kv_type: str = "f16") -> Memory:

@@ -26,7 +26,7 @@ MAX_NAME = 64  # ggml's own limit for a tensor's name, with its closing zero
 MAX_KEPT = 1 << 22  # bytes of the names, texts and numbers that are kept, all together
 KEPT_TEXT = 1 << 20  # bytes of one text: chat templates have some kilobytes
 KEPT_ITEMS = 1024  # numbers of one array
-
+MAX_REST = 1 << 20  # bytes behind the last tensor: real files have none but padding
 _NUMBERS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))  # GGUF types
 _U32, _BOOL, _STRING, _ARRAY, _U64 = 4, 7, 8, 9, 10
 _F64 = 28  # of ggml's own types, for tensors
@@ -109,8 +109,7 @@ class _Reader:
         self.require(self.texts <= MAX_TEXTS, f"it claims {self.texts:,} texts in arrays")
         at, end, length = self.at, len(self.data), struct.Struct("<Q").unpack_from
         for _ in range(count):  # millions of them: no call of `step` for each
-            at += 8
-            if at > end:
+            if (at := at + 8) > end:
                 break
             at += length(self.data, at - 8)[0]
         self.step(at - self.at, "an array of texts")
@@ -136,15 +135,14 @@ class _Reader:
         (kind,), (offset,) = self.numbers(_U32), self.numbers(_U64)
         self.require(kind in _BLOCKS, f"tensor {name!r} is of the unknown type {kind}", _OTHER)
         self.require(kind != _F64, f"tensor {name!r} is F64, which llama.cpp cannot run", _OTHER)
-        block, block_bytes = _BLOCKS[kind]
-        elements = prod(shape)  # Python's integers do not overflow
+        (block, block_bytes), elements = _BLOCKS[kind], prod(shape)  # which does not overflow
         possible = elements and shape[0] % block == 0
         self.require(possible, f"tensor {name!r} has the shape {shape}, impossible for its type")
         return TensorInfo(name, shape, kind, offset, elements // block * block_bytes)
 
 
-def read_header(path: Path) -> GGUFHeader:
-    """Read and check the header of a GGUF model.
+def read_header(path: Path, whole: bool = True) -> GGUFHeader:
+    """Read and check the header of a GGUF model; not `whole`: of a further part of one.
 
     Raises ModelError when the file is missing, not GGUF, malformed, cut off, without tensors or
     vocabulary, or holds tensor types that llama.cpp does not run.
@@ -159,7 +157,7 @@ def read_header(path: Path) -> GGUFHeader:
                 hint = "llama.cpp's convert_hf_to_gguf.py makes one from Hugging Face weights."
                 raise ModelError(f"{path} is not a GGUF file: {what}.", hint)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _walk(_Reader(data, path))
+                return _walk(_Reader(data, path), whole)
     except FileNotFoundError:
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.gguf"))[:5])
         hint = f"In {path.parent} there is {there}." if there else "Check the path."
@@ -168,7 +166,7 @@ def read_header(path: Path) -> GGUFHeader:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
 
 
-def _walk(r: _Reader) -> GGUFHeader:
+def _walk(r: _Reader, whole: bool) -> GGUFHeader:
     (version,), (n_tensors, n_keys) = r.numbers(_U32), r.numbers(_U64, 2)
     r.require(version < 1 << 16, f"it is big-endian or damaged (version {version:#x})", _OTHER)
     r.require(version in (2, 3), f"version {version} of the format; 2 and 3 are read", _OTHER)
@@ -181,9 +179,9 @@ def _walk(r: _Reader) -> GGUFHeader:
         metadata[key] = r.value(kind)
     name, tokens = metadata.get("general.architecture"), metadata.get("tokenizer.ggml.tokens")
     named = isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isascii()
-    r.require(named and str(name).isprintable(), "it names no architecture")
+    r.require(not whole or (named and str(name).isprintable()), "it names no architecture")
     listed = isinstance(tokens, ArrayInfo) and tokens.type == _STRING and tokens.count
-    r.require(listed, "it has no vocabulary")
+    r.require(listed or not whole, "it has no vocabulary")
     tensors = tuple(r.tensor() for _ in range(n_tensors))
     some = tensors or "split.count" in metadata  # whose first part may hold no weights
     r.require(some, "it holds a vocabulary only, no weights", "Name the file with the weights.")
@@ -192,8 +190,10 @@ def _walk(r: _Reader) -> GGUFHeader:
     power = type(alignment) is int and 0 < alignment <= MAX_HEADER and alignment.bit_count() == 1
     r.require(power, f"alignment {str(alignment)[:80]!r} is not a power of two, or far too large")
     start, size = -(-r.at // alignment) * alignment, len(r.data)
-    for t in tensors:
+    ends = [start + t.offset + t.size for t in tensors]
+    for t, end in zip(tensors, ends, strict=True):
         r.require(t.offset % alignment == 0, f"tensor {t.name!r} starts at an unaligned offset")
-        end = start + t.offset + t.size
         r.require(end <= size, f"tensor {t.name!r} should end at byte {end:,} of only {size:,}")
+    rest = size - max(ends, default=start)
+    r.require(rest <= MAX_REST, f"{rest:,} bytes follow its last tensor, which nothing explains")
     return GGUFHeader(version, metadata, tensors, start, size)

@@ -7,10 +7,11 @@ All of it through huggingface_hub: its cache (HF_HOME), its tokens (HF_TOKEN), i
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from urial_local.base.errors import UrialError, near
 
@@ -19,6 +20,10 @@ RepoType = Literal["model", "dataset"]
 
 class HubError(UrialError):
     """The hub does not give what was asked for, or cannot be reached."""
+
+
+class HubUnreachable(HubError):
+    """Nothing was learnt from the hub: no network, offline, or an answer that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +55,68 @@ class Repository:
 
 def repository(name: str, repo_type: RepoType = "model") -> Repository:
     """What the hub says of a repository. Raises HubError."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants, errors
 
     with hub_errors(name, repo_type):
-        info = HfApi().repo_info(name, repo_type=repo_type, files_metadata=True)
-    files = [
-        RemoteFile(s.rfilename, s.size, s.lfs.sha256 if s.lfs else None)
-        for s in getattr(info, "siblings", None) or ()
-    ]
-    return Repository(name, info.sha or "main", tuple(files))
+        try:
+            info = HfApi().repo_info(
+                name,
+                repo_type=repo_type,
+                files_metadata=True,
+                timeout=constants.HF_HUB_ETAG_TIMEOUT,
+            )
+            files = tuple(_remote_file(s) for s in getattr(info, "siblings", None) or ())
+            if not re.fullmatch("[0-9a-f]{40}", str(info.sha)):
+                raise ValueError("no commit")
+        except (errors.HFValidationError, errors.HfHubHTTPError):
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError):
+            # Whatever huggingface_hub and we stumble over in an answer that is none.
+            raise HubUnreachable(
+                f"{constants.ENDPOINT} answered with something that is no hub's answer.",
+                "Is there a login page between you and the network, or is HF_ENDPOINT set to"
+                " something else?",
+            ) from None
+    return Repository(name, str(info.sha), files)
 
 
-def download(repo: str, file: str, repo_type: RepoType = "model") -> Path:
-    """A file in the hub's cache, downloaded where it is not there. Raises HubError."""
-    from huggingface_hub import hf_hub_download
+def _remote_file(told: Any) -> RemoteFile:
+    """Raises ValueError or TypeError for what is no file's description."""
+    name, size, sha256 = told.rfilename, told.size, told.lfs.sha256 if told.lfs else None
+    if not isinstance(name, str) or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise ValueError("no file's name")
+    if size is not None and (type(size) is not int or size < 0):
+        raise ValueError("no file's size")
+    whole = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)
+    return RemoteFile(name, size, sha256 if whole else None)
+
+
+def download(
+    repo: str, file: str, repo_type: RepoType = "model", revision: str | None = None
+) -> Path:
+    """A file in the hub's cache, downloaded where it is not there. Raises HubError.
+
+    An interrupted download begins anew; see base.hub_fetch for one that goes on.
+    """
+    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import hf_hub_download as fetch
 
     with hub_errors(f"{repo}, {file}", repo_type):
-        return Path(str(hf_hub_download(repo, file, repo_type=repo_type)))
+        try:  # one question with a limit: hf_hub_download asks a silent hub for minutes
+            get_hf_file_metadata(
+                hf_hub_url(repo, file, repo_type=repo_type, revision=revision),
+                timeout=constants.HF_HUB_ETAG_TIMEOUT,
+            )
+        except (errors.RemoteEntryNotFoundError, errors.RevisionNotFoundError):
+            raise
+        except Exception:
+            with contextlib.suppress(errors.LocalEntryNotFoundError):
+                there = fetch(
+                    repo, file, repo_type=repo_type, revision=revision, local_files_only=True
+                )
+                return Path(str(there))
+            raise
+        return Path(str(fetch(repo, file, repo_type=repo_type, revision=revision)))
 
 
 def cache_folder() -> Path:
@@ -76,10 +126,15 @@ def cache_folder() -> Path:
     return Path(HF_HUB_CACHE)
 
 
+def model_folder(repo: str) -> Path:
+    """A model repository's folder in that cache: `blobs`, `refs` and `snapshots`."""
+    return cache_folder() / f"models--{repo.replace('/', '--')}"
+
+
 def cached_files(repo: str) -> dict[str, Path]:
     """The GGUF files of a model repository that are there already, by name; of several snapshots
     the latest. No network is used."""
-    snapshots = cache_folder() / f"models--{repo.replace('/', '--')}" / "snapshots"
+    snapshots = model_folder(repo) / "snapshots"
     found: dict[str, Path] = {}
     with contextlib.suppress(OSError):
         for snapshot in sorted(snapshots.iterdir(), key=lambda p: -p.stat().st_mtime):
@@ -110,8 +165,8 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
             "Check the name; for a private one, `hf auth login` or HF_TOKEN first.",
         ) from None
     except errors.OfflineModeIsEnabled:
-        raise HubError(
-            f"{what} is not here, and HF_HUB_OFFLINE forbids to ask the hub.",
+        raise HubUnreachable(
+            f"HF_HUB_OFFLINE forbids to ask the hub for {what}.",
             "Unset HF_HUB_OFFLINE, then the same command.",
         ) from None
     except (errors.LocalEntryNotFoundError, errors.RemoteEntryNotFoundError) as error:
@@ -120,10 +175,11 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
         raise HubError(f"The hub has no file {what}.", "Check its name.") from None
     except errors.HfHubHTTPError as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        hint = "The same command tries again" + (" and goes on." if status else ".")
+        hint = "The same command tries again."
         if status in (401, 403):
             hint = "`hf auth login` (or HF_TOKEN), then the same command."
-        raise HubError(f"The hub refused {what} ({_first_line(error)}).", hint) from None
+        kind = HubUnreachable if type(status) is int and status >= 500 else HubError
+        raise kind(f"The hub refused {what} ({_first_line(error)}).", hint) from None
     except errors.HFValidationError as error:
         raise HubError(f"{what} is no name that the hub knows: {_first_line(error)}") from None
     except OSError as error:
@@ -138,9 +194,9 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
 
 
 def _unreachable(what: str, error: BaseException) -> HubError:
-    return HubError(
+    return HubUnreachable(
         f"{what} could not be fetched: {_first_line(error)}",
-        "Is there a network? What was downloaded is kept, and the same command goes on.",
+        "Is there a network? The same command tries again.",
     )
 
 

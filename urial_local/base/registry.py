@@ -24,11 +24,12 @@ DEMO_NOTE = (
     "  urial-local models pull mistral-7b"
 )
 COLUMNS = 11
-MAX_LINE = 4096  # characters
+MAX_LINE, MAX_FILE = 4096, 1 << 20  # characters, bytes
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
-_QUANT = re.compile(r"[A-Za-z0-9_]{2,16}")
+_QUANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,22}[A-Za-z0-9]")
+_WORD = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -55,6 +56,10 @@ class Registry:
 
     entries: Mapping[str, Entry]
     problems: tuple[str, ...] = ()
+
+    def troubles(self) -> str:
+        """The first problems, for the hint where a name is not found: its line may be malformed."""
+        return "".join(f"\n{problem}" for problem in self.problems[:3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +107,27 @@ def find_model(name: str) -> NamedModel:
     if name in _EMBEDDED:
         file, prompt = _EMBEDDED[name]
         return NamedModel(shipped("demo") / file, prompt)
-    if name.startswith("hf:"):
-        return NamedModel(_cached(name, parse_hub_name(name)))
-    if "/" not in name and not name.endswith(".gguf"):
-        entries = registry().entries
-        if name in entries:
-            entry = entries[name]
-            return NamedModel(_cached(name, HubName(entry.repo, entry.file)))
-        if not Path(name).exists():
-            known = [*_EMBEDDED, *entries]
-            raise ModelError(
-                f"There is no model {name!r}.",
-                f"{near(name, known)} `urial-local models list` shows them all; a .gguf file is"
-                " named by its path.",
-            )
+    if wanted := hub_name(name):
+        return NamedModel(_cached(name, wanted))
+    if "/" not in name and not name.endswith(".gguf") and not Path(name).exists():
+        known = registry()
+        raise ModelError(
+            f"There is no model {name!r}.",
+            f"{near(name, [*_EMBEDDED, *known.entries])} `urial-local models list` shows them all;"
+            f" a .gguf file is named by its path.{known.troubles()}",
+        )
     return NamedModel(Path(name).expanduser())
+
+
+def hub_name(name: str) -> HubName | None:
+    """What a name of the registry, or one with hf:, means at the hub; None for a file's name.
+    Raises UsageError."""
+    if name.startswith("hf:"):
+        return parse_hub_name(name)
+    if "/" in name or name.endswith(".gguf") or name in _EMBEDDED:
+        return None
+    entry = registry().entries.get(name)
+    return HubName(entry.repo, entry.file) if entry else None
 
 
 def _cached(name: str, wanted: HubName) -> Path:
@@ -131,10 +142,10 @@ def _cached(name: str, wanted: HubName) -> Path:
             f"{name} may be any of {', '.join(found)}.",
             f"Name one: hf:{wanted.repo}:{found[0]}",
         )
-    missing = [part for part in parts(found[0]) if part not in there]
+    missing = [part.name for part in part_paths(there[found[0]]) if not part.exists()]
     if missing:
         raise ModelError(
-            f"Of the model {name}, {len(missing)} parts are missing.",
+            f"Of the model {name}, {len(missing)} parts are missing, {missing[0]} for one.",
             f"urial-local models pull {name}",
         )
     return there[found[0]]
@@ -156,8 +167,12 @@ def parse_hub_name(name: str) -> HubName:
     if not wanted:
         return HubName(repo)
     if wanted.endswith(".gguf"):
-        if not _is_file(wanted):
+        if not is_file(wanted):
             raise UsageError(f"{wanted!r} is no name of a GGUF file in a repository.")
+        if (first := parts(wanted)[0]) != wanted:
+            raise UsageError(
+                f"{wanted} is a part of a model.", f"Name the first: hf:{repo}:{first}"
+            )
         return HubName(repo, file=wanted)
     if not _QUANT.fullmatch(wanted):
         raise UsageError(
@@ -168,12 +183,17 @@ def parse_hub_name(name: str) -> HubName:
 
 
 def parts(file: str) -> list[str]:
-    """The files of a model: itself, or all its parts where it is the first of several."""
+    """The files of a model: itself, or all its parts where it is one of several."""
     match = _SPLIT.search(file)
-    if not match or not 1 <= int(match[2]) <= 999:
+    if not match or not 1 <= int(match[1]) <= int(match[2]) <= 999:
         return [file]
     stem = file[: match.start()]
     return [f"{stem}-{i:05}-of-{match[2]}.gguf" for i in range(1, int(match[2]) + 1)]
+
+
+def part_paths(first: Path) -> list[Path]:
+    """The files of a model whose first one is given: llama.cpp finds the others beside it."""
+    return [first.with_name(part) for part in parts(first.name)]
 
 
 def user_registry() -> Path:
@@ -186,13 +206,14 @@ def registry() -> Registry:
     problems: list[str] = []
     for path in (shipped("models.txt"), user_registry()):
         if path.exists():
-            found, wrong = read_registry(path)
+            found, malformed = read_registry(path)
             entries.update(found)
-            problems += wrong
+            problems += malformed
     for entry in entries.values():
         other = entries.get(entry.pair or "")
-        if entry.pair and (other is None or other.role == entry.role or other.pair != entry.name):
-            problems.append(f"{entry.name} names {entry.pair} as its counterpart, which is not so.")
+        if entry.pair and (other is None or other.role == entry.role):
+            wrong = f"is {other.role}, too" if other else "is not there"
+            problems.append(f"{entry.name} names {entry.pair} as its counterpart, which {wrong}.")
     return Registry(entries, tuple(problems))
 
 
@@ -201,7 +222,9 @@ def read_registry(path: Path) -> tuple[dict[str, Entry], list[str]]:
     entries: dict[str, Entry] = {}
     problems = []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        if not path.is_file() or path.stat().st_size > MAX_FILE:
+            return {}, [f"{path} is no file of at most 1 MB, so it is not read."]
+        lines = path.read_text("utf-8-sig").split("\n")  # editors know no other line ends
     except (OSError, UnicodeDecodeError) as error:
         return {}, [f"{path} cannot be read: {error}"]
     for number, line in enumerate(lines, 1):
@@ -232,13 +255,16 @@ def parse_line(text: str) -> Entry:
     need(_NAME.fullmatch(name), f"{name!r} is no name (lower case, digits and . _ -)")
     need(name not in _EMBEDDED, f"{name!r} is an embedded model")
     need(_REPO.fullmatch(repo) and ".." not in repo, f"{repo!r} is no repository (user/name)")
-    need(_is_file(file), f"{file!r} is no name of a GGUF file in a repository")
+    need(is_file(file), f"{file!r} is no name of a GGUF file in a repository")
+    need(parts(file)[0] == file, f"{file!r} is not the first part of its model")
     need(_QUANT.fullmatch(quant), f"{quant!r} is no quantisation")
     need(sha256 == "-" or re.fullmatch("[0-9a-f]{64}", sha256), f"{sha256!r} is no sha256")
     for value, what in ((size, "size in bytes"), (context, "number of tokens")):
         need(value == "-" or re.fullmatch("[1-9][0-9]{0,14}", value), f"{value!r} is no {what}")
     need(role in ("base", "aligned"), f"the role is {role!r} instead of base or aligned")
     need(pair == "-" or _NAME.fullmatch(pair), f"{pair!r} is no name")
+    for word, what in ((licence, "licence"), (source, "source")):
+        need(_WORD.fullmatch(word), f"{word!r} is no {what}")
     return Entry(
         name=name,
         repo=repo,
@@ -254,7 +280,8 @@ def parse_line(text: str) -> Entry:
     )
 
 
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Whether a name may be that of a GGUF file in a repository."""
     inside = name.split("/")
     return (
         name.endswith(".gguf")

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import click
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+    split_arg_string,
+)
 
 SHELLS = ("bash", "zsh", "fish")
+NAME, VARIABLE = "urial-local", "_URIAL_LOCAL_COMPLETE"
 
 
 @click.command()
@@ -17,10 +27,45 @@ def command(shell: str) -> None:
     zsh:  add to ~/.zshrc    eval "$(urial-local completion zsh)"
     fish: urial-local completion fish > ~/.config/fish/completions/urial-local.fish
     """
-    from click.shell_completion import get_completion_class
-
     from urial_local.cli.main import cli
 
+    teach()
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "urial-local", "_URIAL_LOCAL_COMPLETE").source())
+    click.echo(kind(cli, {}, NAME, VARIABLE).source())
+
+
+class Bash(BashComplete):
+    """click's, but for `:` and `=`: bash ends words there, and our names (hf:user/repo) and options
+    (--model=NAME) go on. So the line itself is read, and what bash takes for done is left out."""
+
+    source_template = BashComplete.source_template.replace(
+        "COMP_CWORD=$COMP_CWORD",
+        'COMP_CWORD=$COMP_CWORD COMP_LINE="${COMP_LINE:0:COMP_POINT}"'
+        ' COMP_WORDBREAKS="$COMP_WORDBREAKS"',
+    )
+    _begun = ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        if "COMP_LINE" not in os.environ:
+            return super().get_completion_args()
+        line = os.environ["COMP_LINE"]
+        words = split_arg_string(line)
+        self._begun = "" if line[-1:].isspace() else words.pop()
+        return words[1:], self._begun
+
+    def format_completion(self, item: CompletionItem) -> str:
+        breaks = os.environ.get("COMP_WORDBREAKS", "")
+        option, equals, begun = self._begun.rpartition("=")
+        value = str(item.value)
+        if item.type == "plain":
+            done = begun.rfind(":") + 1 if ":" in breaks else 0
+            value = value[done:] if value.startswith(begun[:done]) else value
+            if equals and "=" not in breaks:
+                value = f"{option}={value}"
+        return f"{item.type},{value}"
+
+
+def teach() -> None:
+    """Let click use ours."""
+    add_completion_class(Bash)

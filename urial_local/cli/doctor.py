@@ -23,6 +23,7 @@ def command(measure: bool, as_json: bool) -> None:
       urial-local doctor --no-measure --json
     """
     from urial_local.base.errors import UrialError
+    from urial_local.base.terminal import printable
     from urial_local.cli.terminal import note
     from urial_local.tasks.doctor.examine import examine
 
@@ -39,10 +40,10 @@ def command(measure: bool, as_json: bool) -> None:
         except UrialError as error:
             found["broken"].append(error.message)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(found))
     else:
         for line in screen(found):
-            click.echo(line)
+            click.echo(printable(line))
     if found["broken"]:
         raise click.exceptions.Exit(1)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
+import math
+import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from urial_local.base.errors import ModelError, UrialError, UsageError
+from urial_local.base.terminal import printable
 from urial_local.cli.options import complete_models
+
+MOST_TOKENS, MOST_GB = 2**31 - 1, 1e6
 
 
 @click.group(invoke_without_command=True)
@@ -55,15 +58,20 @@ def list_models(only: str | None = None, local: bool = False, as_json: bool = Fa
         else:
             width = max((len(b["name"]) for b, _ in whole), default=0)
             for base, aligned in whole:
-                click.echo(f"{_mark(base)} {base['name']:<{width}}  {_mark(aligned)} "
-                           f"{aligned['name']}  {base['quant']}")  # fmt: skip
+                say(f"{_mark(base)} {base['name']:<{width}}  {_mark(aligned)} "
+                    f"{aligned['name']}  {base['quant']}")  # fmt: skip
     elif as_json:
         click.echo(json.dumps(rows))
     else:
         for line in _table(rows):
-            click.echo(line)
+            say(line)
     for problem in known.problems:
         note(f"Warning: {problem}")
+
+
+def say(text: str) -> None:
+    """One line to stdout, in which others' names do nothing to the terminal."""
+    click.echo(printable(text).replace("\n", " "))
 
 
 def _mark(row: dict[str, Any]) -> str:
@@ -94,13 +102,19 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and 0 < value <= MOST_GB):
+        raise click.BadParameter(f"{value} is no number of gigabytes above 0, up to {MOST_GB:,.0f}")
+    return value
+
+
 @command.command()
 @click.argument("name", shell_complete=complete_models)
-@click.option("-c", "--ctx-size", type=click.IntRange(min=0), default=0, metavar="N",
+@click.option("-c", "--ctx-size", type=click.IntRange(0, MOST_TOKENS), default=0, metavar="N",
               help="Memory for this context; 0 for the model's own, up to 4096.")  # fmt: skip
 @click.option("--kv-type", type=click.Choice(["f16", "f32", "q8_0"]), default="f16",
               help="Type of cached keys and values.  [default: f16]")  # fmt: skip
-@click.option("--gpu-memory", type=float, metavar="GB",
+@click.option("--gpu-memory", type=float, metavar="GB", callback=_gigabytes,
               help="Layers for a GPU with so much free, rather than the one here.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="All as JSON.")
 def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_json: bool) -> None:
@@ -116,10 +130,11 @@ def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_js
     from urial_local.tasks.models.describe import describe, listed
 
     if entry := listed(name, registry()):
-        for key, value in entry.items():
-            click.echo(json.dumps(entry) if as_json else f"{key:<15} {value}")
-            if as_json:
-                break
+        if as_json:
+            click.echo(json.dumps(entry))
+        else:
+            for key, value in entry.items():
+                say(f"{key:<15} {value}")
         raise ModelError(
             f"The model {name} is not on this machine yet; this is what the registry says of it.",
             f"urial-local models pull {name}",
@@ -127,34 +142,32 @@ def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_js
     gpu = None if gpu_memory is None else int(gpu_memory * 1e9)
     found = describe(name, ctx_size, kv_type, gpu, tell_about_check)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(found))
         return
     for label, text in _described(found):
-        click.echo(f"{label:<15} {text}")
+        say(f"{label:<15} {text}")
 
 
 def _described(f: dict[str, Any]) -> list[tuple[str, str]]:
-    from urial_local.base.terminal import printable
-
     types = ", ".join(
         f"{kind} {v['tensors']}× {_bytes(v['bytes'])}" for kind, v in f["types"].items()
     )
-    memory = f["memory"]
+    memory, tokens = f["memory"], f["vocabulary"]["tokens"]
+    most = "at most " if f["kv_at_most"] else ""
     gpu = "no GPU is seen here; --gpu-memory GB tells for another machine"
     if f["gpu"]:
         layers = "all" if f["gpu"]["all"] else str(f["gpu"]["layers"])
         gpu = f"--gpu-layers {layers} fits {_bytes(f['gpu']['free'])} ({f['layers']} layers)"
     lines = [
-        ("model", printable(f["title"]).replace("\n", " ")[:200]),
+        ("model", f["title"][:200]),
         ("file", f"{f['path']} ({_bytes(f['file_size'])})"),
-        ("architecture", printable(f["architecture"])),
+        ("architecture", f["architecture"]),
         ("parameters", _count(f["parameters"])),
         ("quantisation", f"{f['quantisation']} ({types})"),
         ("context", f"{f['context']:,} tokens" if f["context"] else "not said"),
-        ("vocabulary", f"{f['vocabulary']['tokens']:,} tokens,"
-                       f" {printable(f['vocabulary']['tokeniser'])}"),
+        ("vocabulary", f"{tokens:,} tokens, {f['vocabulary']['tokeniser'][:80]}"),
         ("chat template", "yes, so it is probably aligned" if f["chat_template"] else "no"),
-        ("cache", f"{f['kv_bytes_per_token']:,} bytes a token ({f['kv_type']})"),
+        ("cache", f"{most}{f['kv_bytes_per_token']:,} bytes a token ({f['kv_type']})"),
         ("memory", f"about {_bytes(memory['total'])} for {f['ctx_size']:,} tokens: weights"
                    f" {_bytes(memory['weights'])}, cache {_bytes(memory['cache'])}, computing"
                    f" about {_bytes(memory['compute'])}"),
@@ -175,51 +188,77 @@ def pull(name: str, dry_run: bool) -> None:
     """Fetch a model from the Hugging Face hub, and check it.
 
     NAME is one of `models list`, or hf:user/repo[:quant or file]. The file goes to the hub's
-    cache (HF_HOME); its sha256 is held against the registry's or the hub's. An interrupted pull
-    goes on with the same command.
+    cache (HF_HOME) once its sha256 is the registry's or the hub's. An interrupted pull goes on
+    with the same command.
 
     \b
     Examples:
       urial-local models pull mistral-7b
       urial-local models pull hf:user/some-model-GGUF:Q8_0
     """
-    from urial_local.base.hub import HubError
-    from urial_local.base.registry import find_model
+    from urial_local.base.hub import HubUnreachable
     from urial_local.cli.progress import counting
     from urial_local.cli.terminal import note
-    from urial_local.tasks.models.pull import pull as pull_one
-    from urial_local.tasks.models.pull import resolve
+    from urial_local.tasks.models.pull import pull_all, resolve
 
     try:
         wanted = resolve(name)
-    except HubError as error:
-        try:
-            path = find_model(name).path
-        except UrialError:
-            raise error from None
-        note(f"{error.message} The model is on this machine already.")
-        click.echo(path)
+    except HubUnreachable as error:
+        _here_already(name, error, dry_run)
         return
     if dry_run:
         for file in wanted:
             size = _bytes(file.size) if file.size else "of unknown size"
             sha256 = f"sha256 {file.sha256}" if file.sha256 else "no checksum"
-            click.echo(f"{file.repo} {file.file} {size} {sha256} (from {file.vouched})")
+            say(f"{file.repo} {file.file} {size} {sha256} (from {file.vouched})")
         return
-    with counting() as tell:
-        pulled = [pull_one(file, tell) for file in wanted]
+    try:
+        with counting() as tell:
+            pulled = pull_all(wanted, tell)
+    except KeyboardInterrupt:
+        on = all(file.goes_on for file in wanted)
+        how = "the same command goes on from there" if on else "the same command begins anew"
+        note(f"Stopped; {how}.")
+        raise click.exceptions.Exit(130) from None
     for one in pulled:
         how = "fetched" if one.fresh else "was here already"
         checked = f", as {one.wanted.vouched} says" if one.wanted.sha256 else ", recorded now"
         note(f"{one.wanted.file} {how}: {_bytes(one.size)}, sha256 {one.sha256}{checked}.")
-    click.echo(pulled[0].path)
+    _print_path(pulled[0].path)
+
+
+def _here_already(name: str, error: UrialError, dry_run: bool) -> None:
+    """The hub cannot be asked: a model that is here will do, if it is what is known of it."""
+    from urial_local.cli.progress import counting
+    from urial_local.cli.terminal import note
+    from urial_local.tasks.models.cached import all_parts
+    from urial_local.tasks.models.verify import checksums
+
+    try:
+        paths = all_parts(name)
+    except UrialError:
+        raise error from None
+    note(f"{error.message} The model is on this machine already.")
+    if not dry_run:
+        with counting() as tell:
+            made = [check.made for check in checksums(name, paths, tell)]
+        if not all(made):
+            note("Its checksum could not be checked: nothing here says what it should be.")
+    _print_path(paths[0])
+
+
+def _print_path(path: os.PathLike[str]) -> None:
+    """As it is for a program, harmless for a terminal."""
+    text = os.fspath(path)
+    seen = sys.stdout is not None and sys.stdout.isatty()
+    click.echo(printable(text) if seen else text, color=True)  # or click takes colours out
 
 
 @command.command()
 @click.argument("name", shell_complete=complete_models)
 @click.option("--json", "as_json", is_flag=True, help="The checks as a JSON list.")
 def verify(name: str, as_json: bool) -> None:
-    """Check a model file: its bytes, its header, and a try in a process of its own.
+    """Check a model file: its header, its bytes, and a try in a process of its own.
 
     For files from anywhere: nothing in it is believed, and a file that makes llama.cpp abort or
     hang does so where it does no harm. Exit code 1 where a check fails.
@@ -230,13 +269,15 @@ def verify(name: str, as_json: bool) -> None:
     from urial_local.tasks.models.verify import verify as checks
 
     found = []
-    with counting() as tell:
-        for check in checks(name, tell):
-            found.append(asdict(check))
-            if not as_json:
-                click.echo(f"{'ok' if check.made else '– '}  {check.name:<7} {check.said}")
-    if as_json:
-        click.echo(json.dumps(found))
+    try:
+        with counting() as tell:
+            for check in checks(name, tell):
+                found.append(asdict(check))
+                if not as_json and not check.failed:  # what fails is an error, which says itself
+                    say(f"{'ok' if check.made else '– '}  {check.name:<7} {check.said}")
+    finally:
+        if as_json:
+            click.echo(json.dumps(found))
 
 
 @command.command()
@@ -246,31 +287,20 @@ def rm(name: str, yes: bool) -> None:
     """Remove a pulled model from this machine."""
     from urial_local.base.registry import EMBEDDED
     from urial_local.cli.terminal import note
-    from urial_local.tasks.models import pulled
-    from urial_local.tasks.models.pull import remove
-    from urial_local.tasks.models.verify import all_parts
+    from urial_local.tasks.models.cached import removable, remove_model
 
     if name in EMBEDDED:
         raise UsageError(f"{name} is part of urial-local and cannot be removed.")
-    if "/" in name and not name.startswith("hf:"):
-        raise UsageError(f"{name} is a file of yours.", f"rm {name}")
-    files = [path for path in all_parts(name) if path.exists()]
-    size = sum(path.stat().st_size for path in files)
+    files = removable(name)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("There is nobody to ask.", "--yes removes without asking.")
-        click.confirm(f"Remove {files[0].name} ({_bytes(size)})?", abort=True, err=True)
-    for path in files:
-        key = _repo_and_file(path)
-        remove(path)
-        if key:
-            pulled.forget(*key)
-    note(f"Freed {_bytes(size)}.")
-
-
-def _repo_and_file(path: Path) -> tuple[str, str] | None:
-    match = re.search(r"models--([^/]+)/snapshots/[^/]+/(.+)$", path.as_posix())
-    return (match[1].replace("--", "/", 1), match[2]) if match else None
+        size = sum(path.stat().st_size for path in files)
+        asked = printable(f"Remove {files[0].name} ({_bytes(size)})?")
+        click.confirm(asked, abort=True, err=True)
+    freed = sum(remove_model(path) for path in files)
+    shared = "" if freed else " Its bytes stay: another file or another cache has the same."
+    note(f"Freed {_bytes(freed)}.{shared}")
 
 
 @command.command()
@@ -282,7 +312,7 @@ def path(name: str | None) -> None:
     found = find_model(name).path if name else user_registry()
     if name and not found.is_file():
         raise ModelError(f"There is no model file {found}.")
-    click.echo(found)
+    _print_path(found)
 
 
 def _bytes(n: int) -> str:

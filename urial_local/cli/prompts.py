@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from urial_local.base.errors import PromptError, UrialError, UsageError
+from urial_local.cli.options import complete_models, complete_prompts
 
 
 @click.group(invoke_without_command=True)
@@ -51,7 +52,7 @@ def list_prompts(as_json: bool = False) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_prompts)
 @click.option("--json", "as_json", is_flag=True, help="All parts as JSON.")
 def show(name: str, as_json: bool) -> None:
     """Print a prompt's constant text: system and examples, laid out in its frame."""
@@ -65,7 +66,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_prompts)
 @click.option("-q", "--query", required=True, help="The question; `-` reads standard input.")
 @click.option(
     "--history",
@@ -110,12 +111,13 @@ def render(
 
 
 @command.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_prompts)
 @click.option(
     "-m",
     "--model",
-    metavar="FILE",
+    metavar="NAME|FILE",
     envvar="URIAL_MODEL",
+    shell_complete=complete_models,
     help="Also check that the prompt fits this model's context.",
 )
 @click.option("-c", "--ctx-size", type=click.IntRange(min=1), metavar="N", help="Context to fit.")

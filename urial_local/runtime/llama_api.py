@@ -101,7 +101,7 @@ def _load() -> Any:
         import llama_cpp
     except metadata.PackageNotFoundError:
         raise UrialError("llama-cpp-python is not installed.", INSTALL) from None
-    except (OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError) as error:
         raise UrialError(f"llama.cpp's library does not load: {error}.", INSTALL) from None
     check_symbols(llama_cpp)
     return llama_cpp

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from urial_local.base import gguf_parts
 from urial_local.base.errors import ModelError, UsageError
 from urial_local.base.gguf_facts import kv_bytes_per_token
-from urial_local.base.gguf_header import GGUFHeader, read_header
+from urial_local.base.gguf_header import GGUFHeader
 from urial_local.runtime import llama_api
 from urial_local.runtime.llama_api import lib
 from urial_local.runtime.vocabulary import Vocabulary
@@ -35,12 +36,13 @@ class Model:
         gpu_layers: GpuLayers = "auto",
         header: GGUFHeader | None = None,
     ) -> None:
-        """Check the file's header, unless it is given, then load it (memory-mapped).
+        """Check the file's header (those of all its parts), unless it is given, then load it
+        (memory-mapped).
 
         Raises ModelError for a file that is missing, malformed or not a text-generating model.
         """
         self.path = Path(path)
-        self.header: GGUFHeader = header or read_header(self.path)
+        self.header: GGUFHeader = header or gguf_parts.read_model(self.path)
         self._handles = ExitStack()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = _layers(gpu_layers)
@@ -131,18 +133,21 @@ def fingerprint(path: Path, header: GGUFHeader) -> str:
     """Identifies a model's content without reading all of it.
 
     Hashes the size, the whole header, and 256 evenly spread samples of 16 KiB of the weights (all
-    of them up to 4 MiB): two trainings of one architecture differ nearly everywhere.
+    of them up to 4 MiB), of each part where there are several: two trainings of one architecture
+    differ nearly everywhere.
     """
-    digest = hashlib.sha256(header.file_size.to_bytes(8, "little"))
-    with path.open("rb") as file:
-        digest.update(file.read(header.data_start))
-        data = header.file_size - header.data_start
-        if data <= _SAMPLES * _SAMPLE_BYTES:
-            digest.update(file.read())
-        else:
+    digest = hashlib.sha256()
+    for part, own in gguf_parts.files(path, header):
+        digest.update(own.file_size.to_bytes(8, "little"))
+        with part.open("rb") as file:
+            digest.update(file.read(own.data_start))
+            data = own.file_size - own.data_start
+            if data <= _SAMPLES * _SAMPLE_BYTES:
+                digest.update(file.read())
+                continue
             step = (data - _SAMPLE_BYTES) / (_SAMPLES - 1)
             for i in range(_SAMPLES):
-                file.seek(header.data_start + round(i * step))
+                file.seek(own.data_start + round(i * step))
                 digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:32]
 

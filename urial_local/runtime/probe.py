@@ -8,11 +8,9 @@ tokenised with and decoded with in a child, and its fingerprint is remembered wh
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -21,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from urial_local.base.errors import ModelError, TokenizeError, UrialError
-from urial_local.base.gguf_header import GGUFHeader, read_header
+from urial_local.base.gguf_header import GGUFHeader
+from urial_local.base.gguf_parts import read_model
 from urial_local.base.paths import cache_dir
 from urial_local.runtime.model import Model, fingerprint
 
@@ -46,16 +45,22 @@ def check_unknown(
     Returns the header that was checked, so that opening the model need not walk it again.
     Raises ModelError when the file is malformed, or makes llama.cpp fail, abort or hang.
     """
-    header = read_header(path)
+    header = read_model(path)
     mark = _mark(path, header)
     if mark.exists() and not again:
         return header
     on_start()
-    size = _size_of_parts(path)
-    limit = TIME_LIMIT + size / SLOWEST_READ
+    limit = TIME_LIMIT + header.file_size / SLOWEST_READ
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _START, str(path), str(2 * size + MEMORY), *sys.path],
+            [
+                sys.executable,
+                "-c",
+                _START,
+                str(path),
+                str(2 * header.file_size + MEMORY),
+                *sys.path,
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=limit,
@@ -89,13 +94,6 @@ def _mark(path: Path, header: GGUFHeader) -> Path:
 
     key = f"{fingerprint(path, header)}\n{build_id()}"
     return cache_dir() / "checked" / hashlib.sha256(key.encode()).hexdigest()[:32]
-
-
-def _size_of_parts(path: Path) -> int:
-    """Bytes of a model, whose other parts llama.cpp reads too where it is split."""
-    part = re.fullmatch(r"(.+)-\d{5}(-of-\d{5}\.gguf)", path.name)
-    parts = path.parent.glob(glob.escape(part[1]) + "-?????" + part[2]) if part else [path]
-    return sum(p.stat().st_size for p in parts if p.is_file())
 
 
 def _last_json(output: bytes) -> dict[str, str]:

@@ -17,6 +17,7 @@ from urial_local.base.registry import EMBEDDED, find_model, registry
 from urial_local.prompting.frames import frame_names
 from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.tasks.doctor import machine
+from urial_local.tasks.models import pulled
 from urial_local.tasks.models.catalog import catalog
 
 PACKAGES = ("llama-cpp-python", "numpy", "huggingface-hub", "jinja2", "gguf", "click")
@@ -130,6 +131,10 @@ def _models(broken: list[str]) -> dict[str, Any]:
             gguf_facts.parameters(read_header(find_model(name).path))
         except UrialError as error:
             broken.append(f"The embedded model {name}: {error.message}")
+    try:
+        pulled.records()
+    except UrialError as error:
+        broken.append(f"{error.message} {error.hint}")
     rows = catalog(known)
     local = [row for row in rows if row["path"] and row["name"] not in EMBEDDED]
     return {

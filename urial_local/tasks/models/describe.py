@@ -59,6 +59,7 @@ def describe(
         "chat_template": bool(header.metadata.get("tokenizer.chat_template")),
         "layers": layers,
         "kv_bytes_per_token": gguf_facts.kv_bytes_per_token(header, kv_type),
+        "kv_at_most": gguf_facts.kv_at_most(header),
         "file_size": header.file_size,
         "ctx_size": ctx,
         "kv_type": kv_type,

@@ -6,18 +6,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
-from urial_local.base import hub
+from urial_local.base import hub, hub_fetch
 from urial_local.base.errors import ModelError, UsageError, near
 from urial_local.base.gguf_header import read_header
-from urial_local.base.paths import cache_dir
-from urial_local.base.registry import EMBEDDED, Entry, HubName, parse_hub_name, parts, registry
+from urial_local.base.gguf_parts import read_model
+from urial_local.base.registry import (
+    EMBEDDED,
+    Entry,
+    HubName,
+    is_file,
+    parse_hub_name,
+    parts,
+    registry,
+)
 from urial_local.tasks.models import pulled
+from urial_local.tasks.models.cached import alone, remove
 
 SPARE = 256 << 20  # bytes that stay free on the disk
 _PIECE = 1 << 22
@@ -36,6 +43,12 @@ class Wanted:
     size: int | None  # bytes
     sha256: str | None
     vouched: str  # who says so: the registry, an earlier pull, the hub, nobody
+    blob: str | None = None  # the sha256 that the hub says, which names its bytes in the cache
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether an interrupted download is taken up again."""
+        return hub_fetch.goes_on(self.blob, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ def resolve(name: str) -> list[Wanted]:
     entry = _entry(name)
     wanted = HubName(entry.repo, entry.file) if entry else parse_hub_name(name)
     there = hub.repository(wanted.repo)
-    names = [file.name for file in there.files]
+    names = [file.name for file in there.files if is_file(file.name)]
     found = wanted.choose(names)
     if wanted.file and not found:
         there.file(wanted.file)  # raises, with the nearest names
@@ -83,13 +96,14 @@ def _entry(name: str) -> Entry | None:
         raise UsageError(f"{name} is shipped with urial-local; there is nothing to pull.")
     if name.startswith("hf:"):
         return None
-    entries = registry().entries
-    if name not in entries:
+    known = registry()
+    if name not in known.entries:
         raise UsageError(
             f"The registry has no model {name!r}.",
-            f"{near(name, list(entries))} Any repository is named as hf:user/repo:Q4_K_M.",
+            f"{near(name, list(known.entries))} Any repository is named as hf:user/repo:Q4_K_M."
+            f"{known.troubles()}".lstrip(),
         )
-    return entries[name]
+    return known.entries[name]
 
 
 def _wanted(there: hub.Repository, file: hub.RemoteFile, entry: Entry | None) -> Wanted:
@@ -108,41 +122,77 @@ def _wanted(there: hub.Repository, file: hub.RemoteFile, entry: Entry | None) ->
             )
     sources = ((meant, "the registry"), (file.sha256, "the hub"), (earlier, "an earlier pull"))
     known, who = next(((s, w) for s, w in sources if s), (None, "nobody"))
-    return Wanted(there.name, file.name, there.commit, file.size, known, who)
+    return Wanted(there.name, file.name, there.commit, file.size, known, who, file.sha256)
+
+
+def pull_all(wanted: list[Wanted], tell: Progress = lambda what, done, total: None) -> list[Pulled]:
+    """Have a model: one file, or all its parts. Raises as `pull`."""
+    pulled.check_writable()
+    found = [pull(file, tell) for file in wanted]
+    if len(found) > 1:
+        read_model(found[0].path)  # a part alone is no whole model
+    return found
 
 
 def pull(wanted: Wanted, tell: Progress = lambda what, done, total: None) -> Pulled:
     """Have one file. Raises HubError where the download fails (the same call goes on with it), and
     ModelError where there is no room, where the file is not what was vouched for (it is removed
     then), or where it is no usable GGUF file."""
-    with _alone(wanted):
-        there = hub.cached_files(wanted.repo).get(wanted.file)
-        if there is None:
-            _need_room(wanted)
-        path = hub.download(wanted.repo, wanted.file)
-        size = path.stat().st_size
-        sha256 = digest(path, lambda done: tell(f"Checking {path.name}", done, size))
-        if wanted.sha256 and sha256 != wanted.sha256:
-            remove(path)
-            raise ModelError(
-                f"{wanted.file} is not what {wanted.vouched} says: sha256 {sha256[:12]}… instead of"
-                f" {wanted.sha256[:12]}…, so it was removed.",
-                "It was damaged on its way or replaced; the same command fetches it again.",
-            )
-        if len(parts(wanted.file)) == 1:  # parts are no whole models
+    with alone(wanted.repo, wanted.sha256 or wanted.file):
+        have = _resumed if wanted.goes_on else _by_the_hub
+        path, sha256, fresh = have(wanted, tell)
+        if len(parts(wanted.file)) == 1:
             read_header(path)
+        size = path.stat().st_size
         pulled.record(wanted.repo, wanted.file, sha256, size, wanted.commit)
-        return Pulled(wanted, path, sha256, size, there is None)
+        return Pulled(wanted, path, sha256, size, fresh)
 
 
-@contextlib.contextmanager
-def _alone(wanted: Wanted) -> Iterator[None]:
-    """One process at a time fetches and checks a file: none finds it while another removes it."""
-    folder = cache_dir() / "pulling"
-    folder.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(f"{wanted.repo}/{wanted.file}".encode()).hexdigest()[:32]
-    with filelock.FileLock(folder / key):
-        yield
+def _resumed(wanted: Wanted, tell: Progress) -> tuple[Path, str, bool]:
+    """(path, sha256, was it fetched). The file is checked before anybody else can find it."""
+    repo, file, commit = wanted.repo, wanted.file, wanted.commit
+    assert wanted.blob is not None
+    assert wanted.size is not None
+    folder = hub.model_folder(repo)
+    link, blob = folder / "snapshots" / commit / file, folder / "blobs" / wanted.blob
+    copied = link.exists() and not link.is_symlink()  # on a disk without links
+    there = blob if blob.exists() else link if copied else None
+    if there is None:
+        _need_room(wanted)
+    path = there or hub_fetch.fetch(repo, file, commit, wanted.blob, wanted.size)
+    sha256 = _digest(path, wanted, tell)
+    if sha256 != wanted.sha256:
+        path.unlink()  # links to it lead nowhere now, and count as no files
+        raise _another(wanted, sha256)
+    return hub_fetch.adopt(repo, file, commit, wanted.blob, path), sha256, there is None
+
+
+def _by_the_hub(wanted: Wanted, tell: Progress) -> tuple[Path, str, bool]:
+    """The same where the hub says no sha256, or sends the file by Xet only: an interrupted download
+    begins anew, and the file is checked after huggingface_hub put it into its cache."""
+    there = hub.cached_files(wanted.repo).get(wanted.file)
+    if there is None:
+        _need_room(wanted)
+    path = hub.download(wanted.repo, wanted.file, revision=wanted.commit)
+    hub_fetch.remember_main(wanted.repo, wanted.commit)
+    sha256 = _digest(path, wanted, tell)
+    if wanted.sha256 and sha256 != wanted.sha256:
+        remove(path)
+        raise _another(wanted, sha256)
+    return path, sha256, there is None
+
+
+def _digest(path: Path, wanted: Wanted, tell: Progress) -> str:
+    size, name = path.stat().st_size, Path(wanted.file).name
+    return digest(path, lambda done: tell(f"Checking {name}", done, size))
+
+
+def _another(wanted: Wanted, sha256: str) -> ModelError:
+    return ModelError(
+        f"{wanted.file} is not what {wanted.vouched} says: sha256 {sha256[:12]}… instead of"
+        f" {(wanted.sha256 or '')[:12]}…, so it was removed.",
+        "It was damaged on its way or replaced; the same command fetches it again.",
+    )
 
 
 def _need_room(wanted: Wanted) -> None:
@@ -160,27 +210,10 @@ def _need_room(wanted: Wanted) -> None:
 
 def _begun(wanted: Wanted) -> int:
     """Bytes of an interrupted download that are there already."""
-    blobs = hub.cache_folder() / f"models--{wanted.repo.replace('/', '--')}" / "blobs"
-    name = wanted.sha256 or "-"
-    with contextlib.suppress(OSError):
-        return max((p.stat().st_size for p in blobs.glob(f"{name}*.incomplete")), default=0)
+    if wanted.blob and wanted.goes_on:
+        with contextlib.suppress(OSError):
+            return hub_fetch.begun(wanted.repo, wanted.blob).stat().st_size
     return 0
-
-
-def remove(path: Path) -> int:
-    """Take a file out of the hub's cache, the link and what it points to. Returns the bytes freed.
-
-    Raises UsageError for a file that lies elsewhere: that one is the user's.
-    """
-    cache = hub.cache_folder().resolve()
-    if not path.parent.resolve().is_relative_to(cache):
-        raise UsageError(f"{path} is not in the hub's cache, so it is not ours to remove.")
-    blob = path.resolve()
-    size = blob.stat().st_size
-    if blob.is_relative_to(cache):
-        blob.unlink()
-    path.unlink(missing_ok=True)
-    return size
 
 
 def digest(path: Path, tell: Callable[[int], None] = lambda done: None) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,17 +27,39 @@ def _file() -> Path:
 
 
 def records() -> dict[str, dict[str, Any]]:
-    """By `repo/file`: sha256, size in bytes, commit and time. Raises UrialError where damaged."""
+    """By `repo/file`: sha256, size in bytes, commit and time. What is no such record is left out.
+    Raises UrialError where the file cannot be read."""
     try:
         found = json.loads(_file().read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise UrialError(
             f"{_file()} cannot be read: {error}",
             "It holds the checksums of pulled models; remove it, and the next pull begins anew.",
         ) from None
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: entry for key, entry in found.items() if key.count("/") >= 2 and _sound(entry)}
+
+
+def _sound(entry: Any) -> bool:
+    sha256 = entry.get("sha256") if isinstance(entry, dict) else None
+    return isinstance(sha256, str) and bool(re.fullmatch("[0-9a-f]{64}", sha256))
+
+
+def check_writable() -> None:
+    """Raises UrialError where nothing can be recorded: better known before a long download."""
+    folder = state_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UrialError(
+            f"{folder} cannot be written ({error.strerror}), and the checksums of pulled models"
+            " belong there.",
+            "URIAL_STATE_DIR names another folder.",
+        ) from None
 
 
 def record(repo: str, file: str, sha256: str, size: int, commit: str) -> None:
