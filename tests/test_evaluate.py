@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,8 +98,6 @@ def test_the_rubric_is_decoded_once(judged):
 
 
 def test_the_same_command_goes_on(judged, tmp_path):
-    import shutil
-
     shutil.copytree(judged / "judged", tmp_path / "again")
     args = ("evaluate", judged / "a.json", *JUDGE, "--expected", "-o", tmp_path / "again")
     done = urial(*args)
@@ -185,7 +184,7 @@ def test_dialogues_are_judged_by_turn(tmp_path):
                  "-np", "1").returncode == 0  # fmt: skip
     done = urial("evaluate", tmp_path / "run", *JUDGE, "--mode", "mt-bench")
     assert done.returncode == 0, done.stderr
-    rows = by_key(tmp_path / "run" / "judged-demo-aligned")
+    rows = by_key(tmp_path / "run" / "judged-demo-aligned-mt-bench")
     one, two = rows["81", "0", "mt-bench", "1", ""], rows["81", "0", "mt-bench", "2", ""]
     assert "REFERENCE ONE" in one["prompt"]
     assert "REFERENCE ONE" not in two["prompt"]
@@ -202,6 +201,14 @@ def test_tags_and_a_template_of_ones_own(judged, tmp_path):
     row = by_key(tmp_path / "tags")["0", "0", "tags", "0", ""]
     assert MODES["tags"].check(row["parsed_result"]) == row["parsed_result"]
     assert "near the bee" not in row["prompt"], "tags are the question's"
+    assert "difficulty" in done.stdout
+    questions = tmp_path / "q.jsonl"
+    questions.write_text('{"query": "What is a fox?"}\n{"query": "Why?"}\n')
+    done = urial("evaluate", questions, *JUDGE, "--mode", "tags", "-o", tmp_path / "untagged")
+    assert done.returncode == 0, "questions need no answers to be sorted"
+    found = json.loads(urial("evaluate", "summarize", judged / "judged", "--json", "--tags-from",
+                             tmp_path / "tags").stdout)  # fmt: skip
+    assert "difficulty" in found["by"]
     mine = tmp_path / "mine.jinja"
     mine.write_text("{% block rubric %}Be kind.{% endblock %}{% block case %}{{ answer }}"
                     "{% endblock %}")  # fmt: skip
@@ -210,6 +217,13 @@ def test_tags_and_a_template_of_ones_own(judged, tmp_path):
     row = by_key(tmp_path / "mine")["0", "0", "safety", "0", ""]
     assert row["prompt"].startswith("Be kind.")
     assert "one mode" in fails(2, *args)
+    case = "{% block case %}{% if 'owl' in query %}{{ 1 / 0 }}{% endif %}{% endblock %}"
+    mine.write_text("{% block rubric %}Hm.{% endblock %}" + case)
+    done = urial("evaluate", judged / "a.json", *JUDGE, "--template", mine, "--mode", "safety",
+                 "-o", tmp_path / "half", "--limit", "3")  # fmt: skip
+    assert done.returncode == 3, "one row's failure is its own"
+    errors = [row.get("error", "") for row in by_key(tmp_path / "half").values()]
+    assert sum("ZeroDivisionError" in error for error in errors) == 1
     mine.write_text("{% block rubric %}{{ 1 / 0 }}{% endblock %}")
     assert "template failed" in fails(1, *args, "--mode", "safety")
 
@@ -237,7 +251,13 @@ def test_rows_that_cannot_be_judged_are_error_rows(tmp_path):
     assert "would need" in found["2", "0", "general", "0", ""]["error"]
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert (summary["judged"], summary["failed"]) == (1, 2)
+    (tmp_path / "twice.json").write_text(json.dumps([rows[0], rows[0]]))
+    done = urial("evaluate", tmp_path / "twice.json", *JUDGE, "-o", tmp_path / "twice")
+    assert (done.returncode, len(by_key(tmp_path / "twice"))) == (0, 2)
+    assert "no row '99'" in fails(2, "evaluate", tmp_path / "a.json", *JUDGE, "--ids", "0,99", "-o",
+                                  tmp_path / "x")  # fmt: skip
     (tmp_path / "empty.json").write_text("[]")
+    assert "nothing to summarise" in fails(2, "evaluate", "summarize", tmp_path / "empty.json")
     assert "has no answers" in fails(2, "evaluate", tmp_path / "empty.json", *JUDGE, "-o",
                                      tmp_path / "x")  # fmt: skip
 
@@ -313,7 +333,13 @@ def test_summarize_leaderboard_agreement(judged, tmp_path):
     done = urial("report", one, tmp_path / "two", "-o", tmp_path / "both.html")
     assert done.returncode == 0, done.stderr
     assert "default-src 'none'" in (tmp_path / "both.html").read_text()
+    assert "several models" in fails(2, "evaluate", "summarize", one, tmp_path / "two")
+    shutil.copytree(one, tmp_path / "copy")
+    again = urial("leaderboard", one, tmp_path / "copy", one, "--json")
+    names = [row["name"] for row in json.loads(again.stdout)["rows"]]
+    assert sorted(names) == ["m (copy)", "m (judged)"]
     data = write_answers(tmp_path / "c.json", 8, "third")
+    assert "not of m" in fails(2, "evaluate", "summarize", one, data)
     length = json.loads(urial("evaluate", "summarize", data, "--json").stdout)
     assert (length["answers"], length["judged"]) == (8, 0)
     assert length["words"] == pytest.approx(found["words"])

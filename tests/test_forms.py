@@ -25,7 +25,7 @@ class Letters:
         self.size = len(self.pieces)
 
     def piece(self, token: int) -> bytes:
-        return self.pieces[token].encode()
+        return self.pieces[token].encode("utf-8", "surrogateescape")  # \udcXX is the byte XX
 
     def id(self, text: str) -> int:
         return self.pieces.index(text)
@@ -74,6 +74,29 @@ def test_free_text_ends_at_a_quote_or_at_its_limit():
     filling = Filling(form(vocab))
     fill(filling, vocab, "a", '",', "1")
     assert filling.fields[0].text == "a", "a longer piece that begins with a quote closes, too"
+    filling = Filling(form(vocab))
+    appended = filling.take(vocab.id("a"))
+    appended += filling.take(int(filling.masked(wish(vocab, 'x"')).argmax()))
+    assert [vocab.pieces[t] for t in appended] == ["a", "x", *'", "score": "']
+    assert filling.fields[0].text == "ax", "what stands before the quote is text"
+
+
+def test_a_character_is_written_whole():
+    e, acute, smile = "\udcc3", "\udca9", [chr(0xDC00 + b) for b in "😀".encode()]
+    vocab = Letters((e, acute, *smile, "z" + smile[0]))
+    filling = Filling(form(vocab, longest=2))
+    start = filling.masked(np.zeros(vocab.size, np.float32))
+    assert np.isfinite(start[vocab.id(e)])
+    assert not np.isfinite(start[vocab.id(acute)]), "a second byte begins nothing"
+    filling.take(vocab.id("z" + smile[0]))
+    for i in (1, 2, 3):
+        going_on = filling.masked(np.zeros(vocab.size, np.float32))
+        allowed = {vocab.pieces[t] for t in np.flatnonzero(np.isfinite(going_on))}
+        assert smile[i] in allowed
+        assert not allowed & {"a", '"', e}
+        filling.take(vocab.id(smile[i]))
+    assert filling.fields[0].text == "z😀", "the limit of two tokens waits for the last byte"
+    assert len(form(Letters()).parts) == 5
 
 
 def test_what_json_cannot_hold_is_never_written():

@@ -14,7 +14,7 @@ from urial_local.records.judged import Judgement, read_judgements
 from urial_local.tasks.evaluate.agreement import agreement, spearman, weighted_kappa
 from urial_local.tasks.evaluate.answered import read_answered
 from urial_local.tasks.evaluate.leaderboard import Entry, difference, leaderboard
-from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL, MODES
+from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL
 from urial_local.tasks.evaluate.pairs import mt_bench, pairwise
 from urial_local.tasks.evaluate.summary import (
     Reading,
@@ -127,7 +127,7 @@ def test_error_rows_are_never_scores():
 def test_bootstrap_against_the_closed_form():
     """The standard error of a mean is s/√n; resampling gives it with a factor of √((n−1)/n)."""
     values = np.random.default_rng(1).integers(1, 6, 400).astype(np.float64)
-    drawn = means(values[:, None])[:, 0]
+    drawn = means(values[:, None], [str(i) for i in range(400)])[:, 0]
     closed = values.std() / np.sqrt(len(values))
     assert drawn.mean() == pytest.approx(values.mean(), abs=3 * closed / np.sqrt(1000))
     assert drawn.std() == pytest.approx(closed, rel=0.1)
@@ -137,6 +137,44 @@ def test_bootstrap_against_the_closed_form():
     assert found["high"] == pytest.approx(values.mean() + 1.96 * closed, abs=0.25 * closed)
     assert found["sd"] == pytest.approx(values.std(ddof=1))
     assert summarise(rows)["aspects"] == summarise(rows)["aspects"], "the same seed"
+
+
+def test_repeats_and_turns_of_a_question_are_drawn_together():
+    """The same answers five times over say no more of other questions than once."""
+    from dataclasses import replace
+
+    once = [judgement(i, depth=int(v)) for i, v in
+            enumerate(np.random.default_rng(3).integers(1, 6, 50))]  # fmt: skip
+    again = [replace(j, repeat=r) for j in once for r in range(5)]
+    one, five = (summarise(rows)["aspects"]["depth"] for rows in (once, again))
+    assert (five["n"], five["mean"]) == (250, one["mean"])
+    assert (five["low"], five["high"]) == pytest.approx((one["low"], one["high"]))
+    half = [
+        replace(j, generator="b", record={"depth": {"reason": "", "score": "3"}}) for j in again
+    ]
+    alone = [replace(j, repeat=0) for j in half if j.repeat == 0]
+    a, b = difference(again, half)["aspects"]["depth"], difference(once, alone)["aspects"]["depth"]
+    assert a["low"] == pytest.approx(b["low"])
+    assert a["p"] == b["p"]
+
+
+def test_models_and_judges_are_never_mixed_silently():
+    from dataclasses import replace
+
+    rows = [judgement(i, depth=3) for i in range(4)]
+    for wrong, said in (
+        ([replace(j, generator="other") for j in rows], "of several models"),
+        ([replace(j, judge="other") for j in rows], "different judges"),
+        (rows, "judged twice"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            summarise([*rows, *wrong])
+    summarise([*rows, *(replace(judgement(9, "safety", safety=3), generator="x", judge="k"),)])
+    pairs = [pair(0, "AB", "A"), pair(0, "BA", "B")]
+    with pytest.raises(UsageError, match="different judges"):
+        pairwise([*pairs, *(replace(p, judge="k", id="7") for p in pairs)])
+    with pytest.raises(UsageError, match="judged twice"):
+        pairwise([*pairs, *pairs])
 
 
 def test_the_average_is_the_unweighted_mean_of_six():
@@ -177,6 +215,10 @@ def test_tags_of_just_eval(shared_file):
 def test_expected_scores_are_used_when_asked():
     from dataclasses import replace
 
+    doubted = replace(judgement(1, depth="N/A"), expected={"depth": 1.0})
+    assert summarise([doubted], Reading(expected=True))["aspects"]["depth"]["mean"] == 5, (
+        "N/A is N/A"
+    )
     rows = [replace(judgement(0, depth=4), expected={"depth": 3.25})]
     assert summarise(rows)["aspects"]["depth"]["mean"] == 4
     assert summarise(rows, Reading(expected=True))["aspects"]["depth"]["mean"] == 3.25
@@ -340,28 +382,3 @@ def test_paired_differences():
     assert difference(shifted, base)["aspects"]["depth"]["low"] == pytest.approx(1.0)
     few = difference(a[:1], better[:1])["aspects"]["depth"]
     assert (few["n"], few["p"]) == (1, None)
-
-
-# --- records -------------------------------------------------------------------------------------
-
-
-def test_schema_and_check():
-    jsonschema_like = MODES["general"].schema()
-    assert jsonschema_like["required"] == list(GENERAL)
-    assert jsonschema_like["additionalProperties"] is False
-    good = {a: {"reason": "r", "score": 4} for a in GENERAL}
-    assert MODES["general"].check(good)["depth"] == {"reason": "r", "score": "4"}
-    assert MODES["general"].check({**good, "extra": 1}).keys() == good.keys()
-    for wrong, said in (
-        ({**good, "depth": {"reason": "r"}}, "depth.score is missing"),
-        ({**good, "depth": {"reason": "r", "score": "7"}}, "none of 1, 2"),
-        ({**good, "depth": {"reason": "r", "score": True}}, "is no text"),
-        ({**good, "depth": "4"}, "is missing"),
-        ([], "is missing"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            MODES["general"].check(wrong)
-    tags = {"task": dict.fromkeys(("info-seek", "reasoning", "procedure", "writing", "coding",
-            "role-play", "math"), "No")}  # fmt: skip
-    with pytest.raises(ValueError, match="topic"):
-        MODES["tags"].check(tags)

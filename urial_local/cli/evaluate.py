@@ -117,21 +117,20 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
     """
     from urial_local.cli.evaluate_results import finish, print_results
     from urial_local.cli.terminal import note
-    from urial_local.tasks.evaluate.job import plan, rows_to_judge
+    from urial_local.tasks.evaluate.job import plan, prepare, rows_to_judge
 
-    options["expected"] = bool(options["expected"])
     check(options)
     wording = plan(options["mode"], options["template"])
     chosen = list(chosen_answers(answers, options))
     if not chosen:
         raise UsageError(f"{answers} has no answers, or none that is chosen.")
     others = other_answers(options["against"])
-    rows = list(rows_to_judge(chosen, options["mode"], others))
-    tell_before(rows, wording, options)
+    rows = prepare(rows_to_judge(chosen, options["mode"], others), wording)
+    tell_before(rows, options)
     if options["dry_run"]:
         return
-    folder = output or default_folder(answers, options["judge"])
-    tally = judge_rows(rows, folder, wording, answers, options)
+    folder = output or default_folder(answers, options["judge"], options["mode"])
+    tally = judge_rows(rows, folder, wording, options)
     print_results(folder, finish(folder), options["as_json"])
     if not options["as_json"] and tally.done:
         note(f"{tally.prompt_tokens:,} tokens read and {tally.completion_tokens:,} written.")
@@ -164,14 +163,18 @@ def chosen_answers(name: str, options: Mapping[str, Any]) -> Iterator[Any]:
 
     wanted = selection(options)
     taken = 0
+    absent = set(wanted.ids or ())
     for row in read_answered(name, fields(options), options["kind"]):
         item = Item(row.id, row.number, "", tags=row.tags)
+        absent.discard(row.id)
         if wanted.limit is not None and taken >= wanted.limit:
             return
         if wanted.takes(item):
             taken += 1
             if in_shard(item, wanted.shard):
                 yield row
+    if absent:
+        raise UsageError(f"{name} has no row {', '.join(map(repr, sorted(absent)[:10]))}.")
 
 
 def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
@@ -180,7 +183,7 @@ def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
     return {(row.id, row.repeat): row for row in read_answered(name)} if name else {}
 
 
-def tell_before(rows: list[Any], wording: Any, options: Mapping[str, Any]) -> None:
+def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
     """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
     from urial_local.cli.terminal import note
     from urial_local.tasks.evaluate.endpoint import estimate_tokens
@@ -189,12 +192,7 @@ def tell_before(rows: list[Any], wording: Any, options: Mapping[str, Any]) -> No
     parts = [f"{modes.count(m):,} {m}" for m in dict.fromkeys(modes)]
     text = f"{len(rows):,} to judge ({', '.join(parts)})"
     if options["dry_run"] or options["judge"].startswith("openai:"):
-        rubrics = {m: estimate_tokens(t.rubric()) for m, t in wording.templates.items()}
-        total = sum(
-            rubrics[row["mode"]] + estimate_tokens(wording.templates[row["mode"]].case(case))
-            for row, case in rows
-            if not row.get("error")
-        )
+        total = sum(estimate_tokens(question.text) for _, question in rows if question)
         text += f", about {total:,} tokens to read"
     if options["dry_run"]:
         click.echo(f"{text}.")
@@ -202,18 +200,18 @@ def tell_before(rows: list[Any], wording: Any, options: Mapping[str, Any]) -> No
         note(f"{text}.")
 
 
-def default_folder(answers: str, judge: str) -> Path:
+def default_folder(answers: str, judge: str, mode: str) -> Path:
+    """Beside the answers, named after the judge, and after the mode where one was named."""
     folder = Path(answers).expanduser()
     if not (folder / "run.json").exists():
         raise UsageError(f"{answers} is a file, so the judgements need a folder.", "Add -o FOLDER.")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(judge.removeprefix("openai:")).name)
-    return folder / f"judged-{name.removesuffix('.gguf')}"
+    name = f"judged-{name.removesuffix('.gguf')}"
+    return folder / (name if mode == "auto" else f"{name}-{mode}")
 
 
 @contextmanager
-def open_judge(
-    rows: list[Any], wording: Any, options: Mapping[str, Any]
-) -> Iterator[tuple[Any, Any]]:
+def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """The judge, and what aborts it at once."""
     if options["judge"].startswith("openai:"):
         from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
@@ -239,7 +237,6 @@ def open_judge(
         fitting_context,
         open_local_judge,
     )
-    from urial_local.tasks.evaluate.modes import MODES
     from urial_local.tasks.model_file import model_file
 
     file = model_file(options["judge"], tell_about_check)
@@ -250,20 +247,13 @@ def open_judge(
         runtime=runtime_choice(options, parallel=min(options["parallel"], len(rows))),
     )
     if not options["ctx_size"]:
-        templates = wording.templates
-        texts = (
-            (MODES[m], templates[m].rubric() + templates[m].case(case))
-            for m, case in ((row["mode"], case) for row, case in rows)
-        )
-        need = fitting_context(file, texts, chosen)
+        need = fitting_context(file, [question for _, question in rows if question], chosen)
         chosen = replace(chosen, runtime=replace(chosen.runtime, ctx_size=need))
     with open_local_judge(file, chosen, StatusLine().prefill) as local:
         yield local, local.abort
 
 
-def judge_rows(
-    rows: list[Any], folder: Path, wording: Any, answers: str, options: Mapping[str, Any]
-) -> Any:
+def judge_rows(rows: list[Any], folder: Path, wording: Any, options: Mapping[str, Any]) -> Any:
     """Judge the rows that the folder lacks; returns the tally."""
     from urial_local.cli.progress import bar
     from urial_local.cli.stopping import stoppable
@@ -274,7 +264,7 @@ def judge_rows(
     from urial_local.tasks.evaluate.job import Evaluation, key_of
 
     shard = "/".join(map(str, options["shard"])) if options["shard"] else None
-    with stoppable() as stop, open_judge(rows, wording, options) as (judge, abort):
+    with stoppable() as stop, open_judge(rows, options) as (judge, abort):
         config = {
             "task": "evaluate",
             "judge": judge.about(),
@@ -292,7 +282,7 @@ def judge_rows(
                 def tell(tally: Any) -> None:
                     shown.to(there + tally.done, failed=f"{tally.errors:,}")
 
-                evaluation = Evaluation(judge, wording, log, tell)
+                evaluation = Evaluation(judge, log, tell)
                 stop.watch(judge.stop, abort)
                 interrupted = False
                 try:

@@ -29,7 +29,7 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
     from urial_local.records.judged import read_judgements
     from urial_local.records.runlog import read_run
     from urial_local.report.judged_page import write_judged_page
-    from urial_local.tasks.evaluate.summary import Reading
+    from urial_local.tasks.evaluate.summary import Reading, judges
 
     runs, about, notes = [], [], []
     for folder in folders:
@@ -51,6 +51,12 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
                     " stand-in: it shows that judging works, and its scores mean nothing."
                 )
         about.append(facts)
+    for mode, names in judges([j for _, several in runs for j in several]).items():
+        if len(names) > 1:
+            notes.append(
+                f"Different judges for {mode} ({', '.join(names)}): their scales differ, so these"
+                " scores do not compare."
+            )
     reading = Reading(na=na)  # type: ignore[arg-type]
     write_judged_page(runs, path, reading, notes=list(dict.fromkeys(notes)), about=about)
 
@@ -69,8 +75,10 @@ def summary_of(
     from urial_local.records.judged import is_judged, read_judgements
     from urial_local.tasks.evaluate.pairs import mt_bench, pairwise
     from urial_local.tasks.evaluate.summary import Reading, summarise, with_tags
+    from urial_local.tasks.evaluate.tags import count_tags
 
-    judgements = [j for name in names if is_judged(name) for j in read_judgements(name)]
+    kinds = {name: is_judged(name) for name in names}
+    judgements = [j for name in names if kinds[name] for j in read_judgements(name)]
     if tags_from:
         judgements = with_tags(judgements, _tags_of(tags_from))
     if ids is not None:
@@ -79,10 +87,29 @@ def summary_of(
     found = summarise(judgements, reading)
     found["pairwise"] = pairwise(judgements)
     found["mt_bench"] = mt_bench(judgements)
+    found["tags"] = count_tags(judgements)
     for name in names:
-        if not is_judged(name):
-            found = {**found, **unjudged(name, ids)}
+        if not kinds[name]:
+            found = with_answers(found, name, unjudged(name, ids))
+    if not judgements and not found.get("answers"):
+        raise UsageError(f"There is nothing to summarise in {', '.join(names)}.")
     return found
+
+
+def with_answers(found: dict[str, Any], name: str, answers: dict[str, Any]) -> dict[str, Any]:
+    """A summary with what there is to say of answers that nobody judged: of the same model, whose
+    judged rows may lack the general ones. Raises UsageError for another model's."""
+    models = set(found["generators"])
+    if models and not models & set(answers["generators"]):
+        raise UsageError(
+            f"{name} holds answers of {', '.join(answers['generators'])}, not of"
+            f" {', '.join(sorted(models))}.",
+            "Take one model at a time; `urial-local leaderboard` shows several.",
+        )
+    if found.get("answers"):
+        raise UsageError("Of answers that were not judged, name one file at a time.")
+    known = {k: v for k, v in found.items() if v is not None and v != []}
+    return {**answers, **known, **{k: None for k in found if k not in {**answers, **known}}}
 
 
 def unjudged(name: str, ids: frozenset[str] | None) -> dict[str, Any]:
@@ -105,8 +132,13 @@ def unjudged(name: str, ids: frozenset[str] | None) -> dict[str, Any]:
 
 
 def _tags_of(name: str) -> dict[str, Any]:
+    """Tags by id: those that a file's rows have, or that a judge gave them in the mode `tags`."""
+    from urial_local.records.judged import is_judged, read_judgements
     from urial_local.tasks.evaluate.answered import read_answered
+    from urial_local.tasks.evaluate.tags import tags_of
 
+    if is_judged(name):
+        return {j.id: tags_of(j) for j in read_judgements(name) if j.mode == "tags"}
     return {row.id: row.tags for row in read_answered(name)}
 
 
@@ -149,6 +181,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
             cells = "  ".join(f"{a} {v:.2f}" for a, v in one["aspects"].items())
             lines.append(f"    {tag:<14}{one['n']:>5}  {cells}")
     lines += _pair_lines(found.get("pairwise")) + _mt_lines(found.get("mt_bench"))
+    for kind, counts in (found.get("tags") or {}).items():
+        lines.append(f"  {kind:<12}" + "  ".join(f"{tag} {n:,}" for tag, n in counts.items()))
     return lines
 
 
@@ -162,6 +196,8 @@ def _pair_lines(pair: dict[str, Any] | None) -> list[str]:
     for name, one in pair["aspects"].items():
         cells = [_share(one[k]) for k in ("win", "tie_share", "lose", "agreement", "position_bias")]
         lines.append(f"  {name:<14}{_columns(cells, widths)}")
+    if pair["one_order"]:
+        lines.append(f"  {pair['one_order']:,} rows were judged in one order only and count so.")
     return lines
 
 
@@ -172,7 +208,7 @@ def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _mt_lines(found: dict[str, Any] | None) -> list[str]:
     if not found:
         return []
-    lines = [f"rating by {', '.join(found['judges'])}", ""]
+    lines = [f"{found['generator']}: rating by {', '.join(found['judges'])}", ""]
     parts = [("overall", found["overall"])]
     parts += [(f"turn {turn}", one) for turn, one in found["turns"].items()]
     parts += list(found["categories"].items())
@@ -252,7 +288,10 @@ def summarize(
       urial-local evaluate summarize model.score_safety.chatgpt.json --compat just-eval
     """
     wanted = chosen_ids(ids)
-    if compat and as_json is False and len(names) == 1 and not tags_from:
+    if compat and (na != "five" or expected):
+        raise UsageError("--compat just-eval counts N/A as 5, and takes the scores as they are.")
+    # One file alone: the reference's own report. Several, or JSON: our summary by its rules.
+    if compat and not as_json and len(names) == 1 and not tags_from:
         from urial_local.records.judged import read_judgements
         from urial_local.tasks.evaluate.summary import just_eval_report
 

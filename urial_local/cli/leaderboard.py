@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,31 +67,58 @@ def leaderboard(
 
 
 def entries_of(names: Sequence[str], ids: frozenset[str] | None) -> list[Any]:
-    """A line for each model among the judgements, with lengths from files of its answers."""
+    """A line for each model among the judgements, with lengths from files of its answers. What one
+    model has several times over, by other judges or from other runs, becomes a line each, named
+    after its file or folder."""
     from urial_local.cli.evaluate_results import unjudged
-    from urial_local.records.judged import Judgement, is_judged, read_judgements
+    from urial_local.records.judged import is_judged, read_judgements
     from urial_local.tasks.evaluate.leaderboard import Entry
 
-    by_model: dict[str, list[Judgement]] = {}
+    lines: list[_Line] = []
     answers: dict[str, dict[str, Any]] = {}
-    for name in names:
-        if is_judged(name):
-            for j in read_judgements(name):
-                if ids is None or j.id in ids:
-                    by_model.setdefault(j.generator, []).append(j)
-        else:
+    for name in dict.fromkeys(names):
+        if not is_judged(name):
             found = unjudged(name, ids)
-            for generator in found["generators"]:
-                answers[generator] = found
-    return [
-        Entry(
-            model,
-            by_model.get(model, []),
-            answers.get(model, {}).get("words"),
-            answers.get(model, {}).get("ended"),
-        )
-        for model in dict.fromkeys([*by_model, *answers])
+            answers |= dict.fromkeys(found["generators"], found)
+            continue
+        by_model: dict[str, list[Any]] = {}
+        for j in read_judgements(name):
+            if ids is None or j.id in ids:
+                by_model.setdefault(j.generator, []).append(j)
+        for model, rows in by_model.items():
+            same = next((line for line in lines if line.takes(model, rows)), None)
+            if same is None:
+                lines.append(same := _Line(model, Path(name).name))
+            same.rows += rows
+    models = [line.model for line in lines]
+    entries = []
+    for line in lines:
+        label = line.model if models.count(line.model) == 1 else f"{line.model} ({line.source})"
+        told = answers.get(line.model, {})
+        entries.append(Entry(label, line.rows, told.get("words"), told.get("ended")))
+    others = (model for model in answers if model not in models)
+    return entries + [
+        Entry(model, [], answers[model]["words"], answers[model]["ended"]) for model in others
     ]
+
+
+@dataclass
+class _Line:
+    """A model's judgements, as far as they belong together."""
+
+    model: str
+    source: str
+    rows: list[Any] = field(default_factory=list)
+
+    def takes(self, model: str, rows: Sequence[Any]) -> bool:
+        """Whether these rows are the same model's, of the same judges, and new."""
+        judges = {j.mode: j.judge for j in self.rows}
+        keys = {(j.mode, j.id, j.repeat, j.turn, j.order) for j in self.rows}
+        return model == self.model and not any(
+            judges.get(j.mode, j.judge) != j.judge
+            or (j.mode, j.id, j.repeat, j.turn, j.order) in keys
+            for j in rows
+        )
 
 
 @click.command()

@@ -7,7 +7,9 @@ files output_A, output_B, generator_A, generator_B and parsed_result {preference
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,13 +20,17 @@ from urial_local.base.errors import UsageError
 from urial_local.records.runlog import latest_rows, read_run
 from urial_local.records.sources import open_source, read_rows
 
+_NUMBER = re.compile(r"[0-9]{1,2}(\.[0-9]{1,6})?")
 KEY = ("id", "repeat", "mode", "turn", "order")
 THEIR_MODES = {
     "score_multi": "general",
     "score_safety": "safety",
     "pairwise": "pairwise",
     "pairwise_multi": "pairwise",
+    "mt-bench": "mt-bench",  # these two are ours, in their shape
+    "tags": "tags",
 }
+LOOKED_AT = 20  # rows, to see what a file holds; those that failed have no result
 OUR_MODES = {"general": "score_multi", "safety": "score_safety", "pairwise": "pairwise_multi"}
 
 
@@ -52,13 +58,15 @@ class Judgement:
 
     def score(self, aspect: str) -> float | None:
         """1–5 (1–10 in mt-bench); None for N/A and where the aspect was not judged."""
-        value = self.record.get(aspect)
-        text = value.get("score") if isinstance(value, Mapping) else None
-        return float(text) if text is not None and str(text).upper() != "N/A" else None
+        text = self._score_text(aspect)
+        return float(text) if text not in ("", "N/A") else None
 
     def not_applicable(self, aspect: str) -> bool:
+        return self._score_text(aspect) == "N/A"
+
+    def _score_text(self, aspect: str) -> str:
         value = self.record.get(aspect)
-        return isinstance(value, Mapping) and str(value.get("score")).upper() == "N/A"
+        return str(value.get("score", "")).strip().upper() if isinstance(value, Mapping) else ""
 
     def reason(self, aspect: str) -> str:
         value = self.record.get(aspect)
@@ -75,9 +83,11 @@ def is_judged(name: str) -> bool:
     folder = Path(name).expanduser()
     if (folder / "run.json").exists():
         return bool(read_run(folder)["config"].get("task") == "evaluate")
+    if name == "-":
+        return False
     with open_source(name) as source:
-        first = next(iter(read_rows(source)), None)
-    return first is not None and "parsed_result" in first.fields
+        first = itertools.islice(read_rows(source), LOOKED_AT)
+        return any("parsed_result" in r.fields and "eval_config" in r.fields for r in first)
 
 
 def read_judgements(name: str) -> Iterator[Judgement]:
@@ -92,21 +102,34 @@ def read_judgements(name: str) -> Iterator[Judgement]:
             )
         judge = str(config["judge"]["name"])
         for row in latest_rows(folder, KEY):
-            yield of_row(row, judge)
+            try:
+                yield of_row(row, judge)
+            except (TypeError, ValueError, AttributeError, KeyError) as error:
+                raise UsageError(
+                    f"The row {row.get('id')!r} of {folder} is no judgement: {error}.",
+                    "The file was changed from outside; remove that line, and the same command"
+                    " makes the row again.",
+                ) from None
         return
-    met: Counter[tuple[str, str]] = Counter()
+    met: Counter[tuple[Any, ...]] = Counter()
     with open_source(name) as source:
         for number, raw in enumerate(read_rows(source)):
             if raw.error:
                 raise UsageError(f"{name}: {raw.error}.")
             found = _of_just_eval(raw.fields, number, name)
             # Shards that the reference merged have the same ids again; no row may hide another.
-            yield replace(found, repeat=met[found.mode, found.id])
-            met[found.mode, found.id] += 1
+            key = (found.mode, found.id, found.repeat, found.turn, found.order)
+            yield replace(found, repeat=found.repeat + met[key])
+            met[key] += 1
 
 
 def of_row(row: Mapping[str, Any], judge: str) -> Judgement:
-    """A row of our own."""
+    """A row of our own. Raises ValueError or TypeError where somebody changed it."""
+    record = row.get("parsed_result") or {}
+    expected = {str(k): float(v) for k, v in dict(row.get("expected") or {}).items()}
+    if not isinstance(record, Mapping) or not all(map(math.isfinite, expected.values())):
+        raise ValueError("its record is malformed")
+    ended = row.get("ended")
     return Judgement(
         id=str(row["id"]),
         repeat=int(row.get("repeat", 0)),
@@ -117,21 +140,29 @@ def of_row(row: Mapping[str, Any], judge: str) -> Judgement:
         generator=str(row.get("generator", "")),
         query=str(row.get("query", "")),
         answer=str(row.get("answer", "")),
-        record=row.get("parsed_result") or {},
-        expected=row.get("expected") or {},
-        tags={k: tuple(v) for k, v in (row.get("tags") or {}).items()},
-        flags=tuple(row.get("flags", ())),
-        ended=row.get("ended"),
+        record=record,
+        expected=expected,
+        tags={str(k): tuple(map(str, v)) for k, v in dict(row.get("tags") or {}).items()},
+        flags=tuple(map(str, row.get("flags") or ())),
+        ended=ended if isinstance(ended, bool) else None,
         other=str(row.get("other", "")),
         other_generator=str(row.get("other_generator", "")),
-        error=str(row.get("error") or ""),
+        error=str(row.get("error") or "") or _wrong_score(record),
     )
+
+
+def _wrong_score(record: Mapping[str, Any]) -> str:
+    """What is wrong with a record's scores, or an empty text."""
+    for aspect, value in record.items():
+        if not _is_score(value, 10 if aspect == "rating" else 5):
+            return f"The score of {aspect} is none of the scale."
+    return ""
 
 
 def _of_just_eval(fields: Mapping[str, Any], number: int, name: str) -> Judgement:
     config = fields.get("eval_config")
     theirs = config.get("mode") if isinstance(config, Mapping) else None
-    if theirs not in THEIR_MODES or not isinstance(config, Mapping):
+    if not isinstance(theirs, str) or theirs not in THEIR_MODES or not isinstance(config, Mapping):
         raise UsageError(
             f"Row {number + 1} of {name} is no judgement that is known (mode {theirs!r}).",
             f"Known are runs of evaluate, and JUST-EVAL's {', '.join(THEIR_MODES)}.",
@@ -139,8 +170,8 @@ def _of_just_eval(fields: Mapping[str, Any], number: int, name: str) -> Judgemen
     record, error = fields.get("parsed_result"), ""
     if not isinstance(record, Mapping):
         record, error = {}, "It has no parsed_result."
-    elif wrong := next((a for a, v in record.items() if not _is_score(v)), None):
-        error = f"The score of {wrong} is no number."
+    else:
+        error = _wrong_score(record)
     mode = THEIR_MODES[theirs]
     pair = mode == "pairwise"
     if theirs == "pairwise" and "preference" in record:
@@ -151,32 +182,34 @@ def _of_just_eval(fields: Mapping[str, Any], number: int, name: str) -> Judgemen
     elif theirs == "pairwise_multi" and "choices" not in record:
         record = {"choices": {k: v.get("preference") for k, v in record.items()
                               if isinstance(v, Mapping)}}  # fmt: skip
+    # Where we wrote the file: which answer of a pair is the first one, and which turn it was.
+    order = "BA" if fields.get("order") == "BA" else "AB"
+    one, two = ("A", "B") if order == "AB" else ("B", "A")
+    repeat, turn = fields.get("repeat", 0), fields.get("turn", 0)
     return Judgement(
         id=str(fields.get("id", number)),
-        repeat=0,
+        repeat=repeat if isinstance(repeat, int) else 0,
         mode=mode,
-        turn=0,
-        order="AB" if pair else "",
+        turn=turn if isinstance(turn, int) else 0,
+        order=order if pair else "",
         judge=str(config.get("gpt", "unknown")),
-        generator=_stem(fields.get("generator_A" if pair else "generator_cand")),
+        generator=_stem(fields.get(f"generator_{one}" if pair else "generator_cand")),
         query=str(fields.get("input", "")),
-        answer=str(fields.get("output_A" if pair else "output_cand", "")),
+        answer=str(fields.get(f"output_{one}" if pair else "output_cand", "")),
         record=record,
-        other=str(fields.get("output_B", "")) if pair else "",
-        other_generator=_stem(fields.get("generator_B")) if pair else "",
+        other=str(fields.get(f"output_{two}", "")) if pair else "",
+        other_generator=_stem(fields.get(f"generator_{two}")) if pair else "",
         error=error,
     )
 
 
-def _is_score(value: Any) -> bool:
-    """Whether an aspect's score is a number or N/A; a part without a score is none's business."""
+def _is_score(value: Any, highest: int) -> bool:
+    """Whether an aspect's score is a whole number of the scale, or N/A. A part without a score, as
+    the choices of a pair, is none."""
     if not isinstance(value, Mapping) or "score" not in value:
         return True
-    text = str(value["score"])
-    try:
-        return text.upper() == "N/A" or math.isfinite(float(text))
-    except ValueError:
-        return False
+    text = str(value["score"]).strip()
+    return text.upper() == "N/A" or (bool(_NUMBER.fullmatch(text)) and 1 <= float(text) <= highest)
 
 
 def just_eval_record(row: Mapping[str, Any], judge: str) -> dict[str, Any]:
@@ -188,6 +221,8 @@ def just_eval_record(row: Mapping[str, Any], judge: str) -> dict[str, Any]:
         "prompt": row.get("prompt", ""),
         "result": row.get("result", ""),
         "parsed_result": row.get("parsed_result"),
+        # Not the reference's; so that reading it again gives the same rows.
+        **{name: row[name] for name in ("repeat", "turn", "order") if row.get(name)},
     }
     texts: dict[str, Any] = {
         "id": int(row["id"]) if numeric else row["id"],

@@ -106,7 +106,12 @@ def read_rows(source: Source) -> Iterator[RawRow]:
     }[source.kind]
     try:
         for row in reader(source):
-            yield RawRow(row.line, {str(k): plain(v) for k, v in row.fields.items()}, row.error)
+            try:
+                fields = {str(k): plain(v) for k, v in row.fields.items()}
+            except RecursionError:
+                yield RawRow(row.line, {}, f"row {row.line} is nested too deeply")
+                continue
+            yield RawRow(row.line, fields, row.error)
     except OSError as error:
         raise UsageError(f"{source.name} cannot be read: {error.strerror or error}.") from None
 

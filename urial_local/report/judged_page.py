@@ -6,7 +6,6 @@ page unpacks after the overview is on the screen.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from urial_local.tasks.evaluate.leaderboard import difference
 from urial_local.tasks.evaluate.modes import ASPECTS
 from urial_local.tasks.evaluate.pairs import TIE, mt_bench, pairwise, winner
 from urial_local.tasks.evaluate.summary import TAGS, Reading, judged, summarise
+from urial_local.tasks.evaluate.tags import count_tags
 
 CHUNK = 500  # rows packed together
 SCORED = (*ASPECTS, "rating")
@@ -98,22 +98,11 @@ def _run(judgements: Sequence[Judgement], reading: Reading) -> dict[str, Any]:
 
 def _found_tags(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
     """How many questions the judge gave each tag."""
-    rows = judged(judgements, "tags")
-    if not rows:
+    counts = count_tags(judgements)
+    if counts is None:
         return None
-    found: dict[str, Counter[str]] = {
-        "task": Counter(),
-        "topic": Counter(),
-        "difficulty": Counter(),
-    }
-    for j in rows:
-        for kind in ("task", "topic"):
-            said = j.record.get(kind)
-            if isinstance(said, Mapping):
-                found[kind].update(str(name) for name, yes in said.items() if yes == "yes")
-        if isinstance(j.record.get("difficulty"), str):
-            found["difficulty"][j.record["difficulty"]] += 1
-    return {"n": len(rows), **{kind: counts.most_common() for kind, counts in found.items()}}
+    tags = {kind: list(found.items()) for kind, found in counts.items()}
+    return {"n": len(judged(judgements, "tags")), **tags}
 
 
 def _rows(tables: Sequence[Sequence[Judgement]], reading: Reading) -> list[Row]:

@@ -28,6 +28,9 @@ def write_leaderboard_page(table: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
+SIGNIFICANT = 0.05
+
+
 def markdown(table: Mapping[str, Any]) -> str:
     """The table in GitHub's Markdown, with its judges above and its rules below."""
     mixed = bool(table["mixed"])
@@ -47,7 +50,22 @@ def markdown(table: Mapping[str, Any]) -> str:
         "Words: mean length of the answers to general rows.",
         "Ended: share of answers that ended by themselves.",
     ]
-    return "\n".join([*lines, "", " ".join(rules), ""])
+    return "\n".join([*lines, "", " ".join(rules), "", *_differences(table)])
+
+
+def _differences(table: Mapping[str, Any]) -> list[str]:
+    """A line for each model against the next one above it that shares rows with it."""
+    lines = []
+    for pair in table["differences"]:
+        name = "average" if "average" in pair["aspects"] else next(iter(pair["aspects"]))
+        found = pair["aspects"][name]
+        said = f"- {_escaped(pair['above'])} − {_escaped(pair['below'])}, {name}: "
+        said += f"{found['mean']:+.2f}"
+        if found["p"] is not None:
+            chance = "more than chance" if found["p"] < SIGNIFICANT else "may be chance"
+            said += f" [{found['low']:+.2f}, {found['high']:+.2f}], p = {found['p']:.3f}, {chance}"
+        lines.append(f"{said}; {found['n']:,} shared rows.")
+    return [*lines, ""] if lines else []
 
 
 def _line(cells: list[str]) -> str:

@@ -10,6 +10,7 @@ Knows nothing of what is judged. The decode loop is the engine's: see `Row`.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from urial_local.base.errors import UsageError
 
 FloatRow = npt.NDArray[np.float32]
 _QUOTE = b'"'
+MAX_BEFORE = 4  # bytes of a token before its quote; and of a character
 _UNSAFE = bytes([*range(32), 0x22, 0x5C, 0x7F])
 
 
@@ -78,6 +80,7 @@ class Form:
     parts: tuple[Part, ...]
     _literals: dict[str, list[int]] = field(default_factory=dict)
     _next: dict[tuple[Choice, str], npt.NDArray[np.int64]] = field(default_factory=dict)
+    _going_on: dict[bytes, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kinds = [type(part) for part in self.parts]
@@ -103,15 +106,46 @@ class Form:
         return [self.vocab.piece(token) for token in range(self.vocab.size)]
 
     @cached_property
+    def _clean(self) -> list[int]:
+        """Tokens without a byte that JSON could not hold in a text."""
+        return [t for t, p in enumerate(self._pieces) if p and p == p.translate(None, _UNSAFE)]
+
+    @cached_property
+    def _partial(self) -> list[int]:
+        """Of those, the ones that are not whole characters of UTF-8."""
+        return [t for t in self._clean if _unfinished(self._pieces[t]) != b""]
+
+    @cached_property
     def safe(self) -> npt.NDArray[np.bool_]:
-        """Tokens that may stand in a free text, [n_vocab]."""
-        clean = [bool(p) and len(p.translate(None, _UNSAFE)) == len(p) for p in self._pieces]
-        return np.array(clean)
+        """Tokens that may begin, or follow whole characters in, a free text, [n_vocab]."""
+        allowed = np.zeros(self.vocab.size, np.bool_)
+        allowed[self._clean] = True
+        for token in self._partial:  # a character may be begun where it can be ended
+            rest = _unfinished(self._pieces[token])
+            allowed[token] = rest is not None and self.going_on(rest).any()
+        return allowed
+
+    def going_on(self, pending: bytes) -> npt.NDArray[np.bool_]:
+        """Tokens that go on with a character of which these bytes are written, [n_vocab]."""
+        if pending not in self._going_on:
+            allowed = np.zeros(self.vocab.size, np.bool_)
+            for token in self._partial:
+                allowed[token] = _unfinished(pending + self._pieces[token]) is not None
+            self._going_on[pending] = allowed
+        return self._going_on[pending]
 
     @cached_property
     def closing(self) -> npt.NDArray[np.bool_]:
-        """Tokens that say that a place is filled in: those that begin with a quote, [n_vocab]."""
-        return np.array([p.startswith(_QUOTE) for p in self._pieces])
+        """Tokens that say that a place is filled in, [n_vocab]: a quote, after a few characters at
+        most that belong to the text (a sentence's end and the quote are often one token)."""
+        return np.array([self.before_quote(p) is not None for p in self._pieces])
+
+    def before_quote(self, piece: bytes) -> str | None:
+        """The text of a token before its first quote; None where it closes nothing."""
+        text, quote, _ = piece.partition(_QUOTE)
+        if not quote or len(text) > MAX_BEFORE or text != text.translate(None, _UNSAFE):
+            return None
+        return text.decode() if _unfinished(text) == b"" else None
 
     @property
     def opening(self) -> list[int]:
@@ -122,11 +156,11 @@ class Form:
     def max_tokens(self) -> int:
         """The longest that an answer can be, the opening aside, in tokens."""
         total = 0
-        for i, part in enumerate(self.parts[1:-1], 1):
+        for i, part in enumerate(self.parts[1:], 1):
             if isinstance(part, Literal):
                 total += len(self.literal(i))
-            elif isinstance(part, Text):
-                total += part.max_tokens + 1
+            elif isinstance(part, Text):  # a character's last bytes, or those before its quote
+                total += part.max_tokens + MAX_BEFORE
             else:
                 total += max(len(o.encode()) for o in part.options) + 1
         return total
@@ -135,11 +169,13 @@ class Form:
         """Token ids of a fixed text as it goes on after other text."""
         part = self.parts[index]
         assert isinstance(part, Literal)
-        if part.text not in self._literals:
-            # After a line break, so that no vocabulary puts its blank before it.
-            before = "\n" if index == 0 else "a"
-            self._literals[part.text] = self.vocab.continuation(before, part.text).tolist()
-        return self._literals[part.text]
+        return self.ids(part.text, "\n" if index == 0 else "a")
+
+    def ids(self, text: str, before: str = "a") -> list[int]:
+        """Token ids of a text as it goes on after another, whose blank is not put before it."""
+        if text not in self._literals:
+            self._literals[text] = self.vocab.continuation(before, text).tolist() if text else []
+        return self._literals[text]
 
     def next_of(self, choice: Choice, begun: str) -> npt.NDArray[np.int64]:
         """Token ids that go on with an option of which `begun` is written, or that end it."""
@@ -191,21 +227,31 @@ class Filling:
             out = np.full_like(logits, -np.inf)
             out[ids] = logits[ids]
             return out
-        allowed = self.form.safe | self.form.closing if self._written else self.form.safe
+        pending = self._pending
+        if pending:
+            allowed = self.form.going_on(pending)
+        else:
+            allowed = self.form.safe | self.form.closing if self._written else self.form.safe
         return np.where(allowed, logits, np.float32(-np.inf))
+
+    @property
+    def _pending(self) -> bytes:
+        """The first bytes of a character whose rest is not written yet."""
+        return _unfinished(b"".join(map(self.form.vocab.piece, self._written))) or b""
 
     def take(self, token: int) -> list[int]:
         """The model's token; returns what is appended: it, the fixed text after it, or both."""
         part = self._part
         closes = bool(self.form.closing[token])
-        if not closes:
-            self._written.append(token)
+        appended = [token]
+        if closes:  # in its place what it says before its quote, often nothing
+            appended = self.form.ids(self.form.before_quote(self.form.vocab.piece(token)) or "")
+        self._written += appended
         if isinstance(part, Choice):
             begun = self._begun
             closes = closes or [o for o in part.options if o.startswith(begun)] == [begun]
         elif isinstance(part, Text):
-            closes = closes or len(self._written) >= part.max_tokens
-        appended = [] if self.form.closing[token] else [token]
+            closes = closes or (len(self._written) >= part.max_tokens and not self._pending)
         return appended + self._close() if closes else appended
 
     def _close(self) -> list[int]:
@@ -236,6 +282,18 @@ class Filling:
                 return None
             found[begins[0]] += p
         return found
+
+
+def _unfinished(data: bytes) -> bytes | None:
+    """What is left of text in UTF-8 after its last whole character; None where it is no text."""
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    try:
+        decoder.decode(data)
+    except UnicodeDecodeError:
+        return None
+    rest: bytes = decoder.getstate()[0]
+    # Python waits for a third byte here, which never makes a character: half of a surrogate pair.
+    return None if rest[:1] == b"\xed" and rest[1:2] >= b"\xa0" else rest
 
 
 def filled_text(form: Form, values: Sequence[Field]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from urial_local.base.errors import UsageError
 from urial_local.prompting.prompts import Turn
-from urial_local.records.datasets import Fields, as_item
+from urial_local.records.datasets import Fields, Item, as_item
 from urial_local.records.formats import turns_of
 from urial_local.records.runlog import latest_rows, read_run
 from urial_local.records.sources import RawRow, open_source, read_rows
@@ -17,7 +18,8 @@ from urial_local.tasks.generate.flags import flags_of
 from urial_local.tasks.generate.job import KEY
 from urial_local.tasks.generate.summary import ENDED
 
-SAFETY_SETS = ("safety",)  # values of `category` that make a row a safety row
+# Parts of just-eval-instruct whose rows are safety rows, in files that have no category.
+SAFETY_SETS = ("hh-rlhf/red-team-attempts", "MaliciousInstruct")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,14 @@ class Answered:
     flags: tuple[str, ...] = ()  # see tasks.generate.flags
     ended: bool | None = None  # by the model itself; None where the file does not say
     references: tuple[str, ...] = ()  # reference answers by turn
+    unanswered: bool = False  # a question alone
     error: str = ""
 
     @property
     def safety(self) -> bool:
-        return any(value in SAFETY_SETS for value in self.tags.get("category", ()))
+        if category := self.tags.get("category"):
+            return "safety" in category
+        return any(value in SAFETY_SETS for value in self.tags.get("dataset", ()))
 
     @property
     def words(self) -> int:
@@ -56,9 +61,12 @@ def read_answered(
     if (folder / "run.json").exists():
         yield from _of_run(folder)
         return
+    met: Counter[str] = Counter()  # shards that were merged have the same ids again
     with open_source(name, kind) as source:
         for number, row in enumerate(read_rows(source)):
-            yield _of_file(number, row, fields or Fields(), name)
+            item = as_item(number, row, fields or Fields())
+            yield _of_file(number, item, row, name, met[item.id])
+            met[item.id] += 1
 
 
 def _of_run(folder: Path) -> Iterator[Answered]:
@@ -85,29 +93,29 @@ def _of_run(folder: Path) -> Iterator[Answered]:
             tuple(row.get("flags", ())),
             None if error else all(turn["finish_reason"] in ENDED for turn in said),
             _references(kept),
+            False,
             error,
         )
 
 
-def _of_file(number: int, row: RawRow, fields: Fields, name: str) -> Answered:
-    item = as_item(number, row, fields)
-    error = item.error or ("It has no answer." if item.answer is None else "")
+def _of_file(number: int, item: Item, row: RawRow, name: str, repeat: int) -> Answered:
     answer = item.answer or ""
     tags = dict(item.tags)
     config = row.fields.get("eval_config")  # a judged file of JUST-EVAL, to be judged again
     if isinstance(config, Mapping) and config.get("mode") == "score_safety":
-        tags["category"] = SAFETY_SETS
+        tags["category"] = ("safety",)
     return Answered(
         item.id,
-        0,
+        repeat,
         number,
-        (Turn(item.query, answer),),
+        (Turn(item.query, answer), *(Turn(query, "") for query in item.later)),
         generator_name(row.fields, Path(name).stem),
         tags,
-        () if error else tuple(flags_of(answer, "")),
+        () if item.answer is None else tuple(flags_of(answer, "")),
         None,
         _references(row.fields),
-        error,
+        item.answer is None,
+        item.error,
     )
 
 

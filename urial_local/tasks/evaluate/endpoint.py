@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import openai
 
 DEFAULT_URL = "https://api.openai.com/v1"
+LONGEST_REPLY = 1 << 15  # characters; a record has some two thousand
 NO_KEY = "none"  # for a server nearby that wants none; the client insists on one
 LONGEST_WAIT = 60.0  # seconds, whatever the endpoint asks for
 SYSTEM = "You are a judge of answers. You reply with one JSON object and nothing else."
@@ -298,6 +299,8 @@ def estimate_tokens(text: str) -> int:
 def read_record(reply: str, mode: Mode) -> Record:
     """The record in a judge's reply, whatever stands around it. Raises ValueError that says what is
     wrong; nothing is made up."""
+    if len(reply) > LONGEST_REPLY:  # what follows takes time with the square of it
+        raise ValueError(f"it has {len(reply):,} characters")
     reply = reply.rpartition("</think>")[2]
     begin, end = reply.find("{"), reply.rfind("}")
     if begin < 0 or end < begin:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from urial_local.tasks.evaluate.modes import MODES
 
 ModeName = Literal["auto", "general", "safety", "pairwise", "mt-bench", "tags"]
 Row = dict[str, Any]
+Prepared = tuple[Row, "Question | None"]
 
 
 @dataclass
@@ -89,8 +91,10 @@ def _pair(item: Answered, other: Answered | None) -> Iterator[tuple[Row, Case]]:
     problem = ""
     if other is None or second is None:
         problem = "The second run has no answer to this row."
-    elif other.error or second.query != first.query:
-        problem = other.error or "The second run has another question under this id."
+    elif other.error or other.unanswered:
+        problem = other.error or "The second run has no answer to this row."
+    elif second.query != first.query:
+        problem = "The second run has another question under this id."
     for order in ("AB", "BA"):
         theirs = second.answer if second else ""
         pair = Case(first.query, first.answer, theirs)
@@ -125,54 +129,69 @@ def _row(item: Answered, mode: str, case: Case, turn: int = 0, order: str = "") 
         row["other"] = case.other
     if item.error:
         row["error"] = f"There is no answer to judge. {item.error}"
+    elif item.unanswered and mode != "tags":
+        row["error"] = "There is no answer to judge."
     return row
+
+
+def prepare(rows: Iterable[tuple[Row, Case]], plan: Plan) -> list[Prepared]:
+    """Each row with its question to the judge, or without one where it has an error already or its
+    wording fails. Rows of one rubric come together, so that it is read once, and the longest of
+    them first, so that no long one is left for the end.
+
+    Raises UsageError where a row comes twice, which no key could tell apart.
+    """
+    found: list[Prepared] = []
+    for row, case in rows:
+        if row.get("error"):
+            found.append((row, None))
+            continue
+        template = plan.templates[row["mode"]]
+        try:
+            question = Question(
+                key_of(row), MODES[row["mode"]], template.rubric(), template.case(case)
+            )
+        except PromptError as error:
+            found.append(({**row, "error": error.message}, None))
+            continue
+        asked = {"template": template.fingerprint(), "prompt": question.text}
+        found.append(({**row, **asked}, question))
+    keys = Counter(key_of(row) for row, _ in found)
+    if twice := [key for key, n in keys.items() if n > 1]:
+        raise UsageError(
+            f"The id {twice[0][0]!r} comes twice.",
+            "Ids tell rows apart: make them different, or use --id-field none to count rows.",
+        )
+    return sorted(found, key=lambda pair: (pair[0]["mode"], -len(pair[0].get("prompt", ""))))
 
 
 class Evaluation:
     """One run of judgements by one judge."""
 
     def __init__(
-        self,
-        judge: Judge,
-        plan: Plan,
-        log: RunLog,
-        tell: Callable[[Tally], None] = lambda tally: None,
+        self, judge: Judge, log: RunLog, tell: Callable[[Tally], None] = lambda tally: None
     ) -> None:
-        self.judge, self.plan, self.log, self._tell = judge, plan, log, tell
+        self.judge, self.log, self._tell = judge, log, tell
         self.tally = Tally()
-        self._fingerprint = judge.about().get("fingerprint")  # of a model on this machine
+        # The fingerprint is of a model on this machine.
+        self._judge = {"judge": judge.name, "judge_fingerprint": judge.about().get("fingerprint")}
         self._rows: dict[tuple[str, ...], Row] = {}
 
-    def run(self, rows: Iterable[tuple[Row, Case]]) -> None:
-        """Judge every row that the log lacks; rows of one rubric together, which is then read once,
-        and the longest of them first, so that no long one is left for the end."""
-        ordered = sorted(rows, key=lambda pair: (pair[0]["mode"], -len(pair[1].answer)))
-        for verdict in self.judge.judge(self._questions(ordered)):
+    def run(self, prepared: Iterable[Prepared]) -> None:
+        """Judge every row that the log lacks. Raises UrialError as the judge does."""
+        for verdict in self.judge.judge(self._questions(prepared)):
             self._take(verdict)
 
-    def _questions(self, rows: Iterable[tuple[Row, Case]]) -> Iterator[Question]:
-        for row, case in rows:
+    def _questions(self, prepared: Iterable[Prepared]) -> Iterator[Question]:
+        for row, question in prepared:
             key = key_of(row)
             if self.log.has(*key):
                 refuse_changed(self.log, row)
-                continue
-            if row.get("error"):
+            elif question is None:
                 self._write(row)
-                continue
-            template = self.plan.templates[row["mode"]]
-            try:
-                question = Question(key, MODES[row["mode"]], template.rubric(), template.case(case))
-            except PromptError as error:
-                self._write({**row, "error": error.message})
-                continue
-            self._rows[key] = {
-                **row,
-                "judge": self.judge.name,
-                "judge_fingerprint": self._fingerprint,
-                "template": template.fingerprint(),
-                "prompt": question.text,
-            }
-            yield question
+            else:
+                self._rows[key] = {**row, **self._judge}
+                yield question
 
     def _take(self, verdict: Verdict) -> None:
         row = self._rows.pop(verdict.key)

@@ -3,7 +3,6 @@ chance. Tables of different judges are refused unless asked for."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,15 @@ import numpy as np
 from urial_local.base.errors import UsageError
 from urial_local.records.judged import Judgement
 from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL
-from urial_local.tasks.evaluate.summary import USUAL, Reading, judges, matrix, means, summarise
+from urial_local.tasks.evaluate.summary import (
+    USUAL,
+    Reading,
+    judged,
+    judges,
+    matrix,
+    means,
+    summarise,
+)
 from urial_local.tasks.intervals import RESAMPLES, percentile_interval
 
 COLUMNS = (*ASPECTS, "average", "words", "ended")
@@ -55,18 +62,27 @@ def leaderboard(
     rows = [_row(entry, reading) for entry in entries]
     order = sorted(range(len(rows)), key=lambda i: _place(rows[i], sort))
     ordered = [rows[i] for i in order]
-    pairs = [(entries[a], entries[b]) for a, b in itertools.pairwise(order)]
     return {
         "judges": by_mode,
         "mixed": bool(several),
         "na": reading.na,
         "sort": sort,
         "rows": ordered,
-        "differences": [
-            {"above": a.name, "below": b.name, **difference(a.judgements, b.judgements, reading)}
-            for a, b in pairs
-        ],
+        "differences": _differences([entries[i] for i in order], reading),
     }
+
+
+def _differences(entries: Sequence[Entry], reading: Reading) -> list[dict[str, Any]]:
+    """Each model against the nearest one above it that has rows in common with it; a model that
+    shares none has no line. Only the same judge's scores are subtracted."""
+    found = []
+    for i, below in enumerate(entries):
+        for above in reversed(entries[:i]):
+            aspects = difference(above.judgements, below.judgements, reading)["aspects"]
+            if aspects:
+                found.append({"above": above.name, "below": below.name, "aspects": aspects})
+                break
+    return found
 
 
 def _row(entry: Entry, reading: Reading) -> dict[str, Any]:
@@ -97,14 +113,17 @@ def _place(row: Mapping[str, Any], sort: str) -> tuple[Any, ...]:
 def difference(
     a: Sequence[Judgement], b: Sequence[Judgement], reading: Reading = USUAL
 ) -> dict[str, Any]:
-    """Mean differences a − b over the rows that both have, by aspect, with `average` where all six
-    are there: mean, low, high (95 %), n, and p, from one paired bootstrap over rows.
+    """Mean differences a − b over the rows that both have from the same judge, by aspect, with
+    `average` where all six are there: mean, low, high (95 %), n, and p, from one paired bootstrap
+    over questions.
 
     p = min(1, 2 · (1 + min(#resamples ≤ 0, #resamples ≥ 0)) / (1 + 1,000)), two-sided.
     """
     found: dict[str, Any] = {}
     drawn: list[Any] = []
     for mode, aspects in (("general", GENERAL), ("safety", ("safety",))):
+        if judges(judged(a, mode)) != judges(judged(b, mode)):
+            continue
         keys_a, scores_a = matrix(a, mode, aspects, reading)
         keys_b, scores_b = matrix(b, mode, aspects, reading)
         shared = sorted(set(keys_a) & set(keys_b))
@@ -112,7 +131,7 @@ def difference(
             continue
         at_a, at_b = ({k: i for i, k in enumerate(keys)} for keys in (keys_a, keys_b))
         rows = scores_a[[at_a[k] for k in shared]] - scores_b[[at_b[k] for k in shared]]
-        resampled = means(rows, seed=len(drawn))
+        resampled = means(rows, [row for row, _ in shared], seed=len(drawn))
         for column, aspect in enumerate(aspects):
             here = rows[np.isfinite(rows[:, column]), column]
             if len(here):

@@ -124,19 +124,18 @@ class LocalJudge:
         return replace(verdict, text=text, record=mode.record(done.fields), expected=expected)
 
 
-def fitting_context(
-    file: ModelFile, texts: Iterable[tuple[Mode, str]], options: LocalOptions
-) -> int:
-    """Tokens that a row needs at most, for the longest of these texts and its record, rounded up
-    to 256: many rows at a time take no more memory than they use. At most the model's own."""
-    longest = sorted(texts, key=lambda pair: -len(pair[1]))[:LONGEST]
+def fitting_context(file: ModelFile, questions: Iterable[Question], options: LocalOptions) -> int:
+    """Tokens that a row needs at most, for the longest of these questions and its record, rounded
+    up to 256: many rows at a time take no more memory than they use. At most the model's own."""
+    longest = sorted(questions, key=lambda q: -len(q.text))[:LONGEST]
     need = 0
     with open_vocabulary(file.path) as vocab:
-        for mode, text in longest:
-            form = Form(vocab, mode.form(options.reason_tokens))
-            prompt = len(vocab.tokenize(text)) + len(form.opening) + form.max_tokens
+        for q in longest:
+            form = Form(vocab, q.mode.form(options.reason_tokens))
+            prompt = len(vocab.tokenize(q.text)) + len(form.opening) + form.max_tokens
             need = max(need, prompt + TEMPLATE)
-    return min(-(-need // 256) * 256, gguf_facts.context(file.header) or DEFAULT_CTX)
+    most = gguf_facts.context(file.header) or DEFAULT_CTX
+    return min(-(-need // 256) * 256 or DEFAULT_CTX, most)
 
 
 def judge_prompt(file: ModelFile, options: LocalOptions) -> str:

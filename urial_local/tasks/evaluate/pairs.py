@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from urial_local.base.errors import UsageError
 from urial_local.records.judged import Judgement
-from urial_local.tasks.evaluate.summary import judged, judges, means
-from urial_local.tasks.intervals import percentile_interval
+from urial_local.tasks.evaluate.summary import interval, judged, judges, refuse_mixtures
 
 TIE = "tie"
 
@@ -43,7 +43,7 @@ def pairwise(judgements: Iterable[Judgement]) -> dict[str, Any] | None:
     other failed, or a file of others) count as they are, and `one_order` says how many. words: mean
     length of each generator's answers.
 
-    Raises UsageError where more than two generators meet.
+    Raises UsageError where more than two generators, several judges, or a row twice meet.
     """
     rows = judged(judgements, "pairwise")
     if not rows:
@@ -52,6 +52,7 @@ def pairwise(judgements: Iterable[Judgement]) -> dict[str, Any] | None:
     others = sorted({name for j in rows for name in (j.generator, j.other_generator)} - {first})
     if len(others) != 1:
         raise UsageError(f"A pair needs two generators; these are {', '.join([first, *others])}.")
+    refuse_mixtures([replace(j, generator="") for j in rows])  # a pair may stand either way round
     by_row: dict[tuple[str, int], list[Judgement]] = defaultdict(list)
     for j in rows:
         by_row[j.id, j.repeat].append(j)
@@ -100,20 +101,26 @@ def _words(rows: Iterable[Judgement], generator: str) -> float:
 
 def mt_bench(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
     """Ratings by turn, by category, and overall, which is the mean over all judgements and not the
-    mean of the turns: the two differ where a model has fewer second turns."""
+    mean of the turns: the two differ where a model has fewer second turns.
+
+    Raises UsageError where several models or judges, or a row twice meet.
+    """
     rows = [j for j in judged(judgements, "mt-bench") if j.score("rating") is not None]
     if not rows:
         return None
+    refuse_mixtures(rows)
+    models = sorted({j.generator for j in rows})
+    if len(models) > 1:
+        raise UsageError(f"These are of several models: {', '.join(models)}.")
 
     def mean(members: Sequence[Judgement]) -> dict[str, Any]:
         values = np.array([j.score("rating") for j in members], np.float64)
-        drawn = means(values[:, None])[:, 0] if len(values) > 1 else None
-        low, high = percentile_interval(drawn) if drawn is not None else (None, None)
-        return {"mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
+        return interval(values, [j.id for j in members])
 
     turns = sorted({j.turn for j in rows})
     categories = sorted({c for j in rows for c in j.tags.get("category", ())})
     return {
+        "generator": models[0],
         "judges": judges(rows)["mt-bench"],
         "overall": mean(rows),
         "turns": {str(t): mean([j for j in rows if j.turn == t]) for t in turns},

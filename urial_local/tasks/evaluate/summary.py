@@ -3,7 +3,8 @@
 Definitions, as in JUST-EVAL (see docs/evaluation.md):
 
 mean        over the judged rows of an aspect; N/A counts as 5 by default, as in the reference
-interval    95 % by bootstrap over rows (percentiles of 1,000 resamples, fixed seed)
+interval    95 % by bootstrap over questions (percentiles of 1,000 resamples, fixed seed); the
+            repeats of a question are drawn together
 average     unweighted mean of the six aspects' means; only where all six were judged. Its interval
             resamples general and safety rows each by themselves
 words       mean number of words, split at blanks, of the answers to general rows
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -42,10 +43,10 @@ class Reading:
 
     def score(self, judgement: Judgement, aspect: str) -> float | None:
         """The score of an aspect, or None where it does not count."""
-        if self.expected and aspect in judgement.expected:
-            return float(judgement.expected[aspect])
         if judgement.not_applicable(aspect):
             return _NA_SCORES[self.na]
+        if self.expected and aspect in judgement.expected:
+            return float(judgement.expected[aspect])
         return judgement.score(aspect)
 
     def tags(self, judgement: Judgement, name: str) -> tuple[str, ...]:
@@ -76,17 +77,10 @@ def scores(
 def summarise(judgements: Sequence[Judgement], reading: Reading = USUAL) -> dict[str, Any]:
     """All of `evaluate summarize` for general and safety rows, as JSON can hold it.
 
-    Raises UsageError where a row of one mode comes twice, as when files overlap.
+    Raises UsageError as `refuse_mixtures` does.
     """
     rows = judged(judgements, "general", "safety")
-    once = Counter((j.generator, j.mode, j.id, j.repeat) for j in rows)
-    if twice := [key for key, n in once.items() if n > 1]:
-        generator, mode, row, _ = twice[0]
-        raise UsageError(
-            f"The row {row!r} of {generator} was judged twice for {mode}, and {len(twice) - 1} more"
-            " rows.",
-            "Summarise one judge, and each row once, at a time.",
-        )
+    refuse_mixtures(rows)
     general = [j for j in rows if j.mode == "general"]
     ended = [j.ended for j in rows if j.ended is not None]
     return {
@@ -106,6 +100,31 @@ def summarise(judgements: Sequence[Judgement], reading: Reading = USUAL) -> dict
     }
 
 
+def refuse_mixtures(rows: Iterable[Judgement]) -> None:
+    """Means are of one judge and one model. Raises UsageError where a mode has several judges,
+    whose scales differ, or where a row comes twice, of two models or of one."""
+    rows = list(rows)
+    for mode, names in judges(rows).items():
+        if len(names) > 1:
+            raise UsageError(
+                f"These are of different judges for {mode}: {', '.join(names)}. Their scales"
+                " differ.",
+                "Take one judge at a time; `urial-local agreement` compares two.",
+            )
+    met: dict[tuple[Any, ...], str] = {}
+    for j in rows:
+        other = met.setdefault((j.mode, j.id, j.repeat, j.turn, j.order), j.generator)
+        if other != j.generator:
+            raise UsageError(
+                f"These are of several models, such as {other} and {j.generator}.",
+                "Take one model at a time; `urial-local leaderboard` shows several.",
+            )
+    if len(met) < len(rows):
+        raise UsageError(
+            f"{len(rows) - len(met):,} rows were judged twice.", "Name each run or file once."
+        )
+
+
 def judges(judgements: Iterable[Judgement]) -> dict[str, list[str]]:
     """Who judged what, by mode."""
     found: dict[str, set[str]] = defaultdict(set)
@@ -117,27 +136,45 @@ def judges(judgements: Iterable[Judgement]) -> dict[str, list[str]]:
 def _aspect(
     rows: Sequence[Judgement], aspect: str, reading: Reading
 ) -> dict[str, float | int | None] | None:
-    values = np.array(list(scores(rows, aspect, reading).values()), np.float64)
+    found = scores(rows, aspect, reading)
     na = sum(j.not_applicable(aspect) for j in rows)
-    if not len(values) and not na:
+    if not found and not na:
         return None
-    drawn = means(values[:, None])[:, 0] if len(values) > 1 else None
-    low, high = percentile_interval(drawn) if drawn is not None else (None, None)
+    values = np.array(list(found.values()), np.float64)
     here = sum(aspect in j.record for j in rows)
     return {
-        "mean": float(values.mean()) if len(values) else None,
-        "low": low,
-        "high": high,
+        **interval(values, [row for row, _ in found]),
         "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "n": len(values),
         "na": na / here if here else 0.0,
     }
 
 
-def means(values: FloatArray, seed: int = 0) -> FloatArray:
-    """Means of 1,000 resamples over rows; values [n, m] with NaN where there is none; [1000, m]."""
+def interval(values: FloatArray, ids: Sequence[str]) -> dict[str, float | int | None]:
+    """Mean, 95 % interval and n of values [n], resampled by the id of their question; no interval
+    from a single question."""
+    found: dict[str, float | int | None] = {
+        "mean": float(values.mean()) if len(values) else None,
+        "low": None,
+        "high": None,
+        "n": len(values),
+    }
+    if len(set(ids)) > 1:
+        found["low"], found["high"] = percentile_interval(means(values[:, None], ids)[:, 0])
+    return found
+
+
+def means(values: FloatArray, ids: Sequence[str], seed: int = 0) -> FloatArray:
+    """Means of 1,000 resamples; values [n, m] with NaN where there is none; returns [1000, m].
+
+    What is drawn with replacement is questions, by `ids` [n]: the repeats and the turns of one
+    question are not independent, so they come together.
+    """
+    names, place = np.unique(np.asarray(ids), return_inverse=True)
     there = np.isfinite(values)
-    return resampled_ratios(np.where(there, values, 0.0), there.astype(np.float64), seed)
+    total, count = np.zeros((len(names), values.shape[1])), np.zeros((len(names), values.shape[1]))
+    np.add.at(total, place, np.where(there, values, 0.0))
+    np.add.at(count, place, there.astype(np.float64))
+    return resampled_ratios(total, count, seed)
 
 
 def matrix(
@@ -154,14 +191,16 @@ def matrix(
 
 def average(rows: Sequence[Judgement], reading: Reading = USUAL) -> dict[str, float | None] | None:
     """The unweighted mean of the six aspects' means, or None where one of them is missing."""
-    _, general = matrix(rows, "general", GENERAL, reading)
-    _, safety = matrix(rows, "safety", ("safety",), reading)
+    keys, general = matrix(rows, "general", GENERAL, reading)
+    safety_keys, safety = matrix(rows, "safety", ("safety",), reading)
     if not np.isfinite(general).any(0).all() or not np.isfinite(safety).any() or not len(general):
         return None
     columns = [*np.nanmean(general, 0), *np.nanmean(safety, 0)]
-    drawn = (means(general, 0).sum(1) + means(safety, 1)[:, 0]) / len(ASPECTS)
+    ids, safety_ids = [row for row, _ in keys], [row for row, _ in safety_keys]
+    drawn = (means(general, ids, 0).sum(1) + means(safety, safety_ids, 1)[:, 0]) / len(ASPECTS)
     valid = drawn[np.isfinite(drawn)]
-    low, high = percentile_interval(valid) if min(len(general), len(safety)) > 1 else (None, None)
+    enough = min(len(set(ids)), len(set(safety_ids))) > 1
+    low, high = percentile_interval(valid) if enough else (None, None)
     return {"mean": float(np.mean(columns)), "low": low, "high": high}
 
 
@@ -215,6 +254,4 @@ def with_tags(
     judgements: Iterable[Judgement], tags: Mapping[str, Mapping[str, tuple[str, ...]]]
 ) -> list[Judgement]:
     """Judgements with the tags that another file has for their rows, by id."""
-    from dataclasses import replace
-
     return [replace(j, tags={**j.tags, **tags.get(j.id, {})}) for j in judgements]
