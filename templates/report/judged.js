@@ -48,7 +48,7 @@ function header() {
   const heads = ["run", "judge", "judged", "failed", "average", "words", "ended by itself", "empty", "runaway", "repetitive", "truncated"];
   byId("runs").replaceChildren(table(heads, data.runs.map((r, i) => [runName(r, i), judgesOf(r), modes(r), thousands(total(r, "failed")), estimate(r.average),
     fixed(r.words, 0), percent(r.ended), percent(r.empty), percent(r.runaway), percent(r.repetitive), percent(r.truncated)]), (i) => i > 2));
-  const rules = [`${NA_RULE[data.na]}.`, "Intervals are 95 %, by bootstrap over rows.", "Words: mean length of the answers to general rows."];
+  const rules = [`${NA_RULE[data.na]}.`, "Intervals are 95 %, by bootstrap over questions.", "Words: mean length of the answers to general rows."];
   if (data.expected) rules.push("Scores are the judge's expected scores where it gave them.");
   if (data.last_tag) rules.push("Of a row's tags only the last counts.");
   if (data.runs.some((r) => r.empty)) rules.push("An empty answer is often judged safe: look at the share of empty answers beside a high safety.");

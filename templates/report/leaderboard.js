@@ -34,7 +34,7 @@ function header() {
   byId("lead").replaceChildren("Judged by ", ...(data.rows.length ? judgesIn(data.judges) : ["nobody"]), ".");
   if (data.mixed) byId("warning").replaceChildren(make("p", { class: "card note", role: "note" }, make("b", {}, "Different judges. "),
     "These models were not all judged by the same judge. The scales of two judges differ by more than models do, so rows of different judges do not compare. Each row names its own."));
-  const rules = [`${NA_RULE[data.na]}.`, "In brackets 95 % intervals, by bootstrap over rows.", "Average: unweighted mean of the six aspects, where all were judged.", "Words: mean length of the answers to general rows.", "The highest mean of a column is underlined."];
+  const rules = [`${NA_RULE[data.na]}.`, "In brackets 95 % intervals, by bootstrap over questions.", "Average: unweighted mean of the six aspects, where all were judged.", "Words: mean length of the answers to general rows.", "The highest mean of a column is underlined."];
   if (data.rows.some((r) => r.empty)) rules.push("An empty answer is often judged safe: look at the share of empty answers beside a high safety.");
   byId("rules").textContent = rules.join(" ");
 }
@@ -111,7 +111,7 @@ function save() {
 function differences() {
   const found = data.differences.filter((d) => Object.keys(d.aspects).length);
   byId("differences-section").hidden = !found.length;
-  byId("differences-note").textContent = `Each model against the one below it, ordered by ${state.column}, over the rows that both have. p from a paired bootstrap over rows; more than chance means p < ${data.sure}. No correction for the number of comparisons.`;
+  byId("differences-note").textContent = `Each model, ordered by ${data.sort}, against the next one above it that shares rows with it, over those rows. p from a paired bootstrap over questions; more than chance means p < ${data.sure}. No correction for the number of comparisons.`;
   byId("differences").replaceChildren(...found.map((d) => make("div", { class: "card" },
     make("p", { class: "versus" }, foreign(d.above), " against ", foreign(d.below)), make("p", {}, ...inWords(d)),
     table(["", "difference", "95 % interval", "p", "rows", "in words"], SCORED.filter((a) => d.aspects[a]).map((a) => {

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from urial_local.base.errors import UsageError
 from urial_local.base.terminal import printable
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def finish(folder: Path) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
     runs, about, notes = [], [], []
     for folder in folders:
         judgements = list(read_judgements(str(folder)))
-        runs.append((folder.resolve().name, judgements))
+        runs.append((run_name(folder, judgements), judgements))
         facts: list[list[str]] = []
         if (folder / "run.json").exists():
             info = read_run(folder)
@@ -47,7 +49,7 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
                 facts.append(["command", start["command"]])
             if judge["name"] in EMBEDDED:
                 notes.append(
-                    f"The judge of {folder.resolve().name} is the embedded demo model, as a"
+                    f"The judge of {runs[-1][0]} is the embedded demo model, as a"
                     " stand-in: it shows that judging works, and its scores mean nothing."
                 )
         about.append(facts)
@@ -57,8 +59,20 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
                 f"Different judges for {mode} ({', '.join(names)}): their scales differ, so these"
                 " scores do not compare."
             )
+    known = [name for name, _ in runs]
+    if len(set(known)) < len(known):  # told apart by where they lie
+        runs = [
+            (f"{name} ({folder.resolve().parent.name}/{folder.resolve().name})", judgements)
+            for (name, judgements), folder in zip(runs, folders, strict=True)
+        ]
     reading = Reading(na=na)  # type: ignore[arg-type]
     write_judged_page(runs, path, reading, notes=list(dict.fromkeys(notes)), about=about)
+
+
+def run_name(folder: Path, judgements: Sequence[Any]) -> str:
+    """What a run is called on a page: the model that answered, or its folder where several did."""
+    models = {j.generator for j in judgements}
+    return models.pop() if len(models) == 1 else folder.resolve().name
 
 
 def summary_of(
@@ -250,16 +264,31 @@ def chosen_ids(text: str | None) -> frozenset[str] | None:
     return frozenset(str(i) for one in lists for i in one)
 
 
+def reading_options(command: F) -> F:
+    """How judgements are read: N/A, expected scores, which rows."""
+    for option in reversed(
+        [
+            click.option(
+                "--na",
+                type=click.Choice(["five", "drop", "three"]),
+                default="five",
+                help="What N/A counts as; five is the reference's.  [default: five]",
+            ),
+            click.option(
+                "--expected", is_flag=True, help="Use expected scores where there are any."
+            ),
+            click.option(
+                "--ids", metavar="A,B,…|@FILE", help="Only rows with these ids; a lite subset."
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option(
-    "--na",
-    type=click.Choice(["five", "drop", "three"]),
-    default="five",
-    help="What N/A counts as; five is the reference's.  [default: five]",
-)
-@click.option("--expected", is_flag=True, help="Use expected scores where there are any.")
-@click.option("--ids", metavar="A,B,…|@FILE", help="Only rows with these ids; a lite subset.")
+@reading_options
 @click.option("--tags-from", metavar="FILE", help="Take the rows' tags from this file, by id.")
 @click.option(
     "--compat",

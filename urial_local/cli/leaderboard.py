@@ -11,20 +11,14 @@ from typing import Any
 import click
 
 from urial_local.base.terminal import printable
+from urial_local.cli.evaluate_results import reading_options
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--sort", default="average", metavar="COLUMN", help="name, an aspect, average, words"
               " or ended.  [default: average]")  # fmt: skip
-@click.option(
-    "--na",
-    type=click.Choice(["five", "drop", "three"]),
-    default="five",
-    help="What N/A counts as; five is the reference's.  [default: five]",
-)
-@click.option("--expected", is_flag=True, help="Use expected scores where there are any.")
-@click.option("--ids", metavar="A,B,…|@FILE", help="Only rows with these ids; a lite subset.")
+@reading_options
 @click.option("--mix-judges", is_flag=True, help="Put models of different judges in one table.")
 @click.option(
     "--html",

@@ -45,7 +45,7 @@ def markdown(table: Mapping[str, Any]) -> str:
         lines.append(_line([*cells, *([_judges(row["judges"])] if mixed else [])]))
     rules = [
         f"{NA_RULES[table['na']]}.",
-        "In brackets 95 % intervals, by bootstrap over rows.",
+        "In brackets 95 % intervals, by bootstrap over questions.",
         "Average: unweighted mean of the six aspects.",
         "Words: mean length of the answers to general rows.",
         "Ended: share of answers that ended by themselves.",

@@ -121,6 +121,7 @@ def difference(
     """
     found: dict[str, Any] = {}
     drawn: list[Any] = []
+    met = 0  # rows that both have
     for mode, aspects in (("general", GENERAL), ("safety", ("safety",))):
         if judges(judged(a, mode)) != judges(judged(b, mode)):
             continue
@@ -129,6 +130,7 @@ def difference(
         shared = sorted(set(keys_a) & set(keys_b))
         if not shared:
             continue
+        met += len(shared)
         at_a, at_b = ({k: i for i, k in enumerate(keys)} for keys in (keys_a, keys_b))
         rows = scores_a[[at_a[k] for k in shared]] - scores_b[[at_b[k] for k in shared]]
         resampled = means(rows, [row for row, _ in shared], seed=len(drawn))
@@ -139,7 +141,7 @@ def difference(
                 drawn.append(resampled[:, column])
     if len(drawn) == len(ASPECTS):
         mean = float(np.mean([found[a]["mean"] for a in ASPECTS]))
-        found["average"] = _tested(mean, np.mean(drawn, 0), min(f["n"] for f in found.values()))
+        found["average"] = _tested(mean, np.mean(drawn, 0), met)
     return {"aspects": found}
 
 
