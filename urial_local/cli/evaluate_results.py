@@ -123,7 +123,7 @@ def with_answers(found: dict[str, Any], name: str, answers: dict[str, Any]) -> d
     if found.get("answers"):
         raise UsageError("Of answers that were not judged, name one file at a time.")
     known = {k: v for k, v in found.items() if v is not None and v != []}
-    return {**answers, **known, **{k: None for k in found if k not in {**answers, **known}}}
+    return {**found, **answers, **known}
 
 
 def unjudged(name: str, ids: frozenset[str] | None) -> dict[str, Any]:
