@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.engine import high_level, row
 from urial_local.runtime import llama_api
+from urial_local.runtime.alphabet import Alphabet
 from urial_local.runtime.forms import Choice, Form, Literal, Part, Text
 from urial_local.runtime.model import Model, default_threads
 from urial_local.runtime.open import RuntimeOptions, open_engine
@@ -48,8 +49,8 @@ def ours(path: Path, parallel: int, shared: bool) -> float:
     """Judgements a second; `shared` decodes the rubric once."""
     options = RuntimeOptions(1024, parallel, disk_cache=False)
     with open_engine(path, options) as (model, engine):
-        form = Form(model.vocab, parts())
-        form.safe, form.closing  # noqa: B018  # made once a model
+        form = Form(Alphabet(model.vocab), parts())
+        form.alphabet.safe, form.alphabet.closing  # noqa: B018  # made once a model
         began = time.perf_counter()
         for batch in [CASE_IDS] if shared else [[case] for case in CASE_IDS]:
             if not shared:
@@ -71,7 +72,7 @@ def theirs(path: Path, n: int = 2) -> float:
     """Judgements a second by Llama.create_completion with a grammar, one after the other; it reuses
     the prefix that it read last. As many tokens are written as ours, ended by their number."""
     with Model(path) as model:
-        form = Form(model.vocab, parts())
+        form = Form(Alphabet(model.vocab), parts())
         written = len(form.opening) + form.max_tokens
         threads = default_threads(model.n_params)
     llama = high_level(path, threads)

@@ -9,6 +9,7 @@ import pytest
 
 from urial_local.base.errors import UsageError
 from urial_local.base.registry import find_model
+from urial_local.runtime.alphabet import Alphabet
 from urial_local.runtime.forms import Choice, Field, Filling, Form, Literal, Text, filled_text
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.rows import Request
@@ -36,7 +37,7 @@ class Letters:
 
 def form(vocab: Letters, options: tuple[str, ...] = ("1", "2", "N/A"), longest: int = 5) -> Form:
     return Form(
-        vocab,
+        Alphabet(vocab),
         (
             Literal('{"why": "'),
             Text("why", longest),
@@ -83,7 +84,8 @@ def test_free_text_ends_at_a_quote_or_at_its_limit():
 
 def test_a_character_is_written_whole():
     e, acute, smile = "\udcc3", "\udca9", [chr(0xDC00 + b) for b in "😀".encode()]
-    vocab = Letters((e, acute, *smile, "z" + smile[0]))
+    every = tuple(chr(0xDC00 + b) for b in range(0x80, 0x100))
+    vocab = Letters((*every, "z" + smile[0]))
     filling = Filling(form(vocab, longest=2))
     start = filling.masked(np.zeros(vocab.size, np.float32))
     assert np.isfinite(start[vocab.id(e)])
@@ -96,7 +98,9 @@ def test_a_character_is_written_whole():
         assert not allowed & {"a", '"', e}
         filling.take(vocab.id(smile[i]))
     assert filling.fields[0].text == "z😀", "the limit of two tokens waits for the last byte"
-    assert len(form(Letters()).parts) == 5
+    few = Filling(form(Letters((e, acute))))
+    start = few.masked(np.zeros(few.form.alphabet.vocab.size, np.float32))
+    assert not np.isfinite(start[few.form.alphabet.vocab.id(e)]), "not every character has an end"
 
 
 def test_what_json_cannot_hold_is_never_written():
@@ -140,16 +144,30 @@ def test_options_that_share_a_beginning():
         assert filling.fields[1] == Field("score", text, None), "1 may be 1 or the start of 10"
 
 
+def test_no_token_leads_where_the_vocabulary_cannot_go_on():
+    vocab = Letters(("N/",))
+    vocab.pieces[vocab.id("A")] = "~"  # without an A, but with one after a stroke
+    vocab.pieces.append("/A")
+    vocab.size += 1
+    filling = Filling(form(vocab))
+    fill(filling, vocab, "a", '"')
+    allowed = {vocab.pieces[t] for t in np.flatnonzero(
+        np.isfinite(filling.masked(np.zeros(vocab.size, np.float32))))}  # fmt: skip
+    assert allowed == {"1", "2", "N"}, "N/ would need an A"
+    fill(filling, vocab, "N", "/A")
+    assert filling.fields[1].text == "N/A"
+
+
 def test_forms_that_cannot_be():
     vocab = Letters()
-    with pytest.raises(UsageError, match="take turns"):
-        Form(vocab, (Literal('"'), Text("a", 3), Text("b", 3), Literal('"')))
-    with pytest.raises(UsageError, match="begins and ends"):
-        Form(vocab, (Text("a", 3), Literal('"')))
+    with pytest.raises(UsageError, match="in turn"):
+        Form(Alphabet(vocab), (Literal('"'), Text("a", 3), Text("b", 3), Literal('"')))
+    with pytest.raises(UsageError, match="fixed text at both ends"):
+        Form(Alphabet(vocab), (Text("a", 3), Literal('"')))
     with pytest.raises(UsageError, match="a quote ends"):
-        Form(vocab, (Literal("x"), Text("a", 3), Literal("y")))
+        Form(Alphabet(vocab), (Literal("x"), Text("a", 3), Literal("y")))
     with pytest.raises(UsageError, match="cannot write '日'"):
-        Form(vocab, (Literal("x"), Choice("a", ("日",)), Literal('"')))
+        Form(Alphabet(vocab), (Literal("x"), Choice("a", ("日",)), Literal('"')))
 
 
 @pytest.mark.parametrize("mode", list(MODES))
@@ -157,7 +175,7 @@ def test_500_random_runs_all_parse_and_validate(mode, tiny_llama):
     """A model of random weights, sampled hot, fills in each mode's record 100 times."""
     options = RuntimeOptions(ctx_size=1024, parallel=16, disk_cache=False)
     with open_engine(tiny_llama, options) as (model, engine):
-        made = Form(model.vocab, MODES[mode].form(12))
+        made = Form(Alphabet(model.vocab), MODES[mode].form(12))
         prompt = model.vocab.tokenize("Judge this.").tolist()
         requests = [
             Request([*prompt, *made.opening], Sampling(temperature=2.0, seed=i), form=made)
@@ -180,7 +198,7 @@ def fill_in(parallel: int, texts: list[str], kv_type: str = "f16") -> list:
         512, parallel, disk_cache=False, kv_type=kv_type, flash_attention=False
     )
     with open_engine(find_model("demo-aligned").path, options) as (model, engine):
-        made = Form(model.vocab, MODES["safety"].form(8))
+        made = Form(Alphabet(model.vocab), MODES["safety"].form(8))
         prompts = [[*model.vocab.tokenize(t).tolist(), *made.opening] for t in texts]
         done = engine.complete([Request(p, form=made) for p in prompts])
         return [(c, p, len(made.literal(4))) for c, p in zip(done, prompts, strict=True)]

@@ -10,6 +10,7 @@ from typing import Any
 from urial_local.base import gguf_facts
 from urial_local.base.errors import ContextOverflow, UrialError
 from urial_local.prompting.library import load_prompt
+from urial_local.runtime.alphabet import Alphabet
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.forms import Form, filled_text
 from urial_local.runtime.model import Model, open_vocabulary
@@ -44,6 +45,7 @@ class LocalJudge:
         self.name, self._file, self._model, self._engine = file.name, file, model, engine
         self._options = options
         self._forms: dict[str, Form] = {}
+        self._alphabet = Alphabet(model.vocab)
         self._stopping = False
         self._asker = PromptedModel(model, load_prompt(judge_prompt(file, options)))
 
@@ -60,7 +62,7 @@ class LocalJudge:
     def form(self, mode: Mode) -> Form:
         if mode.name not in self._forms:
             parts = mode.form(self._options.reason_tokens)
-            self._forms[mode.name] = Form(self._model.vocab, parts)
+            self._forms[mode.name] = Form(self._alphabet, parts)
         return self._forms[mode.name]
 
     def judge(self, questions: Iterable[Question]) -> Iterator[Verdict]:
@@ -129,9 +131,13 @@ def fitting_context(file: ModelFile, questions: Iterable[Question], options: Loc
     up to 256: many rows at a time take no more memory than they use. At most the model's own."""
     longest = sorted(questions, key=lambda q: -len(q.text))[:LONGEST]
     need = 0
+    forms: dict[str, Form] = {}
     with open_vocabulary(file.path) as vocab:
+        alphabet = Alphabet(vocab)
         for q in longest:
-            form = Form(vocab, q.mode.form(options.reason_tokens))
+            if q.mode.name not in forms:
+                forms[q.mode.name] = Form(alphabet, q.mode.form(options.reason_tokens))
+            form = forms[q.mode.name]
             prompt = len(vocab.tokenize(q.text)) + len(form.opening) + form.max_tokens
             need = max(need, prompt + TEMPLATE)
     most = gguf_facts.context(file.header) or DEFAULT_CTX
