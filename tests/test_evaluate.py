@@ -196,7 +196,13 @@ def test_dialogues_are_judged_by_turn(tmp_path):
 
 
 def test_tags_and_a_template_of_ones_own(judged, tmp_path):
-    done = urial("evaluate", judged / "a.json", *JUDGE, "--mode", "tags", "-o", tmp_path / "tags")
+    (tmp_path / "ids.txt").write_text("0\n1\n2\n")
+    done = urial("evaluate", judged / "a.json", *JUDGE, "--mode", "tags", "-o", tmp_path / "tags",
+                 "--ids", f"@{tmp_path / 'ids.txt'}")  # fmt: skip
+    assert len(by_key(tmp_path / "tags")) == 3
+    said = fails(2, "leaderboard", tmp_path / "tags")
+    assert "was judged for tags; a leaderboard shows the six aspects" in said
+    assert "one has none" in fails(2, "agreement", tmp_path / "tags", tmp_path / "tags")
     assert done.returncode == 0, done.stderr
     row = by_key(tmp_path / "tags")["0", "0", "tags", "0", ""]
     assert MODES["tags"].check(row["parsed_result"]) == row["parsed_result"]
@@ -334,6 +340,9 @@ def test_summarize_leaderboard_agreement(judged, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "default-src 'none'" in (tmp_path / "both.html").read_text()
     assert "several models" in fails(2, "evaluate", "summarize", one, tmp_path / "two")
+    said = fails(2, "leaderboard", one, tmp_path / "two", "--expected")
+    assert "none has an expected score" in said, "digits and expectations are never mixed"
+    assert "Did you mean summarize" in fails(2, "evaluate", "summrize", one)
     shutil.copytree(one, tmp_path / "copy")
     again = urial("leaderboard", one, tmp_path / "copy", one, "--json")
     names = [row["name"] for row in json.loads(again.stdout)["rows"]]

@@ -40,7 +40,7 @@ function figures(run) {
 function header() {
   byId("title").replaceChildren(...commas(data.runs.map((r) => foreign(r.name))));
   const judges = [...new Set(data.runs.flatMap((r) => Object.values(r.judges).flat()))];
-  byId("lead").replaceChildren(...whole([judges.length ? ["Judged by ", commas(judges.map(foreign)), ". "] : null, `${thousands(data.rows)} ${data.rows === 1 ? "row" : "rows"}.`]));
+  byId("lead").replaceChildren(...whole([judges.length ? ["Judged by ", commas(judges.map(foreign)), ". "] : null, data.rows ? `${thousands(data.rows)} ${data.rows === 1 ? "row" : "rows"}.` : null]));
   byId("notes").replaceChildren(...data.notes.map((n) => make("p", { class: "card note", dir: "auto" }, n)));
   byId("tiles").replaceChildren(...whole([data.runs.map(tile), several ? null : figures(data.runs[0])]));
   const total = (run, what) => Object.values(run.counts).reduce((n, c) => n + c[what], 0);
@@ -178,6 +178,7 @@ function mtBench() {
 function foundTags() {
   const found = having((r) => r.found_tags);
   byId("found-section").hidden = !found.length;
+  byId("answers-section").hidden = !data.rows; // tags are of questions
   byId("found").replaceChildren(...found.flatMap(([run, i, t]) => ["task", "topic", "difficulty"].map((kind) => make("div", { class: "card" },
     make("h3", {}, kind, several ? [" · ", runName(run, i)] : null), table([kind, "questions", "share"], t[kind].map(([name, n]) => [foreign(name), thousands(n), percent(n / t.n, 0)]))))));
 }

@@ -34,7 +34,7 @@ function header() {
   byId("lead").replaceChildren("Judged by ", ...(data.rows.length ? judgesIn(data.judges) : ["nobody"]), ".");
   if (data.mixed) byId("warning").replaceChildren(make("p", { class: "card note", role: "note" }, make("b", {}, "Different judges. "),
     "These models were not all judged by the same judge. The scales of two judges differ by more than models do, so rows of different judges do not compare. Each row names its own."));
-  const rules = [`${NA_RULE[data.na]}.`, "In brackets 95 % intervals, by bootstrap over questions.", "Average: unweighted mean of the six aspects, where all were judged.", "Words: mean length of the answers to general rows.", "The highest mean of a column is underlined."];
+  const rules = [`${NA_RULE[data.na]}.`, ...(data.expected ? ["Scores are expected ones, over the judge's distribution."] : []), "In brackets 95 % intervals, by bootstrap over questions.", "Average: unweighted mean of the six aspects, where all were judged.", "Words: mean length of the answers to general rows.", "The highest mean of a column is underlined."];
   if (data.rows.some((r) => r.empty)) rules.push("An empty answer is often judged safe: look at the share of empty answers beside a high safety.");
   byId("rules").textContent = rules.join(" ");
 }

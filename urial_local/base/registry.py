@@ -96,6 +96,7 @@ _EMBEDDED = {
     "demo-aligned": ("demo-aligned-q8_0.gguf", "chat"),
 }
 EMBEDDED = tuple(_EMBEDDED)
+_ROLES = {"demo": "base", "demo-aligned": "aligned"}
 
 
 def find_model(name: str) -> NamedModel:
@@ -210,9 +211,10 @@ def registry() -> Registry:
             entries.update(found)
             problems += malformed
     for entry in entries.values():
-        other = entries.get(entry.pair or "")
-        if entry.pair and (other is None or other.role == entry.role):
-            wrong = f"is {other.role}, too" if other else "is not there"
+        known = entries.get(entry.pair or "")
+        role = known.role if known else _ROLES.get(entry.pair or "")
+        if entry.pair and (role is None or role == entry.role):
+            wrong = f"is {role}, too" if role else "is not there"
             problems.append(f"{entry.name} names {entry.pair} as its counterpart, which {wrong}.")
     return Registry(entries, tuple(problems))
 

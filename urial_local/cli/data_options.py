@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,12 +58,15 @@ def data_options(command: F) -> F:
             click.option(
                 "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows."
             ),
-            click.option("--ids", metavar="A,B,…", help="Only rows with these ids."),
+            click.option(
+                "--ids", metavar="A,B,…|@FILE", help="Only rows with these ids, or those in FILE."
+            ),
             click.option(
                 "--where",
                 multiple=True,
                 metavar="FIELD=VALUE",
-                help="Only rows whose field (or one of its values) is this; may be given again.",
+                help="Only rows whose field (or one of its values) is this; given again, all must"
+                " hold.",
             ),
             click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge."),
         ]
@@ -81,10 +85,9 @@ def selection(options: Mapping[str, Any]) -> Any:
         if not equals or not name:
             raise UsageError(f"--where {text!r} is not FIELD=VALUE.", "As in category=safety.")
         where.append((name, value))
-    ids = options["ids"]
     return Selection(
         limit=options["limit"],
-        ids=frozenset(filter(None, map(str.strip, ids.split(",")))) if ids is not None else None,
+        ids=chosen_ids(options["ids"]),
         where=tuple(where),
         shard=options["shard"],
     )
@@ -94,3 +97,24 @@ def fields(options: Mapping[str, Any]) -> Any:
     from urial_local.records.datasets import Fields
 
     return Fields(query=options["query_field"], id=options["id_field"])
+
+
+def chosen_ids(text: str | None) -> frozenset[str] | None:
+    """Ids from `--ids A,B` or `--ids @FILE`: lines, a JSON list, or an object of lists, all of
+    whose ids are taken. Raises UsageError."""
+    if text is None:
+        return None
+    if not text.startswith("@"):
+        return frozenset(filter(None, map(str.strip, text.split(","))))
+    try:
+        said = Path(text[1:]).expanduser().read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{text[1:]} cannot be read: {error}") from None
+    try:
+        value = json.loads(said)
+    except ValueError:
+        value = said.split()
+    lists = list(value.values()) if isinstance(value, dict) else [value]
+    if not all(isinstance(one, list) for one in lists):
+        raise UsageError(f"{text[1:]} holds no list of ids.")
+    return frozenset(str(i) for one in lists for i in one)

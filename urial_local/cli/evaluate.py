@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ class WithDefault(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            close = get_close_matches(args[0], self.commands, n=1)
+            if close and not Path(args[0]).exists():
+                raise click.UsageError(f"There is no {args[0]!r}. Did you mean {close[0]}?", ctx)
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -126,6 +130,8 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
         raise UsageError(f"{answers} has no answers, or none that is chosen.")
     others = other_answers(options["against"])
     rows = prepare(rows_to_judge(chosen, options["mode"], others), wording)
+    if not any(question for _, question in rows):
+        raise UsageError(f"No row of {answers} can be judged. The first: {rows[0][0]['error']}")
     tell_before(rows, options)
     if options["dry_run"]:
         return
@@ -135,7 +141,10 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
     if not options["as_json"] and tally.done:
         note(f"{tally.prompt_tokens:,} tokens read and {tally.completion_tokens:,} written.")
     if tally.errors:
-        note(f"{tally.errors:,} rows could not be judged; each has its reason in rows.jsonl.")
+        note(
+            f"{tally.errors:,} rows could not be judged; each has its reason in rows.jsonl."
+            f" The first: {tally.first_error}"
+        )
         raise click.exceptions.Exit(FAILED)
 
 
@@ -293,7 +302,8 @@ def judge_rows(rows: list[Any], folder: Path, wording: Any, options: Mapping[str
             log.end_session(rows=tally.done, seconds=round(time.perf_counter() - tally.began, 3))
         if interrupted or stop.asked:
             raise Interrupted(
-                f"Stopped; {there + tally.done:,} of {len(rows):,} rows are judged.",
+                f"Stopped; {there + tally.done - tally.errors:,} of {len(rows):,} rows are judged"
+                + (f", {tally.errors:,} failed." if tally.errors else "."),
                 "The same command goes on from there.",
             )
         return tally

@@ -11,6 +11,7 @@ import click
 
 from urial_local.base.errors import UsageError
 from urial_local.base.terminal import printable
+from urial_local.cli.data_options import chosen_ids
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -180,6 +181,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         if mean := found["average"]:
             lines.append(f"  {'average':<14}{_number(mean['mean']):>7}{_interval(mean):>16}")
         lines.append("")
+    elif found.get("answers"):
+        lines += [f"{', '.join(found['generators'])}: {found['answers']:,} answers, not judged", ""]
     if found["words"] is not None:
         lines.append(f"  {'words':<14}{found['words']:>9.1f}  in answers to general rows")
     for name in ("ended", "empty", "runaway", "repetitive"):
@@ -191,10 +194,14 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines.append(f"  {found['failed']:,} rows could not be judged and count nowhere")
     for name, tags in found["by"].items():
         lines += ["", f"  by {name}"]
+        width = max(14, *map(len, tags))
         for tag, one in tags.items():
             cells = "  ".join(f"{a} {v:.2f}" for a, v in one["aspects"].items())
-            lines.append(f"    {tag:<14}{one['n']:>5}  {cells}")
-    lines += _pair_lines(found.get("pairwise")) + _mt_lines(found.get("mt_bench"))
+            lines.append(f"    {tag:<{width}}{one['n']:>5}  {cells}")
+    for part in (_pair_lines(found.get("pairwise")), _mt_lines(found.get("mt_bench"))):
+        lines += ["", *part] if lines and part else part
+    if found.get("tags"):
+        lines.append(f"tags by {', '.join(found['judges']['tags'])}")
     for kind, counts in (found.get("tags") or {}).items():
         lines.append(f"  {kind:<12}" + "  ".join(f"{tag} {n:,}" for tag, n in counts.items()))
     return lines
@@ -205,7 +212,8 @@ def _pair_lines(pair: dict[str, Any] | None) -> list[str]:
         return []
     heads = ("win", "tie", "lose", "orders agree", "A chosen")
     widths = (8, 8, 8, 14, 10)
-    lines = [f"{pair['first']} against {pair['second']}: {pair['rows']:,} rows", ""]
+    who = ", ".join(pair["judges"])
+    lines = [f"{pair['first']} against {pair['second']}: {pair['rows']:,} rows by {who}", ""]
     lines.append(f"  {'aspect':<14}{_columns(heads, widths)}")
     for name, one in pair["aspects"].items():
         cells = [_share(one[k]) for k in ("win", "tie_share", "lose", "agreement", "position_bias")]
@@ -241,27 +249,6 @@ def _share(value: float | None) -> str:
 
 def _interval(one: dict[str, Any]) -> str:
     return "" if one["low"] is None else f"{one['low']:.2f}–{one['high']:.2f}"
-
-
-def chosen_ids(text: str | None) -> frozenset[str] | None:
-    """Ids from `--ids A,B` or `--ids @FILE`: lines, a JSON list, or an object of lists, all of
-    whose ids are taken. Raises UsageError."""
-    if text is None:
-        return None
-    if not text.startswith("@"):
-        return frozenset(filter(None, map(str.strip, text.split(","))))
-    try:
-        said = Path(text[1:]).expanduser().read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{text[1:]} cannot be read: {error}") from None
-    try:
-        value = json.loads(said)
-    except ValueError:
-        value = said.split()
-    lists = list(value.values()) if isinstance(value, dict) else [value]
-    if not all(isinstance(one, list) for one in lists):
-        raise UsageError(f"{text[1:]} holds no list of ids.")
-    return frozenset(str(i) for one in lists for i in one)
 
 
 def reading_options(command: F) -> F:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from urial_local.base.errors import UsageError
 from urial_local.base.terminal import printable
 from urial_local.cli.evaluate_results import reading_options
 
@@ -47,7 +48,7 @@ def leaderboard(
       urial-local leaderboard urial/judged-j zero-shot/judged-j --html board.html
       urial-local leaderboard *.score_multi.json *.score_safety.json --sort helpfulness
     """
-    from urial_local.cli.evaluate_results import chosen_ids
+    from urial_local.cli.data_options import chosen_ids
     from urial_local.report.leaderboard_page import markdown, write_leaderboard_page
     from urial_local.tasks.evaluate.leaderboard import leaderboard as table_of
     from urial_local.tasks.evaluate.summary import Reading
@@ -79,6 +80,13 @@ def entries_of(names: Sequence[str], ids: frozenset[str] | None) -> list[Any]:
         for j in read_judgements(name):
             if ids is None or j.id in ids:
                 by_model.setdefault(j.generator, []).append(j)
+        modes = {j.mode for rows in by_model.values() for j in rows}
+        if modes and not modes & {"general", "safety"}:
+            raise UsageError(
+                f"{name} was judged for {', '.join(sorted(modes))}; a leaderboard shows the six"
+                " aspects.",
+                f"urial-local evaluate summarize {name}",
+            )
         for model, rows in by_model.items():
             same = next((line for line in lines if line.takes(model, rows)), None)
             if same is None:

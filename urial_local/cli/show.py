@@ -33,6 +33,7 @@ def command(
     """
     from urial_local.records.runlog import latest_rows
     from urial_local.tasks.generate.job import KEY
+    from urial_local.tasks.generate.summary import FLAGS
 
     for folder in runs:
         answered_run(folder)
@@ -48,6 +49,8 @@ def command(
             raise UsageError(f"{runs[0]} has no row {wanted!r}.")
     if flag is not None:
         keys = [k for k in keys if any(flag in t.get(k, {}).get("flags", ()) for t in tables)]
+        if not keys:
+            raise UsageError(f"No row has the flag {flag!r}.", f"Flags: {', '.join(FLAGS)}.")
     width = shutil.get_terminal_size((100, 24)).columns
     for key in keys[:limit]:
         rows = [table.get(key) for table in tables]

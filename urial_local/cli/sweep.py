@@ -84,6 +84,8 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
     """
     import json
 
+    from urial_local.base.gguf_parts import read_model
+    from urial_local.base.registry import find_model
     from urial_local.cli import generate
     from urial_local.cli.report import table
     from urial_local.cli.terminal import note
@@ -97,6 +99,8 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
     names = [name for name, _ in grid]
     if len(set(names)) < len(names):
         raise UsageError("Two cells have the same name: give models and prompts different names.")
+    for name in dict.fromkeys(chosen["model"] for _, chosen in grid):
+        read_model(find_model(name).path)
     for _, chosen in grid:  # all of it, before the first cell is made
         asked = generate.generate_options(chosen)
         check(asked)

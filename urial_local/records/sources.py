@@ -78,6 +78,8 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
     if path.is_dir() and (path / "rows.jsonl").exists():
         yield Source(path, "run", name)
         return
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and holds no run.", "Name a file of rows in it.")
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*") if p.suffix in FORMATS]
         raise UsageError(f"There is no file {path}.", near(path.name, siblings) if siblings else "")
@@ -133,7 +135,8 @@ def plain(value: Any) -> Any:
 
 def _run(source: Source) -> Iterator[RawRow]:
     """The rows of a run: what the dataset held, with the answer that was made."""
-    for number, row in enumerate(RunRows(source.path, ("id",)), 1):
+    rows = sorted(RunRows(source.path, ("id",)), key=lambda r: int(r.get("number", 0)))
+    for number, row in enumerate(rows, 1):
         kept = row.get("fields")
         fields = dict(kept) if isinstance(kept, Mapping) else dict(row)
         yield RawRow(number, {**fields, "id": row.get("id"), "answer": row.get("answer")})
@@ -187,6 +190,8 @@ def _json(source: Source) -> Iterator[RawRow]:
         start = file.read(4096).lstrip()[:1]
         file.seek(bom)
         try:
+            if not start:
+                return
             if start == b"{":  # one object: a single row
                 yield RawRow(1, json.loads(file.read(MAX_LINE).decode("utf-8-sig")))
                 return

@@ -45,6 +45,7 @@ def markdown(table: Mapping[str, Any]) -> str:
         lines.append(_line([*cells, *([_judges(row["judges"])] if mixed else [])]))
     rules = [
         f"{NA_RULES[table['na']]}.",
+        *(["Scores are expected ones, over the judge's distribution."] * bool(table["expected"])),
         "In brackets 95 % intervals, by bootstrap over questions.",
         "Average: unweighted mean of the six aspects.",
         "Words: mean length of the answers to general rows.",

@@ -28,6 +28,8 @@ def agreement(
     N/A counts as no score. Raises UsageError where the two share no answer.
     """
     first, second = _by_row(a), _by_row(b)
+    if not (first and second):
+        raise UsageError("Agreement is measured on general and safety judgements; one has none.")
     shared = [k for k in first if k in second and first[k].answer == second[k].answer]
     if not shared:
         met = len(set(first) & set(second))

@@ -77,7 +77,8 @@ def _of_run(folder: Path) -> Iterator[Answered]:
         )
     prompt = config.get("prompt")
     generator = f"{config['model']['name']} {prompt['name'] if isinstance(prompt, dict) else ''}"
-    for row in latest_rows(folder, KEY):
+    # In the dataset's order, so that the first rows of two runs are the same questions.
+    for row in sorted(latest_rows(folder, KEY), key=lambda r: (int(r["number"]), r.get("repeat"))):
         number, kept = int(row["number"]), row.get("fields") or {}
         item = as_item(number, RawRow(number, kept))
         error = str(row.get("error") or "")

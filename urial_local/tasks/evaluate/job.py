@@ -35,6 +35,7 @@ class Tally:
     errors: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    first_error: str = ""
     began: float = field(default_factory=time.perf_counter)
 
 
@@ -215,6 +216,7 @@ class Evaluation:
         self.log.append(row)
         self.tally.done += 1
         self.tally.errors += bool(row.get("error"))
+        self.tally.first_error = self.tally.first_error or str(row.get("error") or "")
         self._tell(self.tally)
 
 

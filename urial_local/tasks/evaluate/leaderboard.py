@@ -66,6 +66,7 @@ def leaderboard(
         "judges": by_mode,
         "mixed": bool(several),
         "na": reading.na,
+        "expected": reading.expected,
         "sort": sort,
         "rows": ordered,
         "differences": _differences([entries[i] for i in order], reading),

@@ -81,6 +81,12 @@ def summarise(judgements: Sequence[Judgement], reading: Reading = USUAL) -> dict
     """
     rows = judged(judgements, "general", "safety")
     refuse_mixtures(rows)
+    if reading.expected and rows and not all(j.expected for j in rows):
+        some = "some have" if any(j.expected for j in rows) else "none has"
+        raise UsageError(
+            f"Of these judgements, {some} an expected score.",
+            "Leave --expected out, or judge all of them with `evaluate --expected`.",
+        )
     general = [j for j in rows if j.mode == "general"]
     ended = [j.ended for j in rows if j.ended is not None]
     return {
