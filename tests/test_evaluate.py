@@ -389,4 +389,8 @@ def test_shards_merge_into_one_run(judged, tmp_path):
     done = urial("merge", *parts, "-o", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     assert by_key(tmp_path / "whole").keys() == by_key(judged / "judged").keys()
+    said = fails(2, "merge", parts[0], make_run(tmp_path), "-o", tmp_path / "z")
+    assert "different kinds: evaluate, generate" in said
+    said = fails(1, "export", parts[0], "--to", "just-eval-judged", "-o", "/nosuch/x.json")
+    assert "no such folder (/nosuch)" in said
     assert (tmp_path / "whole" / "report.html").exists()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -141,42 +139,6 @@ def test_repairs_follow_from_the_rows(run):
     assert sum(t["count"] for t in repairs["tokens"]) == repaired
     assert found["contexts"]["zero-shot"]["repairs"] is None
     assert repairs["share"] > 0.5, "the examples bring the style that alignment brought"
-
-
-def test_positions_as_csv(run):
-    with (run / "run" / "positions.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    rows = rows_of(run / "run")
-    assert len(lines) == 2 * sum(len(r["answer_ids"]) for r in rows.values())
-    line = next(x for x in lines if x["id"] == "q3" and x["context"] == "urial-demo")
-    row = rows["q3"]
-    assert int(line["token_id"]) == row["answer_ids"][0]
-    assert int(line["base_rank"]) == row["contexts"]["urial-demo"]["base_rank"][0]
-    assert sum(int(x["is_end"]) for x in lines) == 12
-    theirs = set(row["aligned_top_ids"][0])
-    ours = set(row["contexts"]["urial-demo"]["base_top_ids"][0])
-    assert float(line["jaccard"]) == pytest.approx(
-        len(theirs & ours) / len(theirs | ours), rel=1e-5
-    )
-
-
-def test_figures_as_files(run, tmp_path):
-    pytest.importorskip("matplotlib")
-    shutil.copytree(run / "run", tmp_path / "run")
-    assert urial("report", tmp_path / "run", "--figures").returncode == 0
-    figures = {p.name: p.read_text() for p in (tmp_path / "run" / "figures").iterdir()}
-    assert set(figures) == {"shares.svg", "kl.svg", "probability.svg", "rank.svg", "shifted.svg"}
-    assert all("</svg>" in text for text in figures.values())
-
-
-def test_figures_without_their_extra(monkeypatch):
-    from urial_local.base.errors import UsageError
-    from urial_local.cli.shift import require_matplotlib
-
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="needs matplotlib") as caught:
-        require_matplotlib()
-    assert "[report]" in caught.value.hint
 
 
 def test_order_batches_and_shards_change_nothing(run, tmp_path):

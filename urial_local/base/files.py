@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
     Two processes may do so at the same time: the last one's stays, whole.
     """
+    if not path.parent.is_dir():  # rather than the name of the other file
+        raise FileNotFoundError(errno.ENOENT, "There is no such folder", str(path.parent))
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
     try:
         with os.fdopen(

@@ -31,7 +31,10 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     from urial_local.tasks.generate.job import KEY as GENERATE_KEY
     from urial_local.tasks.shift.record import KEY as SHIFT_KEY
 
-    task = read_run(runs[0])["config"].get("task")
+    kinds = {str(read_run(run)["config"].get("task")) for run in runs}
+    if len(kinds) > 1:
+        raise UsageError(f"These are runs of different kinds: {', '.join(sorted(kinds))}.")
+    task = kinds.pop()
     keys = {"generate": GENERATE_KEY, "shift": SHIFT_KEY, "evaluate": EVALUATE_KEY}
     if task not in keys:
         raise UsageError(f"{runs[0]} is a run of {task!r}, which has no shards.")
