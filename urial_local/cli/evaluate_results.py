@@ -32,6 +32,7 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
     from urial_local.records.judged import read_judgements
     from urial_local.records.runlog import read_run
     from urial_local.report.judged_page import write_judged_page
+    from urial_local.report.page import sessions
     from urial_local.tasks.evaluate.summary import Reading, judges
 
     runs, about, notes = [], [], []
@@ -42,12 +43,9 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
         if (folder / "run.json").exists():
             info = read_run(folder)
             judge = info["config"]["judge"]
+            facts.append(["judge", judge["name"]])
             facts += [[f"judge, {k}", json.dumps(v)] for k, v in judge.items() if k != "name"]
-            facts.insert(0, ["judge", judge["name"]])
-            for start in info["sessions"]:
-                versions = ", ".join(f"{k} {v}" for k, v in start["versions"].items())
-                facts.append(["run", f"{start['started']}, {start['platform']}; {versions}"])
-                facts.append(["command", start["command"]])
+            facts += sessions(info)
             if judge["name"] in EMBEDDED:
                 notes.append(
                     f"The judge of {runs[-1][0]} is the embedded demo model, as a"

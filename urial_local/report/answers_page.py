@@ -9,7 +9,7 @@ from typing import Any
 
 from urial_local.records.formats import turns_of
 from urial_local.records.runlog import latest_rows, read_run
-from urial_local.report.page import template, write_html
+from urial_local.report.page import sessions, template, write_html
 from urial_local.tasks.generate.job import KEY
 from urial_local.tasks.generate.summary import summarise
 
@@ -54,10 +54,7 @@ def _run(name: str, folder: Path, table: Mapping[Any, Mapping[str, Any]]) -> dic
         ["fingerprint", model["fingerprint"]],
         ["sampling", json.dumps(config["sampling"]) if config["sampling"] else "greedy"],
     ]
-    for start in info["sessions"]:
-        versions = ", ".join(f"{k} {v}" for k, v in start["versions"].items())
-        about.append(["run", f"{start['started']}, {start['platform']}; {versions}"])
-        about.append(["command", start["command"]])
+    about += sessions(info)
     return {
         "name": name,
         "model": model["name"],

@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -61,6 +61,16 @@ def _element(out: TextIO, name: str, kind: str, text: str) -> None:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
+
+
+def sessions(info: Mapping[str, Any]) -> list[list[str]]:
+    """Each start of a run, from its run.json, as lines of [label, text]: when, where, with what."""
+    lines = []
+    for start in info["sessions"]:
+        versions = ", ".join(f"{k} {v}" for k, v in start["versions"].items())
+        lines.append(["run", f"{start['started']}, {start['platform']}; {versions}"])
+        lines.append(["command", start["command"]])
+    return lines
 
 
 def embed(value: Any) -> str:
