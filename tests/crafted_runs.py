@@ -84,7 +84,9 @@ def generated_run(folder: Path) -> None:
             if turns > 1:
                 row |= {"turns": said, "flags": []}
             log.append(row)
-        log.append({"id": "q9", "repeat": 0, "number": 9, "query": "Q", "error": "No.", "fields": {}})
+        log.append(
+            {"id": "q9", "repeat": 0, "number": 9, "query": "Q", "error": "No.", "fields": {}}
+        )
 
 
 def _answer(text: str) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def judged_rows() -> list[dict[str, Any]]:
             record = MODES[mode]._nested([p.options[-2] if p.options else "Because."
                                           for p in MODES[mode].places])  # fmt: skip
             row |= {"judge": "j", "prompt": "All.", "result": "{}", "parsed_result": record}
-            row |= {"expected": {"depth": 3.5}} if mode == "general" else {}
+            row |= {"expected": {"depth": 3.5}} if mode in ("general", "safety") else {}
             found.append({**row, "prompt_tokens": 9, "completion_tokens": 3, "seconds": 0.1})
     bad = Answered("q9", 0, 9, (Turn("Q", ""),), "one", error="No.")
     found += [row for row, _ in rows_to_judge([bad], "general")]
@@ -155,5 +157,3 @@ def just_eval_file(path: Path) -> None:
 
     rows = [JudgedRow.read(r) for r in judged_rows() if r["mode"] in ("general", "safety")]
     path.write_text(json.dumps([just_eval_record(r, "j") for r in rows if not r.error]))
-
-

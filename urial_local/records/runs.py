@@ -124,8 +124,10 @@ def read_run(folder: Path) -> RunInfo:
         info = parse(data)
     except FileNotFoundError:
         raise UsageError(f"{folder} is not a run: it has no run.json.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read, since {_reason(error)}.") from None
     if not isinstance(info, dict) or not isinstance(info.get("config"), dict):
         raise UsageError(f"{path} is not the description of a run.")
     if info.get("format") != FORMAT:
@@ -266,8 +268,12 @@ def read_token_texts(path: Path) -> tuple[str, ...]:
     hint = "It says what token ids stand for; copy it from another run of the same model."
     try:
         return read_as(_Tokens, {"tokens": parse(read_plain(path))}).tokens
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}", hint) from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}.", hint) from None
+    except Malformed as error:
+        raise RunError(f"{path}: {error}.", hint) from None
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read, since {_reason(error)}.", hint) from None
 
 
 @dataclass(frozen=True, slots=True)
