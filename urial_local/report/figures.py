@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
+
+from urial_local.base.errors import RunError
+from urial_local.base.files import replacing
 
 CURVES = {
     "kl": ("kl_base_aligned", "KL(base‖aligned), nats", False),
@@ -14,11 +18,14 @@ CURVES = {
 
 
 def write_figures(folder: Path, summary: dict[str, Any]) -> list[Path]:
-    """One SVG for each curve, and one of the shares; returns their paths."""
+    """One SVG for each curve, and one of the shares; returns their paths. Raises RunError where the
+    folder is a link."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "urial-local"  # the same data give the same file
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a symbolic link.", "Remove it; the figures get a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         (f"{aligned}, {name}" if len(summary["aligned"]) > 1 else name, context)
@@ -78,8 +85,11 @@ def _shares(path: Path, lines: list[tuple[str, dict[str, Any]]]) -> Path:
 def _save(figure: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
-    figure.savefig(path, metadata={"Date": None})
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
     pyplot.close(figure)
+    with replacing(path) as file:  # a link of this name is replaced, not followed
+        file.write(drawn.getvalue())
     return path
 
 
