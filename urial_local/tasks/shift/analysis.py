@@ -190,7 +190,7 @@ class Analysis:
             abort_flag=self._abort_flag,
         )
         stack.callback(sequences.close)
-        return TeacherForced(sequences, self._cache(model, sequences))
+        return TeacherForced(sequences, self._cache(model, sequences), ctx)
 
     def _cache(self, model: Model, sequences: Sequences) -> PrefixCache | None:
         if not self.setup.options.runtime.disk_cache:
