@@ -270,7 +270,10 @@ class Engine:
         return same and self.decoder.holds(PREFIX, shared)
 
     def _load_prefix(self, tokens: list[int]) -> None:
-        self._evict(PREFIX)
+        """Into an empty cache, so that cells lie as after a start: where they lie decides in which
+        order sums run, and so the last digits."""
+        for sequence in range(self.decoder.n_seq):
+            self._evict(sequence)
         ids = np.asarray(tokens, np.int32)
         kept = self.cache.load(ids) if self.cache else None
         if kept is not None and self.decoder.load(PREFIX, kept, len(tokens)):

@@ -19,7 +19,7 @@ from urial_local.base.errors import ContextOverflow, ModelError
 from urial_local.runtime import llama_api
 from urial_local.runtime.llama_api import lib
 from urial_local.runtime.model import Model
-from urial_local.runtime.threads import Following, LoadMeter, default_threads
+from urial_local.runtime.threads import default_threads, unhindered
 
 Logits = npt.NDArray[np.float32]
 _NO_ROOM, _ABORTED = 1, 2
@@ -71,8 +71,8 @@ class Sequences:
         params.n_ubatch = min(params.n_batch, 512)
         params.n_seq_max, params.kv_unified = n_seq, unified
         # A number that the user chose stays; ours leaves cores to those who keep them busy.
-        self.threads = threads or default_threads(model.n_params)
-        self._following = None if threads else Following(self.threads, LoadMeter())
+        self._most_threads = 0 if threads else default_threads(model.n_params)
+        self.threads = threads or self._most_threads
         params.n_threads = params.n_threads_batch = self.threads
         params.no_perf = True
         kinds = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml type numbers
@@ -147,9 +147,8 @@ class Sequences:
             self._ids[i] = t.sequence
             self._wanted[i] = t.wanted
         self._batch.n_tokens = n
-        if self._following and (count := self._following.now()) != self.threads:
-            self.threads = count
-            lib.llama_set_n_threads(self.handle, count, count)
+        if self._most_threads > 1:
+            self._follow(unhindered(self._most_threads))
         status = lib.llama_decode(self.handle, self._batch)
         if status == 0:
             return self._logits(sum(t.wanted for t in tokens))
@@ -160,6 +159,13 @@ class Sequences:
                 f"The cache of {self.cells:,} tokens is full.", "Use a larger --ctx-size."
             )
         raise ModelError(f"llama.cpp failed to decode ({status}): {llama_api.last_errors()}")
+
+    def _follow(self, threads: int) -> None:
+        """Compute with so many threads from now on. It changes no number: each of llama.cpp's sums
+        is one thread's, whichever that is."""
+        if threads != self.threads:
+            self.threads = threads
+            lib.llama_set_n_threads(self.handle, threads, threads)
 
     def _logits(self, rows: int) -> Logits:
         if rows == 0:

@@ -14,10 +14,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SPIN = 1000  # turns of OpenMP's waiting loop, some tens of microseconds
+SPIN = 3000  # turns of OpenMP's waiting loop, about a tenth of a millisecond
 _TINY_PARAMS = 30_000_000
 # Whoever sets one of these has chosen how threads wait.
-_CHOSEN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+CHOSEN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def set_waiting() -> None:
@@ -26,7 +26,7 @@ def set_waiting() -> None:
     Must run before the OpenMP library is loaded, which reads the environment once; so the module
     that loads llama.cpp calls it first, in every process.
     """
-    if not any(name in os.environ for name in _CHOSEN):
+    if not any(name in os.environ for name in CHOSEN):
         os.environ["GOMP_SPINCOUNT"] = str(SPIN)
 
 
@@ -59,55 +59,43 @@ def default_threads(n_params: int, found: Cores | None = None) -> int:
     return 1 if n_params < _TINY_PARAMS else (found or cores()).usable
 
 
-class Following:
-    """A number of threads that leaves to others the cores they keep busy.
-
-    A thread that must share its core holds up all the others at every meeting: on a machine of 16
-    cores with one busy process 16 threads run at half the speed of 15.
-    """
+class LoadMeter:
+    """Cores' worth of time that other processes take."""
 
     EVERY = 0.25  # seconds between looks at the machine; a look takes some 50 microseconds
-
-    def __init__(self, most: int, meter: LoadMeter) -> None:
-        self.most, self._meter = most, meter
-        self.count = most
-        self._next = time.monotonic() + self.EVERY
-
-    def now(self) -> int:
-        """The number of threads for the next step."""
-        if self.most > 1 and (at := time.monotonic()) >= self._next:
-            self._next = at + self.EVERY
-            others = self._meter.others()
-            if others is not None:
-                self.count = max(1, self.most - round(others))
-        return self.count
-
-
-class LoadMeter:
-    """Cores' worth of time that other processes took since the last look."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         """`root` is where the system's files are (for tests)."""
         self._root = root
-        self._ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
         self._last = self._look()
+        self._others: float | None = None
 
     def others(self) -> float | None:
-        """On the processors that this process may run on, its own time left out. None where the
-        system does not say (no /proc), or too little time has passed."""
-        before, self._last = self._last, self._look()
-        if before is None or self._last is None or self._last[0] - before[0] < 0.05:
-            return None
-        passed, busy, own = (b - a for a, b in zip(before, self._last, strict=True))
-        return max(0.0, (busy - own) / passed)
+        """On the processors that this process may run on, its own time left out; over the last
+        quarter of a second or more. None before that, and where the system does not say."""
+        if self._last and time.monotonic() - self._last[0] >= self.EVERY:
+            before, self._last = self._last, self._look()
+            if self._last:
+                passed, busy, own = (b - a for a, b in zip(before, self._last, strict=True))
+                self._others = max(0.0, (busy - own) / passed)
+        return self._others
 
     def _look(self) -> tuple[float, float, float] | None:
         """Seconds: of the clock, of all processes, of this one."""
         try:
-            busy = _busy_ticks(self._root) / self._ticks
-        except (OSError, ValueError, IndexError):
+            busy = _busy_ticks(self._root) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError, AttributeError):
             return None
         return time.monotonic(), busy, time.process_time()
+
+
+def unhindered(threads: int, meter: LoadMeter | None = None) -> int:
+    """So many threads, less one for each core that others keep busy; one at least.
+
+    A thread that must share its core holds up all the others at every meeting: on a machine of 16
+    cores with one busy process, 16 threads run at half the speed of 15.
+    """
+    return max(1, threads - round((meter or MACHINE).others() or 0.0))
 
 
 def _busy_ticks(root: Path) -> int:
@@ -180,3 +168,6 @@ def _groups(root: Path) -> list[tuple[Path, bool]]:
         for base, second in tops:
             found += [(base.joinpath(*parts[:n]), second) for n in range(len(parts) + 1)]
     return found
+
+
+MACHINE = LoadMeter()  # counts from the start, so that the first step knows already
