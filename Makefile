@@ -67,7 +67,7 @@ sanitize: $(VENV)/.installed
 	@$(BIN)/cmake --build build/sanitize >/dev/null
 	LD_PRELOAD="$(call CXX_LIBRARY,libasan.so) $(call CXX_LIBRARY,libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest -q -s -p tests.sanitized \
-	  -p no:cacheprovider tests/test_shift_rows.py tests/test_row_scores.py
+	  -p no:cacheprovider tests/test_shift_rows.py tests/test_row_scores.py tests/test_draw_rows.py
 
 demo: $(VENV)/.installed
 	@$(BIN)/urial-local demo $(if $(MODEL),-m "$(MODEL)") $(if $(ALIGNED),--aligned "$(ALIGNED)") \

@@ -9,11 +9,14 @@
 // and looking again into the one bin that holds it.
 //
 // The sum over all tokens is first taken in single precision. Where a border is the same at both
-// ends of what that sum may be off, it is the border; else the sum is taken in double.
+// ends of what that sum may be off, it is the border; else the sum is taken in double. The penalty
+// changes few logits: the leading tokens and the sum are corrected for them, and the whole row is
+// written anew only where a border lies beyond the leading tokens.
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 
 #include "draw.h"
@@ -21,7 +24,8 @@
 namespace urial {
 namespace URIAL_LEVEL {
 
-constexpr std::size_t kLead = 512;
+constexpr std::size_t kLead = 256;
+constexpr std::size_t kStretch = 256;  // tokens whose largest logit is kept from the first pass
 constexpr int kBins = 2048;
 constexpr std::size_t kSorted = 4096;  // entries of a bin that are sorted rather than binned again
 constexpr std::size_t kBlock = 1024;   // tokens whose weights and bins are computed at a time
@@ -90,14 +94,29 @@ inline double weight(float x, float top, double rate) {
   return exp_fine((static_cast<double>(x) - static_cast<double>(top)) * rate);
 }
 
-inline float largest(const float *x, std::size_t n) {
+// The largest of lanes, by halves.
+inline float largest_lane(float *lanes) {
+  for (int half = kLanes / 2; half; half /= 2)
+    for (int l = 0; l < half; ++l)
+      lanes[l] = lanes[l + half] > lanes[l] ? lanes[l + half] : lanes[l];
+  return lanes[0];
+}
+
+// The largest logit; `bad` gets a mark in some lane for each NaN.
+inline float largest(const float *x, std::size_t n, std::int32_t *bad) {
   float max[kLanes];
   for (int l = 0; l < kLanes; ++l) max[l] = -std::numeric_limits<float>::infinity();
   std::size_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
-    for (int l = 0; l < kLanes; ++l) max[l] = x[i + l] > max[l] ? x[i + l] : max[l];
-  for (; i < n; ++i) max[0] = x[i] > max[0] ? x[i] : max[0];
-  return *std::max_element(max, max + kLanes);
+    for (int l = 0; l < kLanes; ++l) {
+      max[l] = x[i + l] > max[l] ? x[i + l] : max[l];
+      bad[l] |= x[i + l] != x[i + l];
+    }
+  for (; i < n; ++i) {
+    max[0] = x[i] > max[0] ? x[i] : max[0];
+    bad[0] |= x[i] != x[i];
+  }
+  return largest_lane(max);
 }
 
 // The smallest finite logit.
@@ -119,40 +138,169 @@ inline std::int32_t first_of(const float *x, std::size_t n, float value) {
   return static_cast<std::int32_t>(std::find(x, x + n, value) - x) % static_cast<std::int32_t>(n);
 }
 
-// The first kLead possible tokens, in order.
-inline std::vector<Entry> leading(const float *x, std::size_t n) {
+// The largest logit of each stretch of a row, and whether the row holds a NaN.
+struct Stretches {
+  std::vector<float> most;
+  bool nan = false;
+  float top;
+
+  Stretches(const float *x, std::size_t n) : most((n + kStretch - 1) / kStretch) {
+    std::int32_t bad[kLanes] = {};
+    for (std::size_t s = 0; s < most.size(); ++s)
+      most[s] = largest(x + s * kStretch, std::min(kStretch, n - s * kStretch), bad);
+    for (std::int32_t b : bad) nan |= b != 0;
+    top = *std::max_element(most.begin(), most.end());
+  }
+};
+
+// The first kLead possible tokens, in order; all of them where there are fewer. Stretches whose
+// largest logit is below what kLead of them reach cannot hold any of them.
+inline std::vector<Entry> leading(const float *x, std::size_t n, const std::vector<float> &most) {
+  const std::size_t stretches = most.size();
+  float least = -std::numeric_limits<float>::infinity();
+  if (stretches > kLead) {
+    std::vector<float> ordered(most);
+    std::nth_element(ordered.begin(), ordered.begin() + (kLead - 1), ordered.end(),
+                     std::greater<float>());
+    least = ordered[kLead - 1];  // kLead stretches reach it, so at least so many tokens do
+  }
   std::vector<Entry> found;
   found.reserve(2 * kLead);
-  float least = -std::numeric_limits<float>::infinity();  // not above it: not among them
-  const auto offer = [&](std::size_t i) {
-    if (!(x[i] > least)) return;
-    found.push_back({x[i], static_cast<std::int32_t>(i)});
-    if (found.size() < 2 * kLead) return;
+  const auto keep_first = [&found] {
+    if (found.size() <= kLead) return;
     std::nth_element(found.begin(), found.begin() + (kLead - 1), found.end(), before);
     found.resize(kLead);
-    least = found.back().x;
   };
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    int any = 0;
-    for (int l = 0; l < kLanes; ++l) any |= x[i + l] > least;
-    if (any)
-      for (int l = 0; l < kLanes; ++l) offer(i + l);
+  for (std::size_t s = 0; s < stretches; ++s) {
+    if (!(most[s] >= least)) continue;
+    const std::size_t end = std::min(n, (s + 1) * kStretch);
+    for (std::size_t start = s * kStretch; start < end; start += kLanes) {
+      const std::size_t stop = std::min(end, start + kLanes);
+      int any = 0;
+      for (std::size_t i = start; i < stop; ++i) any |= x[i] >= least;
+      if (!any) continue;
+      for (std::size_t i = start; i < stop; ++i)
+        if (x[i] >= least && x[i] > kAll.x) found.push_back({x[i], static_cast<std::int32_t>(i)});
+    }
+    if (found.size() >= 4 * kLead) {
+      keep_first();
+      least = found.back().x;
+    }
   }
-  for (; i < n; ++i) offer(i);
-  if (found.size() > kLead) {
-    std::nth_element(found.begin(), found.begin() + (kLead - 1), found.end(), before);
-    found.resize(kLead);
-  }
+  keep_first();
   std::sort(found.begin(), found.end(), before);
   return found;
 }
 
+// What a token is drawn from: logits, and other values for a few of them under the penalty.
+class View {
+ public:
+  // `sum`: of exp(x - top) in single precision; 0 where it is not known.
+  View(const float *x, std::size_t n, const Stretches &stretches, double sum, const DrawTask &task,
+       std::vector<float> &scratch)
+      : x_(x), n_(n), stretches_(stretches), plain_sum_(sum), scratch_(scratch) {
+    const float r = task.filters.penalty;
+    if (r == 1.0f) return;
+    std::vector<std::uint64_t> met(n / 64 + 1);
+    for (std::size_t i = 0; i < task.n_seen; ++i) {
+      const std::int32_t id = task.seen[i];
+      std::uint64_t &word = met[static_cast<std::size_t>(id) / 64];
+      const std::uint64_t bit = std::uint64_t{1} << (id % 64);
+      if (word & bit) continue;
+      word |= bit;
+      changed_.push_back({x[id] > 0 ? x[id] / r : x[id] * r, id});
+    }
+    is_changed_ = std::move(met);
+  }
+
+  std::size_t size() const { return n_; }
+
+  // The first tokens in order, and whether there are no others.
+  std::vector<Entry> lead(bool &whole) {
+    std::vector<Entry> found = leading(x_, n_, stretches_.most);
+    whole = found.size() < kLead;
+    if (changed_.empty()) return found;
+    const Entry last = found.empty() ? kAll : found.back();
+    found.erase(std::remove_if(found.begin(), found.end(),
+                               [this](const Entry &e) {
+                                 const auto id = static_cast<std::size_t>(e.id);
+                                 return (is_changed_[id / 64] >> (id % 64)) & 1;
+                               }),
+                found.end());
+    for (const Entry &e : changed_)
+      if (e.x > kAll.x && (whole || !before(last, e))) found.push_back(e);
+    std::sort(found.begin(), found.end(), before);
+    if (found.size() >= kLead / 8 || whole) return found;
+    found = leading(row(), n_, Stretches(row(), n_).most);  // the penalty has put most of them further down
+    whole = found.size() < kLead;
+    return found;
+  }
+
+  // The first token of all: the largest logit, the lower id among equal ones.
+  std::int32_t first() {
+    if (!changed_.empty()) return first_changed();
+    const auto &most = stretches_.most;
+    const auto at = std::find(most.begin(), most.end(), stretches_.top) - most.begin();
+    const std::size_t start = static_cast<std::size_t>(at) * kStretch % n_;
+    const float *x = x_ + start;
+    return static_cast<std::int32_t>(start) +
+           first_of(x, std::min(kStretch, n_ - start), stretches_.top);
+  }
+
+  // The same under the penalty: the first of the unchanged and of the changed ones.
+  std::int32_t first_changed() {
+    bool all = false;
+    const std::vector<Entry> found = lead(all);
+    return found.empty() ? 0 : found.front().id;
+  }
+
+  // All logits, with the changed ones in place.
+  const float *row() {
+    if (changed_.empty()) return x_;
+    if (scratch_.size() != n_ || !written_) {
+      scratch_.assign(x_, x_ + n_);
+      for (const Entry &e : changed_) scratch_[static_cast<std::size_t>(e.id)] = e.x;
+      written_ = true;
+    }
+    return scratch_.data();
+  }
+
+  // The sum of weights over all tokens, and what it may be off, to be added and subtracted.
+  double rough_total(float top, double rate, double &off) const {
+    const double scale = std::exp((static_cast<double>(stretches_.top) - top) * rate);
+    double sum = rate == 1.0 && plain_sum_ > 0
+                     ? plain_sum_
+                     : sum_weights(x_, n_, stretches_.top, static_cast<float>(rate));
+    sum *= scale;
+    off = kOff * sum;
+    for (const Entry &e : changed_) {
+      const double now = weight(e.x, top, rate);
+      sum += now - std::exp((static_cast<double>(x_[e.id]) - top) * rate);
+      off += kOff * now;
+    }
+    return sum;
+  }
+
+ private:
+  const float *x_;
+  std::size_t n_;
+  const Stretches &stretches_;
+  double plain_sum_;
+  std::vector<float> &scratch_;
+  std::vector<Entry> changed_;
+  std::vector<std::uint64_t> is_changed_;
+  bool written_ = false;
+};
+
 // A row in the order of its tokens, as far as it is needed.
 class Ordered {
  public:
-  Ordered(const float *x, std::size_t n, float top)
-      : x_(x), n_(n), top_(top), lead_(leading(x, n)) {}
+  explicit Ordered(View &view) : view_(view), n_(view.size()), lead_(view.lead(whole_)) {
+    top_ = lead_.empty() ? kAll.x : lead_.front().x;
+  }
+
+  // The largest logit.
+  float top() const { return top_; }
 
   // The k-th token.
   Entry at(std::int64_t k) const {
@@ -176,10 +324,10 @@ class Ordered {
   template <typename Reached>
   Entry border(double rate, Entry cut, const Reached &reached) const {
     if (!within_lead(cut) && cut.x == kAll.x) {
-      const double rough = sum_weights(x_, n_, top_, static_cast<float>(rate));
-      const std::size_t one = in_lead(rate, rough * (1.0 - kOff), reached);
-      if (one < lead_.size() && one == in_lead(rate, rough * (1.0 + kOff), reached))
-        return lead_[one];
+      double off = 0.0;
+      const double rough = view_.rough_total(top_, rate, off);
+      const std::size_t one = in_lead(rate, rough - off, reached);
+      if (one < lead_.size() && one == in_lead(rate, rough + off, reached)) return lead_[one];
     }
     const double all = total(rate, cut);
     return find(rate, cut, [&](double sum) { return reached(sum, all); });
@@ -227,8 +375,7 @@ class Ordered {
     return out;
   }
 
-  bool whole() const { return lead_.size() < kLead; }
-  bool within_lead(Entry cut) const { return whole() || !before(lead_.back(), cut); }
+  bool within_lead(Entry cut) const { return whole_ || !before(lead_.back(), cut); }
 
   // The place in lead_ of the border, if the sum of all were this; its size if it is not there.
   template <typename Reached>
@@ -251,18 +398,19 @@ class Ordered {
       }
       return sum[0];
     }
+    const float *x = view_.row();
     std::size_t i = 0;
     for (; i + kWide <= n_; i += kWide)
       for (int l = 0; l < kWide; ++l) {
-        const double w = weight(x_[i + l], top_, rate);
-        sum[l] += x_[i + l] > cut.x ? w : 0.0;
+        const double w = weight(x[i + l], top_, rate);
+        sum[l] += x[i + l] > cut.x ? w : 0.0;
       }
-    for (; i < n_; ++i) sum[0] += x_[i] > cut.x ? weight(x_[i], top_, rate) : 0.0;
+    for (; i < n_; ++i) sum[0] += x[i] > cut.x ? weight(x[i], top_, rate) : 0.0;
     double all = 0.0;
     for (double s : sum) all += s;
     if (cut.x == kAll.x) return all;
     const std::size_t end = std::min(n_, static_cast<std::size_t>(cut.id) + 1);
-    const auto equal = std::count(x_, x_ + end, cut.x);
+    const auto equal = std::count(x, x + end, cut.x);
     return all + static_cast<double>(equal) * weight(cut.x, top_, rate);
   }
 
@@ -278,14 +426,14 @@ class Ordered {
       sum += weight(e.x, top_, rate);
       if (reached(sum)) return e;
     }
-    return whole() ? last : beyond(last, cut, rate, sum, reached);
+    return whole_ ? last : beyond(last, cut, rate, sum, reached);
   }
 
   // Goes on after the last of lead_, whose sum is `sum`.
   template <typename Reached>
   Entry beyond(Entry last, Entry cut, double rate, double sum, const Reached &reached) const {
-    Source from{x_, nullptr, n_};
-    Stretch stretch{last, cut, least(x_, n_), last.x};
+    Source from{view_.row(), nullptr, n_};
+    Stretch stretch{last, cut, least(from.x, n_), last.x};
     stretch.low = std::max(stretch.low, cut.x);
     std::vector<float> xs;
     std::vector<std::int32_t> ids;
@@ -367,17 +515,19 @@ class Ordered {
     }
   }
 
-  const float *x_;
+  View &view_;
   std::size_t n_;
-  float top_;
+  bool whole_ = false;  // lead_ are all the possible tokens
   std::vector<Entry> lead_;
+  float top_ = 0.0f;
 };
 
-inline std::int32_t drawn(const float *x, std::size_t n, float top, const Filters &f, double uniform) {
-  const Ordered tokens(x, n, top);
+inline std::int32_t drawn(View &view, const Filters &f, double uniform) {
+  const Ordered tokens(view);
+  if (!std::isfinite(tokens.top())) return view.first();
   Entry cut = kAll;
   const auto narrow = [&](Entry other) { cut = before(other, cut) ? other : cut; };
-  if (f.top_k > 0 && static_cast<std::size_t>(f.top_k) < n) narrow(tokens.at(f.top_k));
+  if (f.top_k > 0 && static_cast<std::size_t>(f.top_k) < view.size()) narrow(tokens.at(f.top_k));
   const Entry kept = cut;  // top-p looks at the mass of these, min-p or not
   if (f.min_p > 0.0) narrow(tokens.min_p_cut(f.min_p));
   if (f.top_p < 1.0)
@@ -389,24 +539,18 @@ inline std::int32_t drawn(const float *x, std::size_t n, float top, const Filter
 }
 
 Draw draw(const DrawTask &task, std::size_t n, std::vector<float> &scratch) {
-  const Scan s = scan(task.row, n, 0);
-  if (s.nan != 0 || !std::isfinite(s.max))
+  const Stretches row(task.row, n);
+  if (row.nan || !std::isfinite(row.top))
     return {0, kRowNotFinite, std::numeric_limits<double>::quiet_NaN()};
-  const Filters &f = task.filters;
-  const float *x = task.view;
-  if (f.penalty != 1.0f && task.n_seen) {
-    scratch.assign(x, x + n);
-    for (std::size_t i = 0; i < task.n_seen; ++i) {
-      const float before_it = x[task.seen[i]];  // from the view, so that doublets count once
-      scratch[task.seen[i]] = before_it > 0 ? before_it / f.penalty : before_it * f.penalty;
-    }
-    x = scratch.data();
-  }
-  const float top = x == task.row ? s.max : largest(x, n);
-  const std::int32_t token = f.temperature == 0.0 || !std::isfinite(top)
-                                 ? first_of(x, n, top)
-                                 : drawn(x, n, top, f, task.uniform);
-  const double lse = static_cast<double>(s.max) + std::log(sum_exp(task.row, n, s.max));
+  const double sum = sum_weights(task.row, n, row.top, 1.0f);
+  const auto choose = [&](const Stretches &stretches, double known) {
+    View view(task.view, n, stretches, known, task, scratch);
+    return task.filters.temperature == 0.0 ? view.first()
+                                           : drawn(view, task.filters, task.uniform);
+  };
+  const std::int32_t token =
+      task.view == task.row ? choose(row, sum) : choose(Stretches(task.view, n), 0.0);
+  const double lse = static_cast<double>(row.top) + std::log(sum);
   return {token, kRowOk, static_cast<double>(task.row[token]) - lse};
 }
 
