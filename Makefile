@@ -2,6 +2,7 @@
 # make test   set up, then lint, types, floors and tests
 # make demo   set up, then ask a model a few questions and compare it with its aligned counterpart
 #             (MODEL=base.gguf, ALIGNED=chat.gguf, PROMPT=name-or-file)
+# make fuzz   set up, then run the tests that change inputs at random for longer
 # make bench  set up, then measure; figures go to benchmarks/results
 # make real-models  fetch real models for the tests marked `real` (1.9 GB; REAL="gemma-3-270m
 #             smollm2-135m" only these, 351 MB) into $URIAL_REAL_MODELS or the user's cache folder
@@ -24,7 +25,7 @@ export CXXFLAGS := $(strip $(CXXFLAGS) $(NO_AMX))
 
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: all test lint types floors pytest sanitize demo bench real-models clean
+.PHONY: all test lint types floors pytest sanitize fuzz demo bench real-models clean
 all: $(VENV)/.installed
 
 $(VENV)/.created:
@@ -68,6 +69,9 @@ sanitize: $(VENV)/.installed
 	LD_PRELOAD="$(call CXX_LIBRARY,libasan.so) $(call CXX_LIBRARY,libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest -q -s -p tests.sanitized \
 	  -p no:cacheprovider tests/test_shift_rows.py tests/test_row_scores.py tests/test_draw_rows.py
+
+fuzz: $(VENV)/.installed
+	URIAL_FUZZ_ROUNDS=2000 $(BIN)/python -m pytest -m fuzz
 
 demo: $(VENV)/.installed
 	@$(BIN)/urial-local demo $(if $(MODEL),-m "$(MODEL)") $(if $(ALIGNED),--aligned "$(ALIGNED)") \

@@ -16,7 +16,8 @@ import numpy as np
 
 from urial_local.base.errors import Interrupted, ModelError, UrialError
 from urial_local.records.datasets import Item
-from urial_local.records.runlog import RunLog, read_rows, write_json
+from urial_local.records.runlog import RunLog, write_json
+from urial_local.records.runs import read_rows
 from urial_local.runtime import llama_api
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.interrupt import interruptible
