@@ -36,12 +36,14 @@ class Names:
             at += len(name) or 1
 
     def hide(self, text: str, literals: dict[str, str]) -> str:
-        """The text with a placeholder for each name; what it stands for is put into `literals`."""
+        """The text with placeholders for names; what each stands for is put into `literals`."""
+        keys = {name: key for key, name in literals.items()}
         pieces, end = [], 0
         for at, name in self.find(text):
-            key = f"\U000f0000{len(literals)}\U000f0001"
-            literals[key] = name
-            pieces += [text[end:at], key]
+            if name not in keys:
+                keys[name] = f"\U000f0000{len(literals)}\U000f0001"
+                literals[keys[name]] = name
+            pieces += [text[end:at], keys[name]]
             end = at + len(name)
         return "".join([*pieces, text[end:]])
 
