@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.test_chat import conversation, run
+from tests.test_chat import conversation, repl
 from urial_local.base.errors import PromptError
 from urial_local.base.texts import located, read_text
 from urial_local.cli.main import cli
+from urial_local.cli.repl import Repl
 from urial_local.prompting.frames import load_frame, parse_frame
 from urial_local.prompting.history import MAX_HISTORY_BYTES, read_history
 from urial_local.prompting.judging import judge_template
 from urial_local.prompting.library import MAX_PROMPT_BYTES, load_prompt, prompt_files
 from urial_local.prompting.lint import lint
 from urial_local.prompting.toml import MAX_DEPTH, MAX_PARTS, MAX_WORD, TOMLError, parse_toml
+from urial_local.tasks.chat import Conversation
 from urial_local.tasks.models.describe import _prompts
 
 LOADERS = {
@@ -249,6 +251,13 @@ def test_models_show_tells_which_prompts_fit_among_broken_ones(broken_prompts):
     assert found["mine"]
 
 
+def at_terminal(talk: Conversation) -> Repl:
+    """Where a person types, who may name files."""
+    loop = repl(talk)
+    loop._interactive = True
+    return loop
+
+
 @pytest.mark.parametrize(
     "kind", ["lists", "an integer", "a frame of nobody", "a frame without an end"]
 )
@@ -256,7 +265,8 @@ def test_a_broken_prompt_does_not_end_a_conversation(kind, folder, capsys):
     path = folder / "broken.toml"
     path.write_text(BROKEN[kind][0], "utf-8")
     talk = conversation()
-    assert not run(f"Hi\n/prompt {path}\nCode?", talk)
+    lines = ("Hi", f"/prompt {path}", "Code?")
+    assert [at_terminal(talk).handle(line) for line in lines] == [True, False, True]
     out = capsys.readouterr()
     assert out.out.startswith("Hello!\nLook:")
     assert str(path) in out.err
@@ -268,7 +278,8 @@ def test_sampling_that_is_refused_leaves_the_prompt_as_it_was(tmp_path, capsys):
     path.write_text("[sampling]\ntemperature = -1", "utf-8")
     talk = conversation()
     before = talk.asker.prompt
-    assert not run(f"/prompt {path}", talk)
+    assert not at_terminal(talk).handle(f"/prompt {path}")
+    assert "temperature" in capsys.readouterr().err
     assert talk.asker.prompt is before
 
 
