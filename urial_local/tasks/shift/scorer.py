@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from urial_local.base.errors import ContextOverflow, UrialError
+from urial_local.base.placeholders import restore
 from urial_local.prompting.prompts import Rendered
 from urial_local.records.datasets import Item
 from urial_local.runtime.rows import Completion, Request
@@ -164,7 +165,4 @@ class Scorer:
 
 def _shown(rendered: Rendered) -> str:
     """The text as the model reads it: with the user's own text for its placeholders."""
-    text = rendered.text
-    for placeholder, literal in rendered.literals.items():
-        text = text.replace(placeholder, literal)
-    return text
+    return restore(rendered.text, rendered.literals)
