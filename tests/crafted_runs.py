@@ -23,6 +23,7 @@ from urial_local.tasks.generate.job import answer_record, asked_digest
 from urial_local.tasks.shift.record import (
     ALIGNED_COLUMNS,
     CONTEXT_COLUMNS,
+    SHAPE_COLUMNS,
     Answer,
     noise_to_json,
     to_json,
@@ -115,6 +116,8 @@ def shift_run(folder: Path, n: int = 3, length: int = 6) -> None:
             row |= {"tags": {"task": ["math"]}, "answer": "Answer.", "answer_ids": ids.tolist()}
             row |= {"ended": True, "end_token": True, "finish_reason": "eos", "seconds": 0.1}
             row |= {**to_json(found, ALIGNED_COLUMNS), "contexts": contexts}
+            if i == 0:
+                row["batch_shape"] = {n: contexts["zero-shot"][n][:4] for n in SHAPE_COLUMNS}
             row["noise_floor"] = noise_to_json(columns(shift_rows_numpy(base, base + 0.1, ids)))
             log.append(row)
         log.append({"id": "e", "number": 9, "aligned": "a", "query": "Q", "error": "No."})

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import PLAIN_CHAT
+from tests.crafted_runs import VOCABULARY, shift_run
 from tests.test_cli import fails, urial
 from tests.tiny_gguf import write_llama
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.shift.record import KEY
+from urial_local.tasks.shift.results import ShiftRun
+from urial_local.tasks.shift.summary import summarise
 
 QUESTIONS = (
     "Where can I find a fox?",
@@ -33,15 +36,18 @@ def rows_of(folder) -> dict[str, dict]:
     """Rows by id, without what may differ between runs."""
     found = {}
     for row in latest_rows(folder, KEY):
-        row.pop("seconds", None)
-        row.pop("number", None)
+        for name in ("seconds", "number", "batch_shape"):
+            row.pop(name, None)
         found[row["id"]] = row
     return found
 
 
 def summary_of(folder) -> dict:
-    summary = json.loads((folder / "summary.json").read_text())
-    return summary["aligned"]
+    """The summary, without what is measured on the first rows, whichever those are."""
+    aligned = json.loads((folder / "summary.json").read_text())["aligned"]
+    for found in aligned.values():
+        found.pop("batch_shape")
+    return aligned
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +258,41 @@ def test_several_aligned_models_noise_and_missing_tokens(tiny_llama, tiny_aligne
     assert len(rows) == 4
     assert rows[0]["prompts"]["zero-shot"]["text"].startswith("# Query:")
     assert rows[0]["prompts"]["aligned"]["ids"][0] == 1
+
+
+def test_what_the_shape_of_a_batch_changes_is_measured(tiny_llama, tiny_aligned, tmp_path):
+    """In the first four rows, over 32 positions at most; of float32 weights it is rounding."""
+    (tmp_path / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(6)))
+    args = ("shift", tmp_path / "q.txt", "--base", tiny_llama, "--aligned", tiny_aligned)
+    args = (*args, "-n", "40", "-t", "1", "--kv-type", "f32", "--base-prompt", "zero-shot")
+    args = (*args, "-o", tmp_path / "run")
+    done = urial(*args)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads((tmp_path / "run/summary.json").read_text())["aligned"].values()
+    shape = found["batch_shape"]
+    rows = {row["number"]: row for row in latest_rows(tmp_path / "run", KEY)}
+    assert sorted(n for n, row in rows.items() if "batch_shape" in row) == [0, 1, 2, 3]
+    lengths = [min(32, len(rows[n]["answer_ids"])) for n in range(4)]
+    assert (shape["answers"], shape["positions"]) == (4, sum(lengths))
+    assert 0 <= shape["base_logprob"]["max"] < 1e-3
+    assert shape["class_changed"] == 0
+    assert "batch shape alone: base log-probabilities by 0.0000 nats" in done.stdout
+
+
+def test_the_change_by_a_batchs_shape_is_reckoned_by_its_definition(tmp_path):
+    shift_run(tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run/rows.jsonl").read_text().splitlines()]
+    again = rows[0]["batch_shape"]
+    again["base_logprob"] = [x - 0.25 * (i == 1) for i, x in enumerate(again["base_logprob"])]
+    again["base_rank"][0] = 1 if again["base_rank"][0] > 3 else 9
+    (tmp_path / "run/rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (found,) = summarise(ShiftRun(tmp_path / "run"), {"a": ["x"] * VOCABULARY}).values()
+    shape = found["batch_shape"]
+    assert shape["positions"] == 4
+    assert shape["base_logprob"]["max"] == pytest.approx(0.25)
+    assert shape["base_logprob"]["mean"] == pytest.approx(0.25 / 4)
+    assert shape["kl_base_aligned"]["max"] == 0
+    assert shape["class_changed"] == 0.25
 
 
 def test_sampling_is_by_row(tiny_llama, tiny_aligned, tmp_path):

@@ -81,10 +81,12 @@ function overview() {
   const key = make("p", { class: "key" }, ["unshifted", "marginal", "shifted", ...(lacking ? ["not in base"] : [])].map((n, k) => make("span", {}, make("i", { class: `swatch k${k}` }), n)));
   const table = make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map((h, i) => make("th", { class: i ? "number" : null }, h)))), make("tbody", {}, rows)));
   const noise = found() && found().noise_floor;
+  const shape = found() && found().batch_shape;
   byId("overview").replaceChildren(...whole([bars, key, table,
     make("p", { class: "small soft" }, `In brackets 95 % intervals, by bootstrap over answers. “Without end” leaves the token that ends an answer out, “end alone” counts only that. Same first: both models' first choice is the same token. KL is KL(base‖aligned) in nats, over the whole vocabulary. Repaired: share of the tokens shifted in ${data.contexts[state.reference]} that this context brings to rank 3 or better, the end of the answer aside.`),
     unsound(),
-    noise ? make("p", { class: "small" }, `Quantisation alone (the base model against ${data.summary.config.noise_floor.file}): mean KL ${significant(noise.kl_base_other.mean)}, same first choice ${percent(noise.top1_agreement)}, another class at ${percent(noise.class_changed)} of positions.`) : null]));
+    noise ? make("p", { class: "small" }, `Quantisation alone (the base model against ${data.summary.config.noise_floor.file}): mean KL ${significant(noise.kl_base_other.mean)}, same first choice ${percent(noise.top1_agreement)}, another class at ${percent(noise.class_changed)} of positions.`) : null,
+    shape && shape.positions ? make("p", { class: "small" }, `Batch shape alone (${thousands(shape.positions)} positions decoded one at a time against together): the base model's log-probabilities change by ${significant(shape.base_logprob.mean)} nats on average and ${significant(shape.base_logprob.max)} at most, another class at ${percent(shape.class_changed)} of positions. Differences that are not larger say nothing.`) : null]));
 }
 
 // What was left out of averages, and which rows failed, where there is any.

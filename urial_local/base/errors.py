@@ -62,12 +62,15 @@ class Interrupted(UrialError):
 
 
 MANY = 40  # names; more than anybody reads
+LONGEST_NAME = 100  # characters of a name that near ones are looked for: that takes their square
 
 
 def near(name: str, known: list[str]) -> str:
     """A hint with the names nearest to a misspelt one, whatever their case, or all of them when
     none is near and they are few."""
-    small = get_close_matches(name.lower(), {n.lower() for n in known}, n=3, cutoff=0.5)
+    names = {n.lower() for n in known if len(n) <= LONGEST_NAME}
+    wanted = name.lower() if len(name) <= LONGEST_NAME else ""
+    small = get_close_matches(wanted, names, n=3, cutoff=0.5)
     close = [next(n for n in known if n.lower() == one) for one in small]
     if close:
         return f"Did you mean {' or '.join(close)}?"

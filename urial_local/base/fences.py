@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 
-_FENCE_LINE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*?)[ \t]*$")
 _RUN = re.compile(r"`+")
+_BARE = {"", " ", *(shape.replace("x", c) for shape in ("x", "x ", "x x", " x") for c in "`~")}
 # Everything that Python, a terminal or a reader may take for the end of a line.
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
@@ -26,11 +26,11 @@ class FenceTracker:
 
     def line(self, line: str) -> bool:
         """Take one whole line (without its end); True when it is the frame's closing fence."""
-        match = _FENCE_LINE.match(line.rstrip("\r"))
-        if not match:
+        fence = _fence_line(line.rstrip("\r"))
+        if fence is None:
             self._has_text = self._has_text or bool(line.strip())
             return False
-        run, info = match.groups()
+        run, info = fence
         if self.inner:
             if not info and run[0] == self.inner[0] and len(run) >= len(self.inner):
                 self.inner = ""
@@ -43,12 +43,40 @@ class FenceTracker:
         return False
 
 
-def may_become_fence(line: str) -> bool:
-    """Whether a line still being written may turn out to be a bare fence line."""
+def _fence_line(line: str) -> tuple[str, str] | None:
+    """The run of a line that is a fence, and what stands after it; None for any other line.
+
+    By hand, since blanks may belong to three parts of it: a regular expression that tries all
+    ways to share them out takes time with the cube of their number.
+    """
     body = line.lstrip(" ")
-    if len(line) - len(body) > 3:
-        return False
-    return not body.strip("`").strip(" \t") or not body.strip("~").strip(" \t")
+    rest = body.lstrip("`") if body.startswith("`") else body.lstrip("~")
+    run = body[: len(body) - len(rest)]
+    if len(line) - len(body) > 3 or len(run) < 3 or "`" in rest:
+        return None
+    return run, rest.strip(" \t")
+
+
+class FenceStart:
+    """Whether a line still being written may turn out to be a bare fence line: after at most three
+    blanks a run, blanks, and a run again. `possible` never turns true again."""
+
+    def __init__(self) -> None:
+        self.possible = True
+        self._indent = 0
+        self._runs = ""  # of each run of a character, one
+
+    def take(self, text: str) -> None:
+        """More of the line; what came before is not looked at again."""
+        for character in text if self.possible else "":
+            kind = " " if character == "\t" else character
+            if character == " " and not self._runs:
+                self._indent += 1
+            elif kind != self._runs[-1:]:
+                self._runs += kind
+            self.possible = self._indent <= 3 and self._runs in _BARE
+            if not self.possible:
+                break
 
 
 def closes_early(text: str, frame_fence: str) -> bool:

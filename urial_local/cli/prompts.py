@@ -31,17 +31,18 @@ def list_prompts(as_json: bool = False) -> None:
     """List all prompts."""
     from urial_local.prompting.library import load_prompt, prompt_files
 
-    prompts, broken = [], []
+    prompts, rows, broken = [], [], []
+    keys = ("name", "frame", "description", "fingerprint")
     for name in sorted(prompt_files()):
         try:
-            prompts.append(load_prompt(name))
+            prompt = load_prompt(name)
+            if as_json:  # which renders the prompt, and its frame may fail
+                found = prompt.as_dict()
+                rows.append({**{k: found[k] for k in keys}, "examples": len(prompt.examples)})
+            prompts.append(prompt)
         except PromptError as error:
             broken.append(error.message)
     if as_json:
-        keys = ("name", "frame", "description", "fingerprint")
-        rows: list[dict[str, Any]] = [
-            {**{k: p.as_dict()[k] for k in keys}, "examples": len(p.examples)} for p in prompts
-        ]
         click.echo(json.dumps(rows, ensure_ascii=False))
     else:
         width = max((len(p.name) for p in prompts), default=0)

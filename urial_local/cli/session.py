@@ -45,9 +45,9 @@ class Session:
 
     def use(self, prompt: Prompt) -> None:
         """Ask with this prompt: the user's sampling goes before the prompt's recommendation."""
-        self.asker.prompt = prompt
         sampling = {field: self.chosen.get(option) for option, field in SAMPLING.items()}
-        self.asker.sampling = recommended(prompt, sampling)
+        self.asker.sampling = recommended(prompt, sampling)  # which may refuse the prompt's own
+        self.asker.prompt = prompt
         self.asker.max_tokens = answer_limit(prompt, self.chosen.get("max_tokens"))
 
 

@@ -72,6 +72,14 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
                 lines.append(f"    not in base: {_percent(shares['not_in_base']['share'])}")
         lines += ["", *_end_lines(found), *_token_lines(found), ""]
         lines += _unsound_lines(found)
+        shape = found.get("batch_shape")
+        if shape and shape["positions"]:
+            change = shape["base_logprob"]
+            lines += [
+                f"  batch shape alone: base log-probabilities by {change['mean']:.4f} nats, at most"
+                f" {change['max']:.3f}; class changed {_percent(shape['class_changed'])}",
+                "",
+            ]
         noise = found["noise_floor"]
         if noise and noise["positions"]:
             lines += [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from urial_local.base.errors import PromptError
+from urial_local.base.placeholders import Names
 from urial_local.prompting.sandbox import render_untrusted
 
 MAX_TEMPLATE = 256 * 1024  # characters; real ones have some thousands
@@ -42,7 +43,8 @@ class ChatTemplate:
                 f"The chat template has {len(self.source):,} characters; none needs so."
             )
         literals: dict[str, str] = {}
-        safe = [Message(m.role, self._hide(m.content, literals)) for m in messages]
+        names = _names(self.special_texts)
+        safe = [Message(m.role, names.hide(m.content, literals)) for m in messages]
         try:
             return self._render(safe), literals
         except PromptError:
@@ -62,15 +64,7 @@ class ChatTemplate:
             },
         )
 
-    def _hide(self, text: str, literals: dict[str, str]) -> str:
-        specials = sorted((s for s in self.special_texts if s and s in text), key=len, reverse=True)
-        if not specials:
-            return text
 
-        def placeholder(match: re.Match[str]) -> str:
-            # Private-use characters: no vocabulary's control token has them in its text.
-            key = f"\U000f0000{len(literals)}\U000f0001"
-            literals[key] = match.group()
-            return key
-
-        return re.sub("|".join(map(re.escape, specials)), placeholder, text)
+@lru_cache(maxsize=2)
+def _names(texts: tuple[str, ...]) -> Names:
+    return Names(texts)

@@ -16,11 +16,13 @@ from typing import Any
 from urial_local.base.errors import PromptError, near
 from urial_local.base.fences import closes_early, longer_fence
 from urial_local.base.paths import shipped
+from urial_local.base.texts import located, read_text
 from urial_local.prompting.markers import MarkerPolicy, contain
 from urial_local.prompting.sandbox import render_block, render_untrusted
 from urial_local.prompting.toml import TOMLError, parse_toml
 
 MAX_FRAME_BYTES = 64 * 1024
+MAX_MARKER = 200  # characters; a marker is a few words, and every line of a text is held against it
 _HEADER = re.compile(r"\A\{#-?(.*?)-?#\}", re.DOTALL)
 _KEYS = {"description", "query_marker", "answer_marker", "fence", "query_inline", "template"}
 
@@ -81,9 +83,13 @@ def load_frame(name: str, beside: Path | None = None) -> Frame:
     Raises PromptError for an unknown name, an unreadable file or a malformed header.
     """
     if name.endswith(".jinja"):
-        path = ((beside or Path()) / Path(name).expanduser()).resolve()
-        return replace(parse_frame(path.stem, _read(path)), reference=str(path))
+        path = located(name, "The frame", beside)
+        hint = f"Name a .jinja file, or one of the shipped frames: {', '.join(frame_names())}."
+        text = read_text(path, "The frame", MAX_FRAME_BYTES, hint)
+        source = text.replace("\r\n", "\n").replace("\r", "\n")
+        return replace(parse_frame(path.stem, source), reference=str(path))
     if name not in frame_names():
+        name = name[:MAX_MARKER]
         raise PromptError(f"There is no frame {name!r}.", near(name, frame_names()))
     return _shipped_frame(name)
 
@@ -96,20 +102,6 @@ def frame_names() -> list[str]:
 def _shipped_frame(name: str) -> Frame:
     path = shipped("templates") / "frames" / f"{name}.jinja"
     return parse_frame(name, path.read_text("utf-8"), shipped=True)
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_FRAME_BYTES:
-            raise PromptError(f"{path} is larger than {MAX_FRAME_BYTES:,} bytes; no frame is.")
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise PromptError(
-            f"The frame {path} cannot be read: {error.strerror}.",
-            f"Name a .jinja file, or one of the shipped frames: {', '.join(frame_names())}.",
-        ) from None
-    except ValueError:
-        raise PromptError(f"The frame {path} is not UTF-8 text.") from None
 
 
 def parse_frame(name: str, source: str, shipped: bool = False) -> Frame:
@@ -127,12 +119,16 @@ def parse_frame(name: str, source: str, shipped: bool = False) -> Frame:
     unknown = set(header) - _KEYS
     if unknown:
         raise PromptError(
-            f"The frame {name!r} declares {sorted(unknown)[0]!r}, which is not known.",
+            f"The frame {name!r} declares {sorted(unknown)[0][:MAX_MARKER]!r}, which is not known.",
             f"Known: {', '.join(sorted(_KEYS))}.",
         )
     for key, value in header.items():
         if not isinstance(value, bool if key == "query_inline" else str):
             raise PromptError(f"The frame {name!r} declares {key} with a wrong type.")
+        if key in ("query_marker", "answer_marker", "fence") and len(str(value)) > MAX_MARKER:
+            raise PromptError(
+                f"The frame {name!r} declares {key} with {len(str(value)):,} characters."
+            )
     if header.get("template", "own") not in ("own", "model"):
         raise PromptError(f"The frame {name!r} declares a template other than own and model.")
     fields = {"description": "", **header}

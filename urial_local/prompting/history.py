@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import PromptError
+from urial_local.base.texts import read_text
 from urial_local.prompting.prompts import Turn
 
-MAX_HISTORY_BYTES = 64 << 20
+MAX_HISTORY_BYTES = 16 << 20  # some four million tokens; as objects up to 25 times as much
 _EXPECTED = (
     'Expected a list of texts (query, answer, query, …), a list of {"role", "content"} messages, or'
     " a conversation that `/save` wrote."
@@ -19,14 +20,11 @@ _EXPECTED = (
 
 def read_history(path: Path) -> list[Turn]:
     """The turns of a conversation file. Raises PromptError when it has none of the known forms."""
+    text = read_text(path, "The conversation", MAX_HISTORY_BYTES)
     try:
-        if path.stat().st_size > MAX_HISTORY_BYTES:
-            raise PromptError(f"{path} is too large for a conversation.")
-        data = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise PromptError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+        data = json.loads(text)
     except (ValueError, RecursionError):
-        raise PromptError(f"{path} is not JSON in UTF-8.", _EXPECTED) from None
+        raise PromptError(f"{path} is not JSON.", _EXPECTED) from None
     return turns_of(data, str(path))
 
 

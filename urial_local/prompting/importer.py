@@ -84,14 +84,15 @@ def _split(text: str, frame: Frame) -> list[Turn]:
     if len(kinds) % 2:
         raise PromptError("The last query of the file has no answer.")
     starts = [at for at, _ in marks[0::2]] + [len(text)]
-    leads = [len(text[:at]) - len(text[:at].rstrip("\n")) for at in starts[:-1]]
     lead = _leading_breaks(frame.turn("q", "a"))
     turns = []
     begin = 0
     for i in range(len(starts) - 1):
         last = i == len(starts) - 2
         # Newlines between examples go to the next one, as many as its frame begins with.
-        end = len(text) if last else starts[i + 1] - min(lead, leads[i + 1])
+        end = starts[i + 1]
+        while not last and starts[i + 1] - end < lead and text[end - 1] == "\n":
+            end -= 1
         block = text[begin:end]
         turns.append(_example(block, frame, marks[2 * i + 1][0] - begin))
         begin = end

@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import PromptError, near
 from urial_local.base.fences import longer_fence
 from urial_local.base.paths import shipped
+from urial_local.base.texts import located, read_text
 from urial_local.prompting.prompts import Turn
 from urial_local.prompting.sandbox import render_block, render_untrusted
 
@@ -78,13 +78,10 @@ class JudgeTemplate:
 def judge_template(name: str) -> JudgeTemplate:
     """A shipped template by its mode's name, or a `.jinja` file. Raises PromptError."""
     if name.endswith(".jinja"):
-        path = Path(name).expanduser()
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise PromptError(f"{path} is larger than {MAX_BYTES:,} bytes; no template is.")
-            template = JudgeTemplate(str(path), path.read_text("utf-8"), own=False)
-        except (OSError, UnicodeDecodeError) as error:
-            raise PromptError(f"The judge's template {path} cannot be read: {error}") from None
+        path = located(name, "The judge's template")
+        text = read_text(path, "The judge's template", MAX_BYTES)
+        source = text.replace("\r\n", "\n").replace("\r", "\n")
+        template = JudgeTemplate(str(path), source, own=False)
         template.rubric()
         return template
     folder = shipped("templates") / "judge"

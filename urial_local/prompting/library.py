@@ -8,12 +8,14 @@ from typing import Any
 
 from urial_local.base.errors import PromptError, near
 from urial_local.base.paths import shipped, user_prompts_dir
-from urial_local.prompting.frames import load_frame
+from urial_local.base.texts import read_text
+from urial_local.prompting.frames import Frame, load_frame
 from urial_local.prompting.importer import import_text
 from urial_local.prompting.prompts import Prompt, Turn
 from urial_local.prompting.toml import TOMLError, parse_toml, toml_string
 
-MAX_PROMPT_BYTES = 4 << 20
+MAX_SHOWN = 100  # characters of a name in a file, which may be of any length
+MAX_PROMPT_BYTES = 2 << 20  # some half a million tokens of examples
 _KEYS = {"name", "description", "frame", "system", "sampling", "examples"}
 SAMPLING_KEYS: dict[str, type[float] | type[int]] = {
     "temperature": float,
@@ -36,39 +38,35 @@ def load_prompt(name: str, frame: str | None = None) -> Prompt:
 
     Raises PromptError for an unknown name, an unreadable file, or content that is no prompt.
     """
-    path = prompt_files().get(name)
-    if path is None:
-        path = Path(name).expanduser() if name.startswith("~/") else Path(name)
-        if not _is_file(path):
-            if path.suffix in (".toml", ".txt") or "/" in name:
-                raise PromptError(f"There is no prompt file {name}.", "Check the path.")
-            raise PromptError(
-                f"There is no prompt {name!r}.",
-                near(name, list(prompt_files())) + " `urial-local prompts list` shows them all.",
-            )
+    path = find_prompt(name)
     text = read_prompt_text(path)
     if path.suffix == ".toml":
         return parse_prompt(text, path, frame)
     return import_text(text, path.stem, frame)
 
 
-def _is_file(path: Path) -> bool:
+def find_prompt(name: str) -> Path:
+    """The file of a prompt by name, or the file of that path. Raises PromptError for neither."""
+    path = prompt_files().get(name)
+    if path is not None:
+        return path
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long or with a zero byte is no file's
-        return False
+        path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+        if path.exists() and not path.is_dir():
+            return path
+    except (OSError, RuntimeError, ValueError):  # too long, no home, or a zero byte: no file's name
+        pass
+    if name.endswith((".toml", ".txt")) or "/" in name:
+        raise PromptError(f"There is no prompt file {name}.", "Check the path.")
+    raise PromptError(
+        f"There is no prompt {name!r}.",
+        near(name, list(prompt_files())) + " `urial-local prompts list` shows them all.",
+    )
 
 
 def read_prompt_text(path: Path) -> str:
-    """A prompt file's text, with its line ends as they are."""
-    try:
-        if path.stat().st_size > MAX_PROMPT_BYTES:
-            raise PromptError(f"{path} is larger than {MAX_PROMPT_BYTES:,} bytes; no prompt is.")
-        return path.read_bytes().decode("utf-8-sig")  # a byte order mark is no part of the text
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path} is not UTF-8 text (byte {error.start:,}).") from None
-    except OSError as error:
-        raise PromptError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+    """A prompt file's text, with its line ends as they are. Raises PromptError."""
+    return read_text(path, "The prompt", MAX_PROMPT_BYTES)
 
 
 def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
@@ -82,7 +80,9 @@ def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
     except TOMLError as error:
         raise wrong(str(error).rstrip(".")) from None
     if unknown := sorted(set(data) - _KEYS):
-        raise wrong(f"{unknown[0]!r} is not known there (known: {', '.join(sorted(_KEYS))})")
+        raise wrong(
+            f"{unknown[0][:MAX_SHOWN]!r} is not known there (known: {', '.join(sorted(_KEYS))})"
+        )
     for key in ("name", "description", "frame", "system"):
         if not isinstance(data.get(key, ""), str):
             raise wrong(f"{key} must be a text")
@@ -92,8 +92,7 @@ def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
         raise wrong("examples must be [[examples]] tables")
     return Prompt(
         name=data.get("name") or path.stem,
-        # A frame that the user names is looked for here, one that the file names beside the file.
-        frame=load_frame(frame) if frame else load_frame(data.get("frame", "fenced"), path.parent),
+        frame=load_frame(frame) if frame else _own_frame(data.get("frame", "fenced"), path),
         description=data.get("description", ""),
         system=data.get("system", ""),
         examples=tuple(_example(e, wrong) for e in examples),
@@ -101,12 +100,24 @@ def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
     )
 
 
+def _own_frame(name: str, path: Path) -> Frame:
+    """The frame that a prompt's file names: a file is looked for beside it."""
+    try:
+        return load_frame(name, path.parent)
+    except PromptError as error:
+        raise PromptError(
+            f"The prompt {path} cannot be used: {error.message}", error.hint
+        ) from None
+
+
 def _sampling(data: Any, wrong: Any) -> dict[str, float | int]:
     if not isinstance(data, dict):
         raise wrong("sampling must be a table")
     for key, value in data.items():
         if key not in SAMPLING_KEYS:
-            raise wrong(f"[sampling] knows no {key!r} (known: {', '.join(SAMPLING_KEYS)})")
+            raise wrong(
+                f"[sampling] knows no {key[:MAX_SHOWN]!r} (known: {', '.join(SAMPLING_KEYS)})"
+            )
         whole = isinstance(value, int) and not isinstance(value, bool)
         number = whole or (SAMPLING_KEYS[key] is float and isinstance(value, float))
         if not number or not math.isfinite(value):

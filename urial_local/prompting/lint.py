@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from urial_local.base.errors import PromptError
 from urial_local.base.fences import closes_early
 from urial_local.prompting.frames import Frame, frame_names, load_frame
-from urial_local.prompting.library import load_prompt, prompt_files, read_prompt_text
+from urial_local.prompting.library import find_prompt, load_prompt, read_prompt_text
 from urial_local.prompting.markers import marker_lines
 from urial_local.prompting.prompts import Prompt
 
@@ -35,15 +34,15 @@ def lint(
     `count_tokens` counts a text's tokens for the model at hand; with it, a constant prefix that
     leaves fewer than `reserve` of `context` tokens for query and answer is an error.
     """
-    path = prompt_files().get(name, Path(name))
     findings: list[Finding] = []
-    if path.suffix == ".txt" and path.is_file():
-        findings += _marker_order(read_prompt_text(path))
     try:
+        path = find_prompt(name)
+        if path.suffix == ".txt":
+            findings += _marker_order(read_prompt_text(path))
         prompt = load_prompt(name)
     except PromptError as error:
         if not findings:
-            if path.suffix != ".txt":
+            if not name.endswith(".txt"):
                 raise
             findings.append(Finding("error", "file", error.message))
         return findings
@@ -109,9 +108,9 @@ def _contents(prompt: Prompt) -> list[Finding]:
             found.append(Finding("error", where, "its answer has unbalanced code fences"))
         if example.query.count("```") % 2:
             found.append(Finding("error", where, "its query has unbalanced code fences"))
-        opening = (
-            example.layout[1].split(frame.answer_marker)[-1] if example.layout else frame.fence
-        )
+        opening = example.layout[1] if example.layout else frame.fence
+        if example.layout and frame.answer_marker:
+            opening = opening.rpartition(frame.answer_marker)[2]
         if frame.fence not in opening:
             found.append(Finding("error", where, "its answer has no fences around it"))
         key = " ".join(example.query.split()).casefold()

@@ -75,17 +75,17 @@ class Prompt:
 
         A model's chat template lays out whole conversations only: for it, the system text.
         """
-        text = self.system
         if self.frame.template == "model":
-            return text
+            return self.system
+        pieces = [self.system]
         for example in self.examples:
             if example.layout is None:
                 piece = self.frame.turn(example.query, example.answer)
             else:
                 before, between, after = example.layout
                 piece = before + example.query + between + example.answer + after
-            text = _joined(text, piece)
-        return text
+            pieces.append(piece)
+        return _joined(pieces)
 
     def render(
         self,
@@ -101,11 +101,10 @@ class Prompt:
         """
         if self.frame.template == "model":
             return self._render_chat(query, history, chat)
-        text = prefix = self.prefix()
-        for turn in history:
-            text = _joined(text, self.frame.turn(turn.query, turn.answer, policy))
-        text = _joined(text, self.frame.request(query, policy))
-        return Rendered(text, len(prefix), self.frame.fence, self.frame.query_marker)
+        pieces = [self.prefix()]
+        pieces += [self.frame.turn(turn.query, turn.answer, policy) for turn in history]
+        pieces.append(self.frame.request(query, policy))
+        return Rendered(_joined(pieces), len(pieces[0]), self.frame.fence, self.frame.query_marker)
 
     def _render_chat(
         self, query: str, history: Sequence[Turn], chat: ChatTemplate | None
@@ -141,6 +140,7 @@ class Prompt:
         }
 
 
-def _joined(text: str, piece: str) -> str:
+def _joined(pieces: Sequence[str]) -> str:
     """Turns begin with the blank line that parts them; at the very start there is none."""
-    return text + piece if text else piece.lstrip("\n")
+    text = "".join(pieces)
+    return text if pieces[0] else text.lstrip("\n")

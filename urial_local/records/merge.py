@@ -94,8 +94,9 @@ def refuse_conflicts(
 
 
 def _content(row: Row) -> bytes:
-    """A digest of all of a row but when and where it was made."""
-    same = {k: v for k, v in row.items() if k not in ("seconds", "number", "cached_tokens")}
+    """A digest of all of a row but when and where it was made, and what only some runs measure."""
+    measured = ("seconds", "number", "cached_tokens", "batch_shape")
+    same = {k: v for k, v in row.items() if k not in measured}
     return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).digest()
 
 

@@ -92,9 +92,11 @@ class Alphabet:
 
     def spells(self, text: bytes) -> bool:
         """Whether tokens make exactly this text."""
-        return not text or any(
-            text[:n] in self.by_piece and self.spells(text[n:]) for n in range(len(text), 0, -1)
-        )
+        ends = {0}  # each place up to which tokens make the text
+        for end in range(1, len(text) + 1):
+            if any(text[start:end] in self.by_piece for start in ends):
+                ends.add(end)
+        return len(text) in ends
 
     def beginning(self, text: bytes) -> list[int]:
         """Tokens that write the first part of a text whose rest can be written."""

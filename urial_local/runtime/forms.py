@@ -125,6 +125,7 @@ class Filling:
         self.done = False
         self._at = 1  # the part that is being written
         self._written: list[int] = []  # its tokens
+        self._pending = b""  # the first bytes of a character whose rest is not written yet
         self._probabilities: dict[str, float] | None = None
 
     @property
@@ -146,9 +147,8 @@ class Filling:
             out = np.full_like(logits, -np.inf)
             out[ids] = logits[ids]
             return out
-        pending = self._pending
-        if pending:
-            allowed = self._alphabet.going_on(pending)
+        if self._pending:
+            allowed = self._alphabet.going_on(self._pending)
         else:
             allowed = (
                 self._alphabet.safe | self._alphabet.closing
@@ -156,11 +156,6 @@ class Filling:
                 else self._alphabet.safe
             )
         return np.where(allowed, logits, np.float32(-np.inf))
-
-    @property
-    def _pending(self) -> bytes:
-        """The first bytes of a character whose rest is not written yet."""
-        return unfinished(b"".join(map(self._alphabet.pieces.__getitem__, self._written))) or b""
 
     def take(self, token: int) -> list[int]:
         """The model's token; returns what is appended: it, the fixed text after it, or both."""
@@ -170,6 +165,8 @@ class Filling:
         if closes:  # in its place what it says before its quote, often nothing
             appended = self._alphabet.ids(self._alphabet.before_quote(token) or "")
         self._written += appended
+        pieces = b"".join(self._alphabet.pieces[t] for t in appended)
+        self._pending = unfinished(self._pending + pieces) or b""
         if isinstance(part, Choice):
             begun = self._begun
             closes = closes or [o for o in part.options if o.startswith(begun)] == [begun]
@@ -182,7 +179,7 @@ class Filling:
         part = self._part
         assert not isinstance(part, Literal)
         self.fields.append(Field(part.name, self._begun, self._probabilities))
-        self._written, self._probabilities = [], None
+        self._written, self._pending, self._probabilities = [], b"", None
         fixed = self.form.literal(self._at + 1)
         self._at += 2
         self.done = self._at >= len(self.form.parts)

@@ -2,14 +2,16 @@
 
 Works on text, across the borders of tokens, and while text is still arriving: what may turn out to
 be part of an ending is held back, so that nothing of it is ever shown. The result does not depend
-on how the text was cut into pieces.
+on how the text was cut into pieces, and the time is in proportion to the text: each piece is looked
+at once, however long a line or a run of blanks becomes.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
-from urial_local.base.fences import FenceTracker, may_become_fence
+from urial_local.base.fences import FenceStart, FenceTracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +28,118 @@ class StopPolicy:
         return bool(self.fence or self.marker)
 
 
+class _OpenLine:
+    """The line that is still being written, by what may yet come of it."""
+
+    def __init__(self, marker: str, start: int) -> None:
+        self.start = start  # offset in the whole text
+        self.end = start
+        self.fence = FenceStart()
+        self.backticks: int | None = None  # where backticks begin that nothing but blanks follows
+        self._marker = marker
+        self._head = ""  # the first characters after blanks, as many as the marker has
+        self._bare = ""  # the same after white space of any kind
+        self._more = False  # text follows these
+        self._last = ""
+
+    def take(self, piece: str) -> None:
+        if not piece:
+            return
+        size = len(self._marker)
+        if len(self._head) < size:
+            self._head = (self._head + piece).lstrip(" \t")[:size]
+        room = max(size, 1) - len(self._bare)
+        text = piece if self._bare else piece.lstrip()
+        self._bare += text[:room]
+        self._more = self._more or bool(text[room:].strip())
+        self.fence.take(piece)
+        bare = piece.rstrip()
+        rest = bare.rstrip("`")
+        if rest != bare and (rest or self._last != "`"):
+            self.backticks = self.end + len(rest)
+        elif rest:
+            self.backticks = None
+        self._last = piece[-1]
+        self.end += len(piece)
+
+    @property
+    def blank(self) -> bool:
+        return not self._bare
+
+    @property
+    def begins_marker(self) -> bool:
+        return bool(self._marker) and self._head == self._marker
+
+    @property
+    def may_be_marker(self) -> bool:
+        """Whether all of it is the beginning of the marker."""
+        bare = self._bare.rstrip()
+        return bool(bare) and not self._more and self._marker.startswith(bare)
+
+
+class _Finder:
+    """Finds a string in text that arrives in pieces (Knuth, Morris and Pratt)."""
+
+    def __init__(self, string: str) -> None:
+        self.string = string
+        self.begun = 0  # characters of the string that the text so far ends with
+        self._borders = [0]  # for each beginning, the longest shorter one that it ends with
+        for i in range(1, len(string)):
+            self._borders.append(self._next(self._borders[i - 1], string[i]))
+
+    def feed(self, text: str) -> int:
+        """Characters of `text` up to the end of the string, 0 where it is not there."""
+        at = 0
+        while at < len(text):
+            if not self.begun and (at := text.find(self.string[0], at)) < 0:
+                return 0
+            self.begun = self._next(self.begun, text[at])
+            at += 1
+            if self.begun == len(self.string):
+                return at
+        return 0
+
+    def _next(self, begun: int, character: str) -> int:
+        while begun and self.string[begun] != character:
+            begun = self._borders[begun - 1]
+        return begun + (self.string[begun] == character)
+
+
 class StopScanner:
     """Reads one answer as it arrives. `feed` and `close` return text that may be shown."""
 
     def __init__(self, policy: StopPolicy) -> None:
         self.policy = policy
         self.reason = ""  # "frame" or "stop" once the answer has ended
-        self.raw = ""  # everything that was fed
-        self._shown = 0  # offset in raw up to which text was returned
+        self._raw = io.StringIO(newline="")  # everything that was fed
+        self._size = 0  # of it
+        self._shown = 0  # offset in it up to which text was returned
+        self._blank = 0  # offset up to which nothing but blanks follows what was returned
         self._begun = not policy.framed  # framed answers lose blank space at their start
-        self._line = 0  # offset of the line that is still being written
+        self._line = _OpenLine(policy.marker, 0)
         self._tracker = FenceTracker(policy.fence)
         self._tail: int | None = None  # a fence at the end of a line of text: "... done.```"
         self._inner_marker: int | None = None  # a marker line inside an inner code block
-        self._longest_stop = max((len(s) for s in policy.strings), default=0)
+        self._finders = [_Finder(string) for string in policy.strings if string]
+
+    @property
+    def raw(self) -> str:
+        """Everything that was fed."""
+        return self._raw.getvalue()
 
     def feed(self, text: str) -> str:
         """Take more text; return what is now certain to belong to the answer."""
         if self.reason or not text:
             return ""
-        searched = max(0, len(self.raw) - self._longest_stop + 1)
-        self.raw += text
-        cut = self._framed_cut()
-        stop = min(
-            (at for s in self.policy.strings if (at := self.raw.find(s, searched)) >= 0), default=-1
-        )
-        if stop >= 0 and (cut is None or stop < cut):
-            return self._end(stop, "stop")
+        before = self._size
+        self._raw.seek(before)
+        self._raw.write(text)
+        self._size += len(text)
+        cut = self._framed_cut(text, before) if self.policy.framed else None
+        # The string that ends first; of two that end together, the longer one.
+        found = [(n, -len(f.string)) for f in self._finders if (n := f.feed(text))]
+        if found and (cut is None or before + sum(min(found)) < cut):
+            return self._end(before + sum(min(found)), "stop")
         if cut is not None:
             return self._end(cut, "frame")
         return self._show(self._certain())
@@ -61,37 +148,41 @@ class StopScanner:
         """No more text will come: return the rest, without what the frame would have closed."""
         if self.reason:
             return ""
-        end = len(self.raw)
+        end = self._size
         if self.policy.framed:
-            line = self.raw[self._line :]
+            line = self._between(self._line.start, end)
             if (self.policy.fence and self._tracker.line(line)) or (
-                self._is_marker_start(line) and len(line) > 2
+                self._line.may_be_marker and len(line) > 2
             ):
-                end = self._line
+                end = self._line.start
             elif line.strip():
-                self._tail = self._tail_fence(line, self._line)
+                self._tail = self._tail_fence(line, self._line.start)
             if self._inner_marker is not None:
                 end = min(end, self._inner_marker)
-            if self._tail is not None and not self.raw[self._tail :].strip("`\n \t"):
+            if self._tail is not None and not self._between(self._tail, self._size).strip("`\n \t"):
                 end = min(end, self._tail)
         return self._end(end, "")
 
-    def _framed_cut(self) -> int | None:
-        """Offset where the frame ends the answer, or None."""
-        if not self.policy.framed:
-            return None
-        while (newline := self.raw.find("\n", self._line)) >= 0:
-            cut = self._whole_line(self.raw[self._line : newline])
+    def _between(self, start: int, end: int) -> str:
+        self._raw.seek(start)
+        return self._raw.read(max(0, end - start))
+
+    def _framed_cut(self, text: str, before: int) -> int | None:
+        """Offset where the frame ends the answer, or None; the new text stands at `before`."""
+        at = 0
+        while (newline := text.find("\n", at)) >= 0:
+            cut = self._whole_line(self._between(self._line.start, before + newline))
             if cut is not None:
                 return cut
-            self._line = newline + 1
-        line, marker = self.raw[self._line :], self.policy.marker
-        if marker and not self._tracker.inner and line.lstrip(" \t").startswith(marker):
+            at = newline + 1
+            self._line = _OpenLine(self.policy.marker, before + at)
+        self._line.take(text[at:])
+        if self._line.begins_marker and not self._tracker.inner:
             return self._before_marker()
         return None
 
     def _whole_line(self, line: str) -> int | None:
-        start, marker, fence = self._line, self.policy.marker, self.policy.fence
+        start, marker, fence = self._line.start, self.policy.marker, self.policy.fence
         if self._inner_marker is not None:
             # "# Query:" may be a comment in code; with the frame's fence below it is a new turn.
             if line.rstrip() == fence:
@@ -111,7 +202,7 @@ class StopScanner:
         return None
 
     def _before_marker(self) -> int:
-        return self._line if self._tail is None else self._tail
+        return self._line.start if self._tail is None else self._tail
 
     def _tail_fence(self, line: str, start: int) -> int | None:
         """Offset of a lone frame fence at the end of a line of text, or None."""
@@ -121,36 +212,35 @@ class StopScanner:
         at = len(bare) - len(fence)
         return start + at if bare[:at].strip() else None
 
-    def _is_marker_start(self, line: str) -> bool:
-        bare = line.strip()
-        return bool(bare) and self.policy.marker.startswith(bare)
-
     def _certain(self) -> int:
         """Offset up to which nothing that may still come can change the text."""
-        end = len(self.raw)
+        end = self._size
         if self.policy.framed:
-            line = self.raw[self._line :]
-            if self._is_marker_start(line) or (self.policy.fence and may_become_fence(line)):
-                end = self._line
-            elif self.policy.fence and not self._tracker.inner:
+            line = self._line
+            if line.may_be_marker or (self.policy.fence and line.fence.possible):
+                end = line.start
+            elif self.policy.fence and not self._tracker.inner and line.backticks is not None:
                 # Backticks at the end of the line may be the frame's fence in the wrong place.
-                bare = line.rstrip()
-                end -= len(line) - len(bare.rstrip("`")) if bare.endswith("`") else 0
+                end = line.backticks
             for held in (self._tail, self._inner_marker):
                 if held is not None and (
-                    held == self._inner_marker or not line.strip() or self._is_marker_start(line)
+                    held == self._inner_marker or line.blank or line.may_be_marker
                 ):
                     end = min(end, held)
-        for stop in self.policy.strings:
-            for n in range(min(len(stop) - 1, len(self.raw)), 0, -1):
-                if self.raw.endswith(stop[:n]):
-                    end = min(end, len(self.raw) - n)
-                    break
-        return len(self.raw[:end].rstrip()) if self.policy.framed else end
+        return min([end, *(self._size - finder.begun for finder in self._finders)])
 
     def _show(self, end: int) -> str:
-        start, self._shown = self._shown, max(self._shown, end)
-        text = self.raw[start : self._shown]
+        """What is new up to `end`; in a framed answer without the blanks before it, which may turn
+        out to be the answer's last."""
+        start = max(self._shown, self._blank)
+        if end <= start:
+            return ""
+        if self.policy.framed:
+            size = len(self._between(start, end).rstrip())
+            self._blank = end
+            end = start + size if size else self._shown
+        start, self._shown = self._shown, end
+        text = self._between(start, end)
         if not self._begun:
             text = text.lstrip()
             self._begun = bool(text)
@@ -158,5 +248,4 @@ class StopScanner:
 
     def _end(self, at: int, reason: str) -> str:
         self.reason = reason
-        kept = self.raw[:at]
-        return self._show(len(kept.rstrip() if self.policy.framed else kept))
+        return self._show(at)

@@ -15,7 +15,7 @@ class TextStream:
         self._piece = piece
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.scanner = StopScanner(policy)
-        self.text = ""  # what may be shown so far
+        self._shown: list[str] = []
 
     def feed(self, token: int) -> str:
         """Take a token; return the text that it makes certain. See `scanner.reason` for the end."""
@@ -27,9 +27,14 @@ class TextStream:
         return shown + self._keep(self.scanner.close())
 
     @property
+    def text(self) -> str:
+        """What may be shown so far."""
+        return "".join(self._shown)
+
+    @property
     def raw(self) -> str:
         return self.scanner.raw
 
     def _keep(self, text: str) -> str:
-        self.text += text
+        self._shown.append(text)
         return text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from urial_local.base.errors import TokenizeError
+from urial_local.base.placeholders import Names, restore
 from urial_local.runtime.llama_api import lib
 
 Ids = npt.NDArray[np.int32]
@@ -66,6 +66,10 @@ class Vocabulary:
             or lib.llama_vocab_is_eog(self._handle, t)
         }
 
+    @cached_property
+    def _names(self) -> Names:
+        return Names(self.controls.values())
+
     def detokenize(self, tokens: Ids | list[int]) -> str:
         return b"".join(self.piece(int(t)) for t in tokens).decode("utf-8", "replace")
 
@@ -83,9 +87,7 @@ class Vocabulary:
             if token is not None:
                 ids.append(token)
                 continue
-            for placeholder, literal in (literals or {}).items():
-                fragment = fragment.replace(placeholder, literal)
-            ids += self._plain(fragment)
+            ids += self._plain(restore(fragment, literals or {}))
         if self.add_bos and ids[:1] != [self.bos]:
             ids.insert(0, self.bos)
         return np.asarray(ids, np.int32)
@@ -106,12 +108,7 @@ class Vocabulary:
         answer is tokenised alone.
         """
         known = dict(literals or {})
-        hidden = answer
-        if parse_special:
-            for i, name in enumerate(sorted(self.controls.values(), key=len, reverse=True)):
-                if name and name in hidden:
-                    known[f"\U000f0002{i}\U000f0001"] = name
-                    hidden = hidden.replace(name, f"\U000f0002{i}\U000f0001")
+        hidden = self._names.hide(answer, known) if parse_special else answer
         alone = self.tokenize(prompt, parse_special=parse_special, literals=known)
         whole = self.tokenize(prompt + hidden, parse_special=parse_special, literals=known)
         if len(whole) >= len(alone) and (whole[: len(alone)] == alone).all():
@@ -132,23 +129,20 @@ class Vocabulary:
     def _fragments(self, text: str) -> list[tuple[int | None, str]]:
         """Splits at control tokens the way llama.cpp's own tokeniser does before it tokenises."""
         named = {name: token for token, name in self.controls.items() if name}
-        if not named:
-            return [(None, text)]
-        pattern = "|".join(map(re.escape, sorted(named, key=len, reverse=True)))
         parts: list[tuple[int | None, str]] = []
         at = 0
         strip = False
-        for match in re.finditer(pattern, text):
-            token = named[match.group()]
+        for start, name in self._names.find(text):
+            token = named[name]
             attributes = lib.llama_vocab_get_attr(self._handle, token)
-            before = text[at : match.start()]
+            before = text[at:start]
             before = before.lstrip() if strip else before
             if attributes & _STRIP_LEFT:
                 before = before.rstrip()
             if before:
                 parts.append((None, before))
-            parts.append((token, match.group()))
-            at, strip = match.end(), bool(attributes & _STRIP_RIGHT)
+            parts.append((token, name))
+            at, strip = start + len(name), bool(attributes & _STRIP_RIGHT)
         rest = text[at:].lstrip() if strip else text[at:]
         return [*parts, (None, rest)] if rest else parts
 

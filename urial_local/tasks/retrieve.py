@@ -77,7 +77,7 @@ class Pool:
         """
         if self._vectors is not None and self._embedder is not None:
             return self._nearest(self._vectors, self._embedder.embed(query), query, k)
-        terms = list(dict.fromkeys(re.findall(r"\w+", query.lower())))[:MAX_TERMS]
+        terms = terms_of(query)
         if not terms or k < 1:
             return []
         match = " OR ".join(f'"{t}"' for t in terms)
@@ -178,6 +178,16 @@ def _pairs(name: str) -> Iterator[tuple[str, str]]:
             item = as_item(number, row)
             if item.error or not (item.answer or "").strip():
                 continue
-            words = re.findall(r"\s*\S+", item.answer or "")
-            answer = "".join(words[:MAX_WORDS]).strip()
-            yield item.query, answer + (" …" if len(words) > MAX_WORDS else "")
+            yield item.query, first_words(item.answer or "", MAX_WORDS)
+
+
+def terms_of(query: str) -> list[str]:
+    """The words of a question that are looked for: each once, in its order."""
+    return list(dict.fromkeys(re.findall(r"\w+", query.lower())))[:MAX_TERMS]
+
+
+def first_words(text: str, most: int) -> str:
+    """The text up to its last word but `most`, with a mark where words were left out."""
+    # Blanks that no word follows would be tried from each of them on.
+    words = re.findall(r"\s*\S+", text.rstrip())
+    return "".join(words[:most]).strip() + (" …" if len(words) > most else "")

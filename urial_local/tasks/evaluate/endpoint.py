@@ -43,6 +43,11 @@ ENDINGS = {  # what every row would meet, by status
     ),
 }
 CODES = {"invalid_api_key": 401, "insufficient_quota": 402, "model_not_found": 404}
+# A string in JSON, also one without its end; or a comma that nothing follows. Without the first's
+# last part, each quote in a string that never ends would be tried as the start of one.
+_STRING_OR_COMMA = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|,(?=\s*[}\]])', re.DOTALL)
+# A quote that stands where no string can end.
+_QUOTE_INSIDE = re.compile(r'([^\s{\[,:\\]\s*)"(?=\s*[^\s,:}\]])')
 _FORMAT = "response.?format|json.?schema|json.?object"
 REFUSALS = {  # what an endpoint may not take, in the order of giving it up
     "json_schema": _FORMAT,
@@ -299,16 +304,15 @@ def estimate_tokens(text: str) -> int:
 def read_record(reply: str, mode: Mode) -> Record:
     """The record in a judge's reply, whatever stands around it. Raises ValueError that says what is
     wrong; nothing is made up."""
-    if len(reply) > LONGEST_REPLY:  # what follows takes time with the square of it
+    if len(reply) > LONGEST_REPLY:
         raise ValueError(f"it has {len(reply):,} characters")
     reply = reply.rpartition("</think>")[2]
     begin, end = reply.find("{"), reply.rfind("}")
     if begin < 0 or end < begin:
         raise ValueError("there is no JSON object in it")
     found = reply[begin : end + 1]
-    # Commas that nothing follows, outside of strings; and quotes that stand where none can end.
-    tidy = re.sub(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', lambda m: m[1] or "", found, flags=re.S)
-    quoted = re.sub(r'([^\s{\[,:\\]\s*)"(?=\s*[^\s,:}\]])', r'\1\\"', found)
+    tidy = _STRING_OR_COMMA.sub(lambda m: "" if m[0] == "," else m[0], found)
+    quoted = _QUOTE_INSIDE.sub(r'\1\\"', found)
     problem = ""
     for text in (found, tidy, quoted):
         try:

@@ -16,9 +16,11 @@ from collections import Counter
 LOOP_TIMES, LOOP_CHARACTERS, LOOP_STRETCH = 4, 60, 200
 LINE_TIMES, LINE_CHARACTERS = 4, 20
 WORD_TIMES = 8
+# Blanks of its own line only: with those above, each empty line would be tried as a start.
 _TURN = re.compile(
-    r"^\s*(#{1,3} ?)?(\*\*)?(user|human|query|question|instruction|assistant|answer|q|a)(\*\*)?"
-    r" ?\d*:(\*\*)?(\s|$)|^\s*<\|?(user|im_start|assistant|start_header_id)\b|^\s*\[INST\]",
+    r"^[^\S\n]*((#{1,3} ?)?(\*\*)?"
+    r"(user|human|query|question|instruction|assistant|answer|q|a)(\*\*)? ?\d*:(\*\*)?(\s|$)"
+    r"|<\|?(user|im_start|assistant|start_header_id)\b|\[INST\])",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -63,6 +65,7 @@ def runaway(text: str) -> bool:
     prose = re.sub(r"```.*?(```|$)", "", text, flags=re.DOTALL)
     turns = list(_TURN.finditer(prose))
     # "Answer: 42" at the very start, or one heading in the middle, is no dialogue.
-    return len([m for m in turns if m.start() > 0]) >= 2 or any(
+    begins = len(prose) - len(prose.lstrip())
+    return len([m for m in turns if m.start() > begins]) >= 2 or any(
         m.group().lstrip().startswith(("<", "[INST]")) for m in turns
     )

@@ -33,6 +33,7 @@ from urial_local.tasks.shift.scoring import Bridge
 from urial_local.tasks.shift.setup import Setup
 
 SLACK = 32  # tokens
+SHAPE_ROWS = 4  # the first of a run, in which the effect of a batch's shape is measured
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Analysis:
     def __init__(self, setup: Setup, log: RunLog, progress: Progress) -> None:
         self.setup, self.log, self.progress = setup, log, progress
         self._abort_flag = np.zeros(1, np.int32)
+        self._scored_again: set[str] = set()  # ids
 
     def run(self, items: Sequence[Item], answers: Mapping[str, str] | None) -> None:
         """Make every row that the log lacks. `answers`: given ones, by item id.
@@ -63,6 +65,7 @@ class Analysis:
         Raises Interrupted on Ctrl-C, ModelError or RunError where nothing can go on.
         """
         self._refuse_changed(items, answers)
+        self._scored_again = {item.id for item in items[:SHAPE_ROWS]}
         pending = {
             model.name: [i for i in items if not self.log.has(model.name, i.id)]
             for model in self.setup.aligned
@@ -191,7 +194,7 @@ class Analysis:
             abort_flag=self._abort_flag,
         )
         stack.callback(sequences.close)
-        return TeacherForced(sequences, self._cache(model, sequences))
+        return TeacherForced(sequences, self._cache(model, sequences), ctx)
 
     def _cache(self, model: Model, sequences: Sequences) -> PrefixCache | None:
         if not self.setup.options.runtime.disk_cache:
@@ -281,7 +284,7 @@ class Analysis:
                 "end_token": found.end_token,
                 "finish_reason": found.finish_reason,
                 **({"answer_sha": found.given_sha} if found.given_sha else {}),
-                **scorer.score(item, found),
+                **scorer.score(item, found, again=item.id in self._scored_again),
                 "seconds": round(time.perf_counter() - began, 4),
             }
         except UrialError as error:

@@ -72,6 +72,8 @@ SHAPES = {
     **dict.fromkeys(("kl_base_aligned", "kl_aligned_base"), _NATS),
     **dict.fromkeys(("kl_base_other", "kl_other_base"), _NATS),
 }
+# What is scored again in batches of another shape, for the first positions of a few rows.
+SHAPE_COLUMNS = ("status", "base_rank", "base_logprob", "kl_base_aligned")
 # The noise floor's columns, and what they are called in the kernel's terms.
 NOISE_COLUMNS = {
     "status": "status",
@@ -173,6 +175,7 @@ class _Head:
     end_token: bool
     contexts: Mapping[str, Any]
     noise_floor: Mapping[str, Any] | None = None
+    batch_shape: Mapping[str, Any] | None = None
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     answer: str = ""
 
@@ -193,6 +196,7 @@ class Answer:
     aligned_columns: Columns
     contexts: dict[str, Columns]
     noise: Columns | None
+    batch_shape: Columns | None  # of the first positions, in the first context
 
     @staticmethod
     def read(row: Mapping[str, Any]) -> Answer:
@@ -215,6 +219,13 @@ class Answer:
             noise = _columns(head.noise_floor, "noise_floor", tuple(NOISE_COLUMNS), n)
             sound = noise["status"] & (NOT_FINITE | INFINITE) == 0
             _refuse_gap(noise, "kl_base_other", sound, "noise_floor")
+        shape = None
+        if head.batch_shape is not None:
+            status = head.batch_shape.get("status")
+            scored_again = column(status, "batch_shape.status", SHAPES["status"])
+            if len(scored_again) > n:
+                raise Malformed(f"batch_shape must have at most {n:,} positions")
+            shape = _columns(head.batch_shape, "batch_shape", SHAPE_COLUMNS, len(scored_again))
         return Answer(
             head.id,
             head.number,
@@ -228,6 +239,7 @@ class Answer:
             aligned,
             contexts,
             noise,
+            shape,
         )
 
     def highest_id(self) -> int:

@@ -8,21 +8,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from urial_local.base.errors import ContextOverflow, UrialError
+from urial_local.base.placeholders import restore
 from urial_local.prompting.prompts import Rendered
 from urial_local.records.datasets import Item
-from urial_local.runtime.model import default_threads
 from urial_local.runtime.rows import Completion, Request
 from urial_local.runtime.sampling import row_seed
 from urial_local.runtime.teacher_forced import TeacherForced
+from urial_local.runtime.threads import default_threads
 from urial_local.tasks.prompted import PromptedModel
 from urial_local.tasks.shift.record import (
     ALIGNED_COLUMNS,
     CONTEXT_COLUMNS,
+    SHAPE_COLUMNS,
     noise_to_json,
     to_json,
 )
 from urial_local.tasks.shift.scoring import Bridge, Side, score_answer
 from urial_local.tasks.shift.setup import Setup
+
+SHAPE_POSITIONS = 32  # of a row that is scored again in batches of another shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +122,9 @@ class Scorer:
             raise UrialError("The answer given to this question is empty.")
         return GivenAnswer(ids, text, True, end >= 0, "given", digest)
 
-    def score(self, item: Item, answer: GivenAnswer) -> dict[str, Any]:
-        """The parts of a row that hold statistics."""
+    def score(self, item: Item, answer: GivenAnswer, again: bool = False) -> dict[str, Any]:
+        """The parts of a row that hold statistics. `again`: the first positions are also scored one
+        at a time, as they are decoded in writing, to see what the shape of a batch changes."""
         request = self.asker.request(item.query)
         aligned = Side(self.aligned, 0, request.tokens, request.shared)
         requests = {name: asker.request(item.query) for name, asker in self.contexts.items()}
@@ -140,6 +145,9 @@ class Scorer:
         }
         if scored.noise is not None:
             row["noise_floor"] = noise_to_json(scored.noise)
+        if again:
+            few = score_answer(aligned, bases[:1], answer.ids[:SHAPE_POSITIONS], threads, most=1)
+            row["batch_shape"] = to_json(few.contexts[0], SHAPE_COLUMNS)
         if self.setup.options.save_prompts:
             asked = [("aligned", self.asker, request)]
             asked += [(n, self.contexts[n], r) for n, r in requests.items()]
@@ -157,7 +165,4 @@ class Scorer:
 
 def _shown(rendered: Rendered) -> str:
     """The text as the model reads it: with the user's own text for its placeholders."""
-    text = rendered.text
-    for placeholder, literal in rendered.literals.items():
-        text = text.replace(placeholder, literal)
-    return text
+    return restore(rendered.text, rendered.literals)

@@ -132,12 +132,13 @@ def score_answer(
     answer: Sequence[int],
     threads: int = 1,
     noise: Side | None = None,
+    most: int | None = None,
 ) -> Scored:
     """Score an answer under the aligned model and under each of the bases.
 
     `answer` are the aligned model's ids, its end token included where it ended. `noise` is another
-    quantisation of the first base, in the same context. Raises ContextOverflow where a prompt and
-    the answer do not fit.
+    quantisation of the first base, in the same context. `most`: positions decoded at a time; by
+    default as many as fit. Raises ContextOverflow where a prompt and the answer do not fit.
     """
     targets = np.asarray(answer, np.int32)
     plain = Feed([[int(t)] for t in targets[:-1]])
@@ -147,7 +148,7 @@ def score_answer(
         starts.append((noise, feeds[0]))
     for side, feed in starts:
         side.begin(feed)
-    chunk = min(side.forced.chunk for side, _ in starts)
+    chunk = min(most or len(targets), *(side.forced.chunk for side, _ in starts))
     parts: list[list[Columns]] = [[] for _ in bases]
     noise_parts: list[Columns] = []
     start = 0

@@ -94,6 +94,7 @@ def summarise(
     """
     collected: dict[str, dict[str, Positions]] = {}
     noise: dict[str, list[Any]] = {}
+    shaped: dict[str, list[Answer]] = {}
     counts: dict[str, dict[str, int]] = {}
     for answer in answers:
         contexts = collected.setdefault(answer.aligned, {})
@@ -101,6 +102,8 @@ def summarise(
             contexts.setdefault(name, Positions()).add(answer, name)
         if answer.noise is not None:
             noise.setdefault(answer.aligned, []).append((answer, answer.noise))
+        if answer.batch_shape is not None:
+            shaped.setdefault(answer.aligned, []).append(answer)
         count = counts.setdefault(answer.aligned, {"answers": 0, "positions": 0, "ended": 0})
         count["answers"] += 1
         count["positions"] += len(answer.ids)
@@ -121,6 +124,7 @@ def summarise(
                 for name, (p, tags) in joined.items()
             },
             "noise_floor": _noise(noise[aligned]) if aligned in noise else None,
+            "batch_shape": _batch_shape(shaped[aligned]) if aligned in shaped else None,
         }
     return found
 
@@ -355,5 +359,36 @@ def _noise(rows: list[Any]) -> dict[str, Any]:
         "positions": n,
         "kl_base_other": distribution(np.concatenate(kl)),
         "top1_agreement": same / n if n else None,
+        "class_changed": moved / n if n else None,
+    }
+
+
+def _batch_shape(answers: Sequence[Answer]) -> dict[str, Any]:
+    """What the shape of a batch alone does: positions decoded one at a time against those decoded
+    together, the same answers, prompts and cells, in the first context.
+
+    base_logprob: |ln b'[t] - ln b[t]| over positions, nats, mean and largest; kl_base_aligned: the
+    same of the KL; class_changed: the share of positions that change class. In exact arithmetic
+    all are 0: llama.cpp multiplies matrices of other shapes by other routines, which round
+    otherwise, and quantised activations amplify it.
+    """
+    logprob, kl, moved, n = [], [], 0, 0
+    for answer in answers:
+        again = answer.batch_shape or {}
+        size = len(again["status"])
+        first = {name: c[:size] for name, c in next(iter(answer.contexts.values())).items()}
+        ours, theirs = (classes(c["status"], c["base_rank"]) for c in (first, again))
+        sound = ((first["status"] | again["status"]) & (NOT_FINITE | NOT_IN_BASE)) == 0
+        finite = sound & np.isfinite(first["base_logprob"]) & np.isfinite(again["base_logprob"])
+        logprob.append(np.abs(first["base_logprob"] - again["base_logprob"])[finite])
+        both = finite & ((first["status"] | again["status"]) & INFINITE == 0)
+        kl.append(np.abs(first["kl_base_aligned"] - again["kl_base_aligned"])[both])
+        moved += int(np.sum((ours != theirs)[sound]))
+        n += int(sound.sum())
+    return {
+        "answers": len(answers),
+        "positions": n,
+        "base_logprob": distribution(np.concatenate(logprob)),
+        "kl_base_aligned": distribution(np.concatenate(kl)),
         "class_changed": moved / n if n else None,
     }
