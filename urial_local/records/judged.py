@@ -13,10 +13,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import UsageError
+from urial_local.base.paths import user_path
 from urial_local.records.runlog import latest_rows, read_run
 from urial_local.records.sources import open_source, read_rows
 
@@ -80,7 +80,7 @@ class Judgement:
 
 def is_judged(name: str) -> bool:
     """Whether a name is a run of `evaluate` or a file of JUST-EVAL's judgements."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if (folder / "run.json").exists():
         return bool(read_run(folder)["config"].get("task") == "evaluate")
     if name == "-":
@@ -92,7 +92,7 @@ def is_judged(name: str) -> bool:
 
 def read_judgements(name: str) -> Iterator[Judgement]:
     """The judgements of a run folder, or of a JUST-EVAL file. Raises UsageError for other files."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if (folder / "run.json").exists():
         config = read_run(folder)["config"]
         if config.get("task") != "evaluate":
