@@ -7,7 +7,6 @@ they are right even when a run was merged from shards.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from urial_local.base.errors import UsageError
+from urial_local.records.tables import SpreadsheetWriter
 
 Row = Mapping[str, Any]
 CSV_COLUMNS = (
@@ -118,7 +118,7 @@ def _fastchat(rows: Sequence[Row], about: Export) -> Iterator[str]:
 
 def _csv(rows: Sequence[Row], about: Export) -> Iterator[str]:
     out = io.StringIO()
-    writer = csv.writer(out)
+    writer = SpreadsheetWriter(out)
     writer.writerow(CSV_COLUMNS)
     for row in rows:
         for n, turn in enumerate(turns_of(row), 1):
@@ -161,7 +161,8 @@ def _id(row: Row) -> Any:
     if str(found) == row["id"]:
         return found
     text = str(row["id"])
-    return int(text) if text.isascii() and text.isdigit() and str(int(text)) == text else text
+    number = text.isascii() and text.isdigit() and len(text) < 19 and str(int(text)) == text
+    return int(text) if number else text
 
 
 def _question_id(row: Row) -> Any:

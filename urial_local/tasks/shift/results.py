@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from urial_local.base.errors import RunError, UsageError
 from urial_local.base.files import replacing
 from urial_local.records.runlog import RunRows, read_run, write_json
+from urial_local.records.tables import SpreadsheetWriter
 from urial_local.tasks.shift.record import Answer, jaccard, same_top
 from urial_local.tasks.shift.summary import CLASSES, classes, summarise
 
@@ -95,7 +95,7 @@ def write_csv(rows: RunRows, path: Path) -> None:
     """One line for each position of each answer in each context."""
     texts = TokenTexts(rows.folder)
     with replacing(path) as file:
-        writer = csv.writer(file)
+        writer = SpreadsheetWriter(file)
         writer.writerow(CSV_COLUMNS)
         for answer in read_answers(rows):
             theirs = answer.aligned_columns
