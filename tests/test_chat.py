@@ -165,6 +165,13 @@ def test_invalid_utf8_fails_its_line_only(capsys):
     assert "has no end" in capsys.readouterr().err
 
 
+def test_a_line_with_a_nul_is_left_out(capsys):
+    talk = conversation()
+    assert not repl(talk).pipe([b"a\0b\n", b"Hi\n"])
+    assert [turn.query for turn in talk.turns] == ["Hi"]
+    assert "Line 1 of standard input holds a NUL" in capsys.readouterr().err
+
+
 def test_a_terminal_gets_no_control_characters():
     assert printable("a\x1b]52;c;ZXZpbA==\x07b\x9b31mc\n\td é😀") == "a]52;c;ZXZpbA==b31mc\n\td é😀"
     assert printable("\x00\x08\r\x7f\u202e\u2066x") == "x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import subprocess
@@ -160,6 +161,23 @@ def test_order_batches_and_shards_change_nothing(run, tmp_path):
     assert done.returncode == 0, done.stderr
     assert rows_of(tmp_path / "merged") == whole
     assert summary_of(tmp_path / "merged") == summary_of(run / "run")
+
+
+def test_half_a_character_in_a_given_answer_costs_its_row(run, tmp_path):
+    answers = [
+        {"query": QUESTIONS[0], "answer": "In a \ud83e."},
+        {"query": QUESTIONS[1], "answer": "-1"},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(answers))
+    args = ("--ids", "q0,q1", "--answers", tmp_path / "a.json", "--csv", "-o", tmp_path / "r")
+    done = urial("shift", run / "q.json", *PAIR, "--base-prompt", "zero-shot", *args)
+    assert done.returncode == 3, done.stderr
+    rows = rows_of(tmp_path / "r")
+    assert "half a character" in rows["q0"]["error"]
+    assert rows["q1"]["answer"] == "-1"
+    with (tmp_path / "r" / "positions.csv").open(newline="") as file:
+        positions = list(csv.DictReader(file))
+    assert all(float(row["base_logprob"]) < 0 for row in positions), "numbers stay numbers"
 
 
 def test_given_answers_get_the_same_scores(run, tmp_path):

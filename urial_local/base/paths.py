@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+from urial_local.base.errors import UsageError
+
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -47,3 +49,15 @@ def user_prompts_dir() -> Path:
 
 def prefix_cache_dir() -> Path:
     return cache_dir() / "prefixes"
+
+
+def user_path(name: str) -> Path:
+    """The path of a file or folder that the user named; `~` and `~user` are homes. Raises
+    UsageError where there is no such user, or where it cannot be a path."""
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{name} names the home of a user who is not known here.") from None
+    if "\0" in name:
+        raise UsageError(f"{name!r} is not a path.")
+    return path

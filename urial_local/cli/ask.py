@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from urial_local.base.encodings import decoded
 from urial_local.base.errors import Interrupted, ModelError, UsageError
 from urial_local.cli.options import model_options, prompt_options, sampling_options
 
@@ -78,13 +79,9 @@ def read_question(text: tuple[str, ...]) -> str:
         data = sys.stdin.buffer.read(MAX_STDIN + 1)
         if len(data) > MAX_STDIN:
             raise UsageError(f"Standard input has more than {MAX_STDIN >> 20} MB.")
-        try:
-            question = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise UsageError(
-                f"Standard input is not valid UTF-8 (byte {error.start:,}).",
-                "Convert it first, for instance with iconv -f latin1 -t utf-8.",
-            ) from None
+        question = decoded(data, "Standard input").removesuffix("\n").removesuffix("\r")
+        if "\0" in question:
+            raise UsageError("Standard input holds a NUL, as UTF-16 and binary data do.")
     else:
         question = " ".join(text)
         try:

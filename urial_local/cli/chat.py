@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from urial_local.base.encodings import as_utf8
 from urial_local.base.errors import UsageError
 from urial_local.cli.options import model_options, prompt_options, sampling_options
 
@@ -46,6 +47,7 @@ def command(load: Path | None, **options: Any) -> None:
         if sys.stdin is None:
             raise UsageError("Standard input is closed, so there are no questions to read.")
         interactive = sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
-        ok = repl.interact() if interactive else repl.pipe(sys.stdin.buffer)
+        lines = sys.stdin.buffer
+        ok = repl.interact() if interactive else repl.pipe(as_utf8(lines, "Standard input"))
     if not ok:
         raise click.exceptions.Exit(1)

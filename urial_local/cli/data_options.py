@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
+from urial_local.base.encodings import read_text
 from urial_local.base.errors import UsageError
+from urial_local.base.paths import user_path
 
 F = TypeVar("F", bound=Callable[..., Any])
+MAX_IDS = 64 << 20  # bytes of a file of ids
 FAILED = 3  # exit code: finished, some rows failed
 
 
@@ -102,19 +105,24 @@ def fields(options: Mapping[str, Any]) -> Any:
 def chosen_ids(text: str | None) -> frozenset[str] | None:
     """Ids from `--ids A,B` or `--ids @FILE`: lines, a JSON list, or an object of lists, all of
     whose ids are taken. Raises UsageError."""
+    from urial_local.records.ids import id_text
+
     if text is None:
         return None
     if not text.startswith("@"):
         return frozenset(filter(None, map(str.strip, text.split(","))))
-    try:
-        said = Path(text[1:]).expanduser().read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{text[1:]} cannot be read: {error}") from None
-    try:
-        value = json.loads(said)
-    except ValueError:
-        value = said.split()
+    said = read_text(user_path(text[1:]), MAX_IDS).strip()
+    value: Any = said.split()
+    if said[:1] in ("[", "{"):
+        try:
+            value = json.loads(said)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{text[1:]} is not JSON: {error}.") from None
     lists = list(value.values()) if isinstance(value, dict) else [value]
     if not all(isinstance(one, list) for one in lists):
         raise UsageError(f"{text[1:]} holds no list of ids.")
-    return frozenset(str(i) for one in lists for i in one)
+    try:
+        found = [id_text(i) for one in lists for i in one]
+    except ValueError as error:
+        raise UsageError(f"{text[1:]} has {error} among its ids.") from None
+    return frozenset(i for i in found if i is not None)

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from urial_local.base.errors import Interrupted, UsageError
+from urial_local.base.paths import user_path
 from urial_local.cli.data_options import FAILED, data_options, fields, selection
 from urial_local.cli.evaluate_results import summarize
 from urial_local.cli.options import complete_models, runtime_choice, runtime_options
@@ -213,7 +214,7 @@ def default_folder(answers: str, judge: str, mode: str) -> Path:
     """Beside the answers, named after the judge, and after the mode where one was named."""
     from urial_local.records.runs import is_run
 
-    folder = Path(answers).expanduser()
+    folder = user_path(answers)
     if not is_run(folder):
         raise UsageError(f"{answers} is a file, so the judgements need a folder.", "Add -o FOLDER.")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(judge.removeprefix("openai:")).name)

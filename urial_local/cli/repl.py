@@ -117,6 +117,10 @@ class Repl:
                 complain(f"Line {bad} of standard input is not valid UTF-8; it is left out.")
                 ok = False
                 continue
+            if "\0" in line:
+                complain(f"Line {first} of standard input holds a NUL; it is left out.")
+                ok = False
+                continue
             if line.strip() in ("/bye", "/quit", "/exit"):
                 break
             ok = self.handle(line) and ok

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from urial_local.base.errors import UsageError
-from urial_local.records.datasets import Fields, Item, answer_of, as_item, identity_of
+from urial_local.base.paths import user_path
+from urial_local.records.datasets import Fields, Item, answer_of, as_item, items_of
 from urial_local.records.runs import RunRows, any_row, read_run
-from urial_local.records.sources import RawRow, open_source, read_rows
+from urial_local.records.sources import RawRow, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +54,18 @@ def given_answers(
 
 
 def _read(name: str, fields: Fields, kind: str | None) -> list[_Given]:
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         return _from_run(folder)
-    found = []
+    found, named = [], False
     with open_source(name, kind) as source:
-        for number, row in enumerate(read_rows(source)):
-            if row.error:
-                continue
-            text = answer_of(row.fields, fields)
+        for item, row in items_of(source, fields):
+            named = named or not item.unnamed
+            text = None if row.error else answer_of(row.fields, fields)
             if text is not None:
-                query = as_item(number, row, fields).query or None
-                found.append(_Given(identity_of(row.fields, fields, number), query, text))
-    return found
+                found.append((item.unnamed, _Given(item.id, item.query or None, text)))
+    # Where rows stand says whose answers they hold only if none of them says so itself.
+    return [replace(g, id=None) if unnamed and named else g for unnamed, g in found]
 
 
 def _from_run(folder: Path) -> list[_Given]:

@@ -7,12 +7,14 @@ conversations as in LIMA, the reference's output files, and our own runs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from urial_local.base.errors import UsageError
+from urial_local.records.ids import Packed, id_text, shown
 from urial_local.records.sources import RawRow, Source, open_source, read_rows
 
 QUERY_FIELDS = (
@@ -22,8 +24,12 @@ QUERY_FIELDS = (
 ANSWER_FIELDS = ("answer", "output", "response", "completion", "text", "output_cand", "choices")
 ID_FIELDS = ("id", "question_id")
 TAG_FIELDS = ("category", "task", "topic", "difficulty", "dataset", "source")
+DIALOGUES = ("conversations", "messages")
+BY_COLUMNS = "a table by columns has to be written by rows"
 USERS = ("user", "human")
 MAX_QUERY = 16 << 20  # characters
+_NUMBER = re.compile(r"(line-)?[0-9]{1,18}")  # what rows without an id are called
+_ROW = re.compile(r"row(-+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Item:
     later: tuple[str, ...] = ()  # questions of later turns
     cut: bool = False  # a conversation of which only the first question is asked
     fields: Mapping[str, Any] = field(default_factory=dict)  # the row as it was
+    unnamed: bool = False  # the row has no id; `id` is where it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +86,48 @@ def iterate(
 ) -> Iterator[Item]:
     """The wanted rows of a source, one at a time; `limit` counts before shards are taken."""
     taken = 0
-    for number, row in enumerate(read_rows(source)):
+    for item, _ in items_of(source, fields):
         if selection.limit is not None and taken >= selection.limit:
             return
-        item = as_item(number, row, fields)
         if selection.takes(item):
             taken += 1
             if in_shard(item, selection.shard):
                 yield item
+
+
+def items_of(source: Source, fields: Fields = Fields()) -> Iterator[tuple[Item, RawRow]]:
+    """Every row of a source with its meaning, one at a time."""
+    for number, row in enumerate(read_rows(source)):
+        item = as_item(number, row, fields)
+        if item.unnamed:
+            if fields.id not in source.unnamed:
+                source.unnamed[fields.id] = _before_numbers(source, fields)
+            if before := source.unnamed[fields.id]:
+                item = replace(item, id=f"{before}{number + 1}")
+        yield item, row
+
+
+def _before_numbers(source: Source, fields: Fields) -> str:
+    """What stands before the number of a row without an id: nothing, as long as no row of the file
+    has such a number for its id, so that what a run has already keeps its name. Else `row-`, with
+    as many dashes as no id of the file begins with."""
+    if source.kind == "text" or fields.id == "none":
+        return ""
+    given: set[str] = set()  # ids that look like the numbers of rows
+    dashes = 0
+    for number, row in enumerate(read_rows(source)):
+        item = as_item(number, row, fields)
+        if not item.unnamed:
+            if _NUMBER.fullmatch(item.id):
+                given.add(item.id)
+            elif match := _ROW.match(item.id):
+                dashes = max(dashes, len(match.group(1)))
+    if given:
+        for number, row in enumerate(read_rows(source)):
+            item = as_item(number, row, fields)
+            if item.unnamed and item.id in given:
+                return "row" + "-" * (dashes + 1)
+    return ""
 
 
 def count(source: Source, fields: Fields = Fields(), selection: Selection = Selection()) -> Count:
@@ -99,8 +140,7 @@ def count(source: Source, fields: Fields = Fields(), selection: Selection = Sele
     wanted = own = bad = cut = total = usable = 0
     first_error = ""
     found: set[str] = set()
-    for number, row in enumerate(read_rows(source)):
-        item = as_item(number, row, fields)
+    for number, (item, _) in enumerate(items_of(source, fields)):
         total += 1
         usable += not item.error
         first_error = first_error or item.error
@@ -149,29 +189,60 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
     """A row with its meaning, or with the reason why it has none."""
     if row.error:
         error = f"{row.error[:1].upper()}{row.error[1:]}."
-        return Item(f"line-{row.line}", number, "", error=error)
+        return Item(f"line-{row.line}", number, "", error=error, unnamed=True)
     fields = row.fields
-    identity = identity_of(fields, chosen, number)
+    found, problem = identity_of(fields, chosen)
+    identity, unnamed = (str(number), True) if found is None else (found, False)
     names = (chosen.query,) if chosen.query else QUERY_FIELDS
     if not chosen.query and "output_cand" in fields:
         names = ("input",)  # judged files: their prompt is the judge's
-    turns = next((t for name in names if (t := _turns(name, fields.get(name)))), ())
-    problem = ""
+    turns: tuple[str, ...] = ()
+    try:
+        turns = next((t for name in names if (t := _turns(name, fields.get(name)))), ())
+        if turns and not chosen.query and _is_alpaca_input(fields):
+            turns = (f"{turns[0]}\n\n{fields['input']}", *turns[1:])
+        problem = problem or _problem(turns, names, fields)
+    except ValueError as error:
+        problem = problem or str(error)
+    if problem:
+        said = f"Row {number + 1} {problem}."
+        return Item(identity, number, "", error=said, fields=fields, unnamed=unnamed)
+    return Item(
+        identity,
+        number,
+        turns[0],
+        answer_of(fields, chosen),
+        _tags(fields),
+        later=turns[1:],
+        cut=len(turns) == 1 and any(_says_more(fields.get(name)) for name in names),
+        fields=fields,
+        unnamed=unnamed,
+    )
+
+
+def unsound(text: str) -> str:
+    """Why a text cannot be given to a model, to follow its name; empty where it can."""
+    if isinstance(text, Packed):
+        return "holds bytes that are not text"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds half a character, which is not valid Unicode"
+    return ""
+
+
+def _problem(turns: Sequence[str], names: Sequence[str], fields: Mapping[str, Any]) -> str:
+    """What keeps the questions of a row from being asked, or an empty text."""
     if not turns or not turns[0].strip():
         has = ", ".join(map(str, list(fields)[:12])) or "none"
-        problem = f"Row {number + 1} has no text in {' or '.join(names)}; its fields: {has}."
-    elif max(map(len, turns)) > MAX_QUERY:
-        problem = f"Row {number + 1} has more than {MAX_QUERY >> 20} million characters."
-    elif any("\ud800" <= c <= "\udfff" for turn in turns for c in turn):
-        problem = f"Row {number + 1} holds half a character, which is not valid Unicode."
-    if problem:
-        return Item(identity, number, "", error=problem, fields=fields)
-    query, *later = turns
-    if not chosen.query and _is_alpaca_input(fields):
-        query = f"{query}\n\n{fields['input']}"
-    answer = answer_of(fields, chosen)
-    cut = not later and any(_says_more(fields.get(name)) for name in names)
-    return Item(identity, number, query, answer, _tags(fields), "", tuple(later), cut, fields)
+        table = any(isinstance(fields.get(name), Mapping) for name in names)
+        more = f"; {BY_COLUMNS}" if table else ""
+        return f"has no text in {' or '.join(names)}; its fields: {has}{more}"
+    if max(map(len, turns)) > MAX_QUERY:
+        return f"has more than {MAX_QUERY >> 20} million characters"
+    if any("\0" in turn for turn in turns):
+        return "holds a NUL in its question, as UTF-16 and binary data do"
+    return next(filter(None, map(unsound, turns)), "")
 
 
 def in_shard(item: Item, shard: tuple[int, int] | None) -> bool:
@@ -192,16 +263,19 @@ def answer_of(fields: Mapping[str, Any], chosen: Fields = Fields()) -> str | Non
     return answer
 
 
-def identity_of(fields: Mapping[str, Any], chosen: Fields, number: int) -> str:
-    """A row's id as text: that of a field, or else its number."""
+def identity_of(fields: Mapping[str, Any], chosen: Fields = Fields()) -> tuple[str | None, str]:
+    """A row's id as text, or None where it has none; and what is wrong with it, or an empty text,
+    to follow the row's name."""
     if chosen.id == "none":
-        return str(number)
-    names = (chosen.id,) if chosen.id else ID_FIELDS
-    for name in names:
-        value = fields.get(name)
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value):
-            return str(value)
-    return str(number)
+        return None, ""
+    for name in (chosen.id,) if chosen.id else ID_FIELDS:
+        try:
+            found = id_text(fields.get(name))
+        except ValueError as error:
+            return None, f"has {error} for its {name}, and an id is a text or a whole number"
+        if found is not None:
+            return found, ""
+    return None, ""
 
 
 def _holds(item: Item, name: str, value: str) -> bool:
@@ -210,35 +284,48 @@ def _holds(item: Item, name: str, value: str) -> bool:
         return False
     if found is None:
         raw = item.fields.get(name)
-        found = tuple(map(str, raw)) if isinstance(raw, list) else (str(raw),)
+        found = tuple(map(shown, raw if isinstance(raw, list) else [raw]))
     return value in found
 
 
 def _turns(name: str, value: Any) -> tuple[str, ...]:
     """The user's questions in a field: one text, MT-bench's list of turns, or the first question
-    of a conversation, whose later ones follow answers that are not ours."""
+    of a conversation, whose later ones follow answers that are not ours.
+
+    Raises ValueError, to follow the row's name, for a list of which only a part would be asked.
+    """
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list) or not value:
         return ()
     if isinstance(value[0], Mapping):
-        said = [
-            _first_text(m)
-            for m in value
-            if isinstance(m, Mapping) and str(m.get("role", m.get("from", "user"))) in USERS
-        ]
-        return (said[0],) if said and said[0] else ()
+        return _first_question(value)
     texts = tuple(v for v in value if isinstance(v, str))
-    return texts if name == "turns" else texts[:1]
+    if name == "turns":
+        return texts
+    if len(value) > 1 and name not in DIALOGUES:
+        raise ValueError(f"has a list of {len(value)} in {name}, not one text; {BY_COLUMNS}")
+    return texts[:1]
+
+
+def _first_question(messages: Sequence[Any]) -> tuple[str, ...]:
+    for message in messages:
+        if isinstance(message, Mapping) and _role(message) in USERS:
+            parts = message.get("content")
+            if isinstance(parts, list) and len(parts) > 1:
+                raise ValueError(f"has a message of {len(parts)} parts, of which one is a question")
+            said = _first_text(message)
+            return (said,) if said else ()
+    return ()
+
+
+def _role(message: Mapping[str, Any]) -> str:
+    return str(message.get("role", message.get("from", "user")))
 
 
 def _says_more(value: Any) -> bool:
     """Whether a conversation has a system text or a second question, which are not asked."""
-    roles = [
-        str(m.get("role", m.get("from", "user")))
-        for m in (value if isinstance(value, list) else ())
-        if isinstance(m, Mapping)
-    ]
+    roles = [_role(m) for m in (value if isinstance(value, list) else ()) if isinstance(m, Mapping)]
     return "system" in roles or sum(role in USERS for role in roles) > 1
 
 
@@ -280,8 +367,8 @@ def _tags(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         for name in TAG_FIELDS:
             value = source.get(name)
             values = value if isinstance(value, list) else [value]
-            kept = (v for v in values if isinstance(v, str | int) and not isinstance(v, bool))
-            texts = tuple(str(v) for v in kept if v != "")
+            kept = (v for v in values if isinstance(v, str | int | float | bool))
+            texts = tuple(shown(v) for v in kept if v != "" and not isinstance(v, bool))
             if texts:
                 found[name] = texts
     return found

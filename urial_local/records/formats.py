@@ -7,7 +7,6 @@ they are right even when a run was merged from shards.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -17,6 +16,7 @@ from typing import Any
 
 from urial_local.base.errors import UsageError
 from urial_local.records.generated import AnsweredTurn, Candidate, Generated
+from urial_local.records.tables import SpreadsheetWriter
 
 CSV_COLUMNS = (
     *("id", "repeat", "turn", "query", "answer", "finish_reason", "flags", "prompt_tokens"),
@@ -115,7 +115,7 @@ def _fastchat(rows: Sequence[Generated], about: Export) -> Iterator[str]:
 
 def _csv(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     out = io.StringIO()
-    writer = csv.writer(out)
+    writer = SpreadsheetWriter(out)
     writer.writerow(CSV_COLUMNS)
     for row in rows:
         for n, turn in enumerate(row.turns or (None,), 1):

@@ -12,10 +12,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from urial_local.base.errors import UsageError
+from urial_local.base.paths import user_path
 from urial_local.records.formats import plain_id
 from urial_local.records.runs import is_run, latest_rows, read_run
 from urial_local.records.sources import open_source, read_rows
@@ -128,7 +128,7 @@ class EvaluateConfig:
 
 def is_judged(name: str) -> bool:
     """Whether a name is a run of `evaluate` or a file of JUST-EVAL's judgements."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if is_run(folder):
         return read_run(folder).task == "evaluate"
     if name == "-":
@@ -140,7 +140,7 @@ def is_judged(name: str) -> bool:
 
 def read_judgements(name: str) -> Iterator[Judgement]:
     """The judgements of a run folder, or of a JUST-EVAL file. Raises UsageError for other files."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if is_run(folder):
         info = read_run(folder)
         if info.task != "evaluate":

@@ -7,9 +7,8 @@ and datasets on the Hugging Face hub (`hf:user/name[:file]`). Knows nothing of w
 from __future__ import annotations
 
 import base64
-import codecs
 import contextlib
-import csv
+import io
 import json
 import math
 import re
@@ -17,14 +16,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from urial_local.base import hub
+from urial_local.base.encodings import as_utf8, converted
 from urial_local.base.errors import UsageError, near
+from urial_local.base.paths import user_path
+from urial_local.records.ids import Packed
+from urial_local.records.json_rows import MAX_DEPTH, json_rows, read_object
+from urial_local.records.parquet import is_parquet, parquet_rows
 from urial_local.records.runs import Row, RunRows
-from urial_local.records.typed import MAX_DEPTH, Count, Malformed, json_value, read_as
+from urial_local.records.tables import table_rows
+from urial_local.records.typed import Count, read_as
 
 FORMATS = {
     ".json": "json",
@@ -38,8 +43,23 @@ FORMATS = {
 COLUMNS = {"query", "instruction", "question", "prompt"}  # a table's first line has one of them
 MAX_LINE = 64 << 20  # bytes of one row
 BOM = b"\xef\xbb\xbf"
-BROKEN = "\uffff"  # stands for bytes that are not UTF-8; a noncharacter, which no text holds
-codecs.register_error("urial-broken", lambda e: (BROKEN, getattr(e, "end", 0)))
+PIECE = 1 << 16  # bytes
+_UNPACK = "Unpack it first."
+NOT_TEXT = (  # how such files begin, what they are, and what to do
+    (b"PAR1\x15", "Parquet", "Name it .parquet, or use --format parquet."),
+    (b"\x1f\x8b", "packed with gzip", _UNPACK),
+    (b"BZh91AY&SY", "packed with bzip2", _UNPACK),
+    (b"\xfd7zXZ\0", "packed with xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "packed with 7-Zip", _UNPACK),
+    (b"PK\x03\x04", "a ZIP archive, as .xlsx and .npz are", "Unpack it, or save it as CSV."),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document", "Save it as CSV."),
+    (b"ARROW1\0\0", "an Arrow file", "Write it as Parquet or JSONL."),
+    (b"SQLite format 3\0", "a SQLite database", "Write its rows as JSONL or CSV."),
+    (b"GGUF\x02\0\0\0", "a model", "Name it with -m."),
+    (b"GGUF\x03\0\0\0", "a model", "Name it with -m."),
+    (b"%PDF-", "a PDF document", "Save its text as .txt."),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,8 @@ class Source:
     path: Path
     kind: str  # a value of FORMATS
     name: str  # what the user called it
+    # By the field that holds ids, what stands before the number of a row without one.
+    unnamed: dict[str | None, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 @contextlib.contextmanager
@@ -73,24 +95,32 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
                 raise UsageError("Standard input is closed, so there are no rows to read.")
             shutil.copyfileobj(sys.stdin.buffer, spool)
             spool.flush()
-            yield Source(Path(spool.name), kind or _guess(Path(spool.name)), "standard input")
+            found = Source(Path(spool.name), kind or "text", "standard input")
+            yield found if kind else replace(found, kind=_guess(found))
         return
-    path = _from_hub(name) if name.startswith("hf:") else Path(name).expanduser()
+    path = _from_hub(name) if name.startswith("hf:") else user_path(name)
     if path.is_dir() and (path / "rows.jsonl").exists():
         yield Source(path, "run", name)
         return
     if path.is_dir():
         raise UsageError(f"{path} is a folder, and holds no run.", "Name a file of rows in it.")
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"{path} is a pipe or a device, and rows are read more than once.",
+            f"Give them on standard input: - < {path}",
+        )
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*") if p.suffix in FORMATS]
         raise UsageError(f"There is no file {path}.", near(path.name, siblings) if siblings else "")
-    found = kind or FORMATS.get(path.suffix.lower())
-    if found is None:
+    how = kind or FORMATS.get(path.suffix.lower())
+    if how is None:
+        with path.open("rb") as file:
+            refuse_binary(file.read(16), name)
         raise UsageError(
             f"{path} has no ending that says its format.",
             f"Name it with --format, one of {', '.join(sorted(set(FORMATS.values())))}.",
         )
-    yield Source(path, found, name)
+    yield Source(path, how, name)
 
 
 def read_rows(source: Source) -> Iterator[RawRow]:
@@ -110,10 +140,8 @@ def read_rows(source: Source) -> Iterator[RawRow]:
     try:
         for row in reader(source):
             try:
-                fields = {str(k): plain(v) for k, v in row.fields.items()}
-                # A run keeps them in its rows, which are read back with that limit.
-                json_value(fields, "", MAX_DEPTH - 2)
-            except (RecursionError, Malformed):
+                fields = plain(row.fields)
+            except RecursionError:
                 yield RawRow(row.line, {}, f"row {row.line} is nested too deeply")
                 continue
             yield RawRow(row.line, fields, row.error)
@@ -121,19 +149,29 @@ def read_rows(source: Source) -> Iterator[RawRow]:
         raise UsageError(f"{source.name} cannot be read: {error.strerror or error}.") from None
 
 
-def plain(value: Any) -> Any:
-    """A value that JSON can hold: no NaN or infinity, no dates, no bytes."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value that JSON can hold: no NaN or infinity, no dates, no bytes. Raises RecursionError
+    where it is nested more than MAX_DEPTH levels deep."""
     if value is None or isinstance(value, str | int):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping | list | tuple) and depth >= MAX_DEPTH:
+        raise RecursionError
+    if isinstance(value, Mapping):
+        return {str(k): plain(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v, depth + 1) for v in value]
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
+        return _text_of(value)
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return Packed(base64.b64encode(value).decode("ascii"))
 
 
 def _run(source: Source) -> Iterator[RawRow]:
@@ -157,20 +195,37 @@ class _Kept:
         return read_as(_Kept, row if row.get("fields") is not None else {**row, "fields": row})
 
 
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[io.BufferedReader]:
+    """The file's text in UTF-8. Raises UsageError for what is no text."""
+    with io.BufferedReader(source.path.open("rb", 0), PIECE) as file:
+        refuse_binary(file.peek(16), source.name)
+        yield as_utf8(file, source.name)
+
+
+def refuse_binary(start: bytes, name: str) -> None:
+    """Raises UsageError for a file that begins as one of another kind; rows are texts."""
+    for magic, what, hint in NOT_TEXT:
+        if start.startswith(magic):
+            raise UsageError(f"{name} is {what}, not a file of rows.", hint)
+
+
 def _lines(source: Source) -> Iterator[tuple[int, bytes, str]]:
-    """(number, line, error) of lines that are not blank."""
-    with source.path.open("rb") as file:
+    """(number, line, error) of lines that are not blank. A file that has only CR has those for the
+    ends of its lines; a byte order mark may stand where files were put together."""
+    with _opened(source) as file:
+        start = file.peek(PIECE)
+        if b"\r" in start and b"\n" not in start:
+            file = converted(file, lambda data: data.replace(b"\r", b"\n"))
         number = 0
         while line := file.readline(MAX_LINE + 1):
             number += 1
-            if number == 1:
-                line = line.removeprefix(BOM) or b"\n"
             if len(line) > MAX_LINE:
                 while line and not line.endswith(b"\n"):
-                    line = file.readline(MAX_LINE)
+                    line = file.readline(PIECE)
                 yield number, b"", f"line {number} has more than {MAX_LINE >> 20} MB"
-            elif line.strip():
-                yield number, line, ""
+            elif (text := line.removeprefix(BOM)).strip():
+                yield number, text, ""
 
 
 def _text(source: Source) -> Iterator[RawRow]:
@@ -186,125 +241,64 @@ def _jsonl(source: Source) -> Iterator[RawRow]:
         value: Any = {}
         if not error:
             try:
-                value = json.loads(line.decode("utf-8"))
+                value = read_object(line.decode("utf-8"))
                 if not isinstance(value, dict):
-                    value, error = {}, f"line {number} is not an object"
+                    error = f"line {number} is not an object"
             except UnicodeDecodeError:
                 error = f"line {number} is not valid UTF-8"
-            except (ValueError, RecursionError) as failure:
+            except ValueError as failure:
                 error = f"line {number} is not JSON: {failure}"
-        yield RawRow(number, value if not error else {}, error)
+        yield RawRow(number, {} if error else value, error)
 
 
 def _json(source: Source) -> Iterator[RawRow]:
-    import ijson
-
-    with source.path.open("rb") as file:
-        bom = 3 if file.read(3) == BOM else 0
-        file.seek(bom)
-        start = file.read(4096).lstrip()[:1]
-        file.seek(bom)
-        try:
-            if not start:
-                return
-            if start == b"{":  # one object: a single row
-                yield RawRow(1, json.loads(file.read(MAX_LINE).decode("utf-8-sig")))
-                return
-            text = _Mended(file)
-            for number, value in enumerate(ijson.items(text, "item", use_float=True), 1):
-                if text.broken and BROKEN in json.dumps(value, ensure_ascii=False):
-                    yield RawRow(number, {}, f"row {number} is not valid UTF-8")
-                elif isinstance(value, dict):
-                    yield RawRow(number, value)
-                elif isinstance(value, str):
-                    yield RawRow(number, {"query": value})
-                else:
-                    yield RawRow(number, {}, f"row {number} is not an object")
-        except (ValueError, RecursionError, ijson.JSONError) as error:
-            said = error.args[0] if error.args else ""
-            said = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)
-            raise UsageError(
-                f"{source.name} is not JSON: {said.strip()}",
-                "A file with one object a line is JSONL: name it .jsonl or use --format jsonl.",
-            ) from None
-
-
-class _Mended:
-    """A file whose bytes that are not UTF-8 read as BROKEN, so that one bad row costs itself only:
-    the parser would give up the whole file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._decoder = codecs.getincrementaldecoder("utf-8")("urial-broken")
-        self.broken = False
-
-    def read(self, size: int) -> bytes:
-        if size == 0:
-            return b""
-        while True:
-            data = self._file.read(size)
-            text = self._decoder.decode(data, final=not data)
-            self.broken = self.broken or BROKEN in text
-            if text or not data:
-                return text.encode("utf-8")
+    try:
+        with _opened(source) as file:
+            for row in json_rows(file):
+                yield RawRow(*row)
+    except ValueError as error:
+        raise UsageError(
+            f"{source.name} is not JSON: {error}.",
+            "A file with one object a line is JSONL: name it .jsonl or use --format jsonl.",
+        ) from None
 
 
 def _table(source: Source) -> Iterator[RawRow]:
-    # Bytes that are not UTF-8 become lone surrogates here, and an error where the row is read.
-    with source.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        csv.field_size_limit(MAX_LINE)
-        # Strict: a quote that is never closed is an error, rather than a field of many rows.
-        reader = csv.DictReader(file, delimiter="," if source.kind == "csv" else "\t", strict=True)
-        try:
-            for fields in reader:
-                number = reader.line_num
-                extra = fields.pop(None, None)
-                if extra:
-                    yield RawRow(number, {}, f"line {number} has more fields than the first line")
-                elif any(_broken(v) for v in fields.values()):
-                    yield RawRow(number, {}, f"line {number} is not valid UTF-8")
-                else:
-                    yield RawRow(number, {k: v for k, v in fields.items() if v is not None})
-        except csv.Error as error:
-            raise UsageError(f"{source.name}, line {reader.line_num}: {error}") from None
-
-
-def _broken(text: str | None) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text or "")
+    try:
+        between = "," if source.kind == "csv" else "\t"
+        with _opened(source) as file, contextlib.closing(table_rows(file, between)) as rows:
+            for row in rows:
+                yield RawRow(*row)
+    except ValueError as error:
+        raise UsageError(f"{source.name}, {error}.") from None
 
 
 def _parquet(source: Source) -> Iterator[RawRow]:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError:
-        raise UsageError(
-            "Parquet needs pyarrow, which is not installed.", "pip install 'urial-local[data]'"
-        ) from None
-    try:
-        number = 0
-        for batch in parquet.ParquetFile(source.path).iter_batches(batch_size=256):
-            for fields in batch.to_pylist():
-                number += 1
-                yield RawRow(number, fields)
-    except ArrowInvalid as error:
-        raise UsageError(f"{source.name} is not a Parquet file: {error}") from None
+    for row in parquet_rows(source.path, source.name):
+        yield RawRow(*row)
 
 
-def _guess(path: Path) -> str:
-    """The format of standard input: JSON, JSONL, CSV or TSV with a known column, or a query on
-    each line."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-    text = start.removeprefix(BOM).lstrip()
-    if re.match(rb'\[\s*[{"\]]', text):
+def _guess(source: Source) -> str:
+    """The format of standard input: Parquet, JSON, JSONL, CSV or TSV with a known column, or a
+    query on each line."""
+    if is_parquet(source.path):
+        return "parquet"
+    with _opened(source) as file:
+        line = b""
+        while not line and (found := file.readline(MAX_LINE)):
+            line = found.strip()
+        text = line + file.peek(PIECE)[:PIECE]
+    if re.match(rb'\[\s*([{"\]]|$)', text):
         return "json"
-    if text[:1] == b"{":
-        line = text.strip().split(b"\n", 1)[0]
-        with contextlib.suppress(ValueError):
+    if line[:1] == b"{":
+        try:
             json.loads(line)
-            return "jsonl"
-        return "json"
-    head = text.split(b"\n", 1)[0].decode("utf-8", "replace").strip().split
+        except ValueError:
+            return "json"
+        except RecursionError:
+            pass
+        return "jsonl"
+    head = line.decode("utf-8", "replace").split
     for kind, columns in (("csv", head(",")), ("tsv", head("\t"))):
         if len(columns) > 1 and {c.strip('" ') for c in columns} & COLUMNS:
             return kind

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import cache_dir
 from urial_local.prompting.prompts import Turn
-from urial_local.records.datasets import as_item
+from urial_local.records.datasets import as_item, unsound
 from urial_local.records.sources import open_source, read_rows
 from urial_local.runtime.embeddings import Embedder
 
@@ -176,7 +176,7 @@ def _pairs(name: str) -> Iterator[tuple[str, str]]:
     with open_source(name) as source:
         for number, row in enumerate(read_rows(source)):
             item = as_item(number, row)
-            if item.error or not (item.answer or "").strip():
+            if item.error or not (item.answer or "").strip() or unsound(item.answer or ""):
                 continue
             yield item.query, first_words(item.answer or "", MAX_WORDS)
 

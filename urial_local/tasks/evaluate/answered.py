@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import UsageError
+from urial_local.base.paths import user_path
 from urial_local.prompting.prompts import Turn
-from urial_local.records.datasets import Fields, Item, as_item
+from urial_local.records.datasets import Fields, Item, as_item, items_of
 from urial_local.records.generated import GenerateConfig, Generated, PromptFacts
 from urial_local.records.runs import is_run, latest_rows, read_run
-from urial_local.records.sources import RawRow, open_source, read_rows
+from urial_local.records.sources import RawRow, open_source
 from urial_local.tasks.generate.flags import flags_of
 from urial_local.tasks.generate.job import KEY
 from urial_local.tasks.generate.summary import ENDED
@@ -57,15 +58,14 @@ def read_answered(
 
     Raises UsageError for a run of another kind.
     """
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if is_run(folder):
         yield from _of_run(folder)
         return
     met: Counter[str] = Counter()  # shards that were merged have the same ids again
     with open_source(name, kind) as source:
-        for number, row in enumerate(read_rows(source)):
-            item = as_item(number, row, fields or Fields())
-            yield _of_file(number, item, row, name, met[item.id])
+        for item, row in items_of(source, fields or Fields()):
+            yield _of_file(item, row, name, met[item.id])
             met[item.id] += 1
 
 
@@ -95,7 +95,7 @@ def _of_run(folder: Path) -> Iterator[Answered]:
         )
 
 
-def _of_file(number: int, item: Item, row: RawRow, name: str, repeat: int) -> Answered:
+def _of_file(item: Item, row: RawRow, name: str, repeat: int) -> Answered:
     answer = item.answer or ""
     tags = dict(item.tags)
     config = row.fields.get("eval_config")  # a judged file of JUST-EVAL, to be judged again
@@ -104,7 +104,7 @@ def _of_file(number: int, item: Item, row: RawRow, name: str, repeat: int) -> An
     return Answered(
         item.id,
         repeat,
-        number,
+        item.number,
         (Turn(item.query, answer), *(Turn(query, "") for query in item.later)),
         generator_name(row.fields, Path(name).stem),
         tags,

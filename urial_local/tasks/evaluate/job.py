@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from urial_local.base.errors import PromptError, UsageError
 from urial_local.prompting.judging import Case, JudgeTemplate, judge_template
+from urial_local.records.datasets import unsound
 from urial_local.records.judged import KEY
 from urial_local.records.runlog import RunLog
 from urial_local.tasks.evaluate.answered import Answered
@@ -132,6 +133,8 @@ def _row(item: Answered, mode: str, case: Case, turn: int = 0, order: str = "") 
         row["error"] = f"There is no answer to judge. {item.error}"
     elif item.unanswered and mode != "tags":
         row["error"] = "There is no answer to judge."
+    elif problem := next(filter(None, map(unsound, case.texts())), ""):
+        row["error"] = f"What is to be judged {problem}."
     return row
 
 

@@ -220,7 +220,14 @@ class Analysis:
         if answers is None:
             return self.setup.options.max_tokens
         texts = [answers[i.id] for i in items if i.id in answers]
-        return _longest(texts, lambda text: len(model.vocab.tokenize(text))) + 1
+
+        def tokens(text: str) -> int:
+            try:
+                return len(model.vocab.tokenize(text))
+            except UrialError:
+                return 0  # an error row, when its turn comes
+
+        return _longest(texts, tokens) + 1
 
     def _generate(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from urial_local.base.files import replacing
 from urial_local.records.runlog import write_json
 from urial_local.records.runs import FailedRow, Row, RunRows, read_run, read_token_texts
+from urial_local.records.tables import SpreadsheetWriter
 from urial_local.records.typed import Malformed
 from urial_local.tasks.shift.record import KEY, Answer, ShiftConfig, jaccard, same_top
 from urial_local.tasks.shift.summary import CLASSES, classes, summarise
@@ -88,7 +88,7 @@ def write_summary(run: ShiftRun) -> dict[str, Any]:
 def write_csv(run: ShiftRun, path: Path) -> None:
     """One line for each position of each answer in each context."""
     with replacing(path) as file:
-        writer = csv.writer(file)
+        writer = SpreadsheetWriter(file)
         writer.writerow(CSV_COLUMNS)
         for answer in run:
             theirs = answer.aligned_columns

@@ -10,7 +10,7 @@ from typing import Any
 from urial_local.base.errors import ContextOverflow, UrialError
 from urial_local.base.placeholders import restore
 from urial_local.prompting.prompts import Rendered
-from urial_local.records.datasets import Item
+from urial_local.records.datasets import Item, unsound
 from urial_local.runtime.rows import Completion, Request
 from urial_local.runtime.sampling import row_seed
 from urial_local.runtime.teacher_forced import TeacherForced
@@ -106,6 +106,8 @@ class Scorer:
         """A given answer, tokenised once, with the aligned model's end of turn after it."""
         if text is None:
             raise UrialError("There is no answer to this question among those given.")
+        if problem := unsound(text):
+            raise UrialError(f"The answer given to this question {problem}.")
         vocab = self.asker.model.vocab
         rendered = self.asker.render(item.query)
         end = vocab.end_of_turn
