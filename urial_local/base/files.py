@@ -1,31 +1,46 @@
-"""Files that a reader finds whole: written under another name, then renamed."""
+"""Files: written whole under another name, then renamed; private where they hold users' texts;
+read only where they are ordinary files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO, cast
+
+from urial_local.base.errors import UrialError
+
+PRIVATE = 0o600
+_KEPT_NAME = 40  # letters of a file's name that its unfinished form begins with: names have limits
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[TextIO]:
     """A text file (UTF-8) that takes the place of `path` once it was written without an error.
 
-    Two processes may do so at the same time: the last one's stays, whole.
+    Two processes may do so at the same time: the last one's stays, whole. A link is replaced, not
+    followed. What is there keeps its permissions; a `private` file is its owner's only. Raises
+    OSError, and UrialError where something lies there that is not an ordinary file.
     """
     if not path.parent.is_dir():  # rather than the name of the other file
         raise FileNotFoundError(errno.ENOENT, "There is no such folder", str(path.parent))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
+    mode = PRIVATE if private else _permissions(path)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=path.name[:_KEPT_NAME] + ".", suffix=".part"
+    )
     try:
         with os.fdopen(
             handle, "w", encoding="utf-8", errors="backslashreplace", newline=""
         ) as file:
             yield file
-        os.chmod(name, 0o666 & ~_umask())
+            file.flush()
+            # Else a power cut may leave the new name with none of the bytes.
+            os.fsync(file.fileno())
+        os.chmod(name, mode)
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -33,7 +48,56 @@ def replacing(path: Path) -> Iterator[TextIO]:
         raise
 
 
+def private_folder(folder: Path) -> Path:
+    """The folder, made with those above it that are missing, all for their owner only. One that is
+    there is left as it is: it may be a place that others use. Raises OSError."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    return folder
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """An ordinary file for reading. Raises OSError for anything else: a pipe would wait for its
+    writer, and a device may have no end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return _regular(handle, path, "rb")
+
+
+def private_append(path: Path) -> BinaryIO:
+    """A file of ours to add lines to, for its owner only. Raises OSError, also for a link and for
+    what is not an ordinary file."""
+    # Not waiting for the reader of a pipe: opening one fails then.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = _regular(os.open(path, flags, PRIVATE), path, "ab")
+    found = os.fstat(file.fileno())
+    if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        os.fchmod(file.fileno(), PRIVATE)  # as an earlier release made it
+    return file
+
+
+def _regular(handle: int, path: Path | str, how: str) -> BinaryIO:
+    """The open file, unbuffered for writing. Raises OSError, with it closed, if it is not one."""
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "Not an ordinary file", str(path))
+    return cast(BinaryIO, os.fdopen(handle, how, buffering=-1 if how == "rb" else 0))
+
+
+def _permissions(path: Path) -> int:
+    """Those of the file that is there, or of a new one."""
+    try:
+        found = path.stat().st_mode
+    except OSError:  # nothing, or a link that leads nowhere
+        return 0o666 & ~_umask()
+    if not stat.S_ISREG(found):
+        raise UrialError(f"{path} is not an ordinary file, so nothing is written there.")
+    return stat.S_IMODE(found) & 0o777
+
+
 def _umask() -> int:
-    mask = os.umask(0)
+    mask = os.umask(0o077)  # what other threads make meanwhile is private rather than open to all
     os.umask(mask)
     return mask

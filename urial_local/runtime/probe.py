@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from urial_local.base.errors import ModelError, TokenizeError, UrialError
+from urial_local.base.files import private_append, private_folder
 from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.gguf_parts import read_model
 from urial_local.base.paths import cache_dir
@@ -83,8 +84,8 @@ def check_unknown(
         hint = said.get("hint", last)
         raise ModelError(said.get("error", f"{path} could not be tried."), hint)
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mark.touch()
+        private_folder(mark.parent)
+        private_append(mark).close()
     return header
 
 
