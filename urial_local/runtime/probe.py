@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from urial_local.base import gguf_parts
 from urial_local.base.errors import ModelError, TokenizeError, UrialError
 from urial_local.base.files import private_append, private_folder
 from urial_local.base.gguf_header import GGUFHeader
@@ -90,10 +91,15 @@ def check_unknown(
 
 
 def _mark(path: Path, header: GGUFHeader) -> Path:
-    """The file whose presence says that a model was tried with this build of llama.cpp."""
+    """The file whose presence says that a model was tried with this build of llama.cpp.
+
+    The times of its files count, too: a change in place that the fingerprint's samples miss has
+    the file tried again.
+    """
     from urial_local.runtime.llama_api import build_id
 
-    key = f"{fingerprint(path, header)}\n{build_id()}"
+    times = [part.stat().st_mtime_ns for part, _ in gguf_parts.files(path, header)]
+    key = f"{fingerprint(path, header)}\n{build_id()}\n{times}"
     return cache_dir() / "checked" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
