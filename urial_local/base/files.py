@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import TextIO
 
 from urial_local.base.errors import UrialError
 
@@ -59,31 +60,31 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> io.BufferedReader:
     """An ordinary file for reading. Raises OSError for anything else: a pipe would wait for its
     writer, and a device may have no end."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    return _regular(handle, path, "rb")
+    return os.fdopen(_regular(handle, path), "rb")
 
 
-def private_append(path: Path) -> BinaryIO:
+def private_append(path: Path) -> io.FileIO:
     """A file of ours to add lines to, for its owner only. Raises OSError, also for a link and for
     what is not an ordinary file."""
     # Not waiting for the reader of a pipe: opening one fails then.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    file = _regular(os.open(path, flags, PRIVATE), path, "ab")
+    file = os.fdopen(_regular(os.open(path, flags, PRIVATE), path), "ab", buffering=0)
     found = os.fstat(file.fileno())
     if found.st_mode & 0o077 and found.st_uid == os.geteuid():
         os.fchmod(file.fileno(), PRIVATE)  # as an earlier release made it
     return file
 
 
-def _regular(handle: int, path: Path | str, how: str) -> BinaryIO:
-    """The open file, unbuffered for writing. Raises OSError, with it closed, if it is not one."""
+def _regular(handle: int, path: Path | str) -> int:
+    """The open file. Raises OSError, with it closed, if it is not an ordinary one."""
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "Not an ordinary file", str(path))
-    return cast(BinaryIO, os.fdopen(handle, how, buffering=-1 if how == "rb" else 0))
+    return handle
 
 
 def _permissions(path: Path) -> int:
