@@ -49,6 +49,20 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[TextIO]:
         raise
 
 
+def write_private(path: Path, *pieces: bytes | memoryview) -> None:
+    """Bytes, for their owner only, in place of `path`: whole or not at all, but perhaps lost when
+    the power fails, as a cache may be. A link is replaced. Raises OSError."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(pieces)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
 def private_folder(folder: Path) -> Path:
     """The folder, made with those above it that are missing, all for their owner only. One that is
     there is left as it is: it may be a place that others use. Raises OSError."""
@@ -58,6 +72,18 @@ def private_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     return folder
+
+
+def remove_files(folder: Path, *patterns: str) -> int:
+    """Remove what is named so in a folder of ours, as far as it can be; returns the bytes freed.
+    A link goes, what it leads to stays."""
+    freed = 0
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        with contextlib.suppress(OSError):
+            size = path.lstat().st_size
+            path.unlink()
+            freed += size
+    return freed
 
 
 def open_regular(path: Path | str) -> io.BufferedReader:

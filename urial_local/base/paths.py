@@ -55,3 +55,8 @@ def user_prompts_dir() -> Path:
 
 def prefix_cache_dir() -> Path:
     return cache_dir() / "prefixes"
+
+
+def pools_dir() -> Path:
+    """Indexes of pools of examples: they hold the users' texts."""
+    return cache_dir() / "pools"

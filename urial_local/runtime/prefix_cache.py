@@ -13,7 +13,6 @@ import errno
 import hashlib
 import os
 import struct
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from urial_local.base.errors import UsageError
-from urial_local.base.files import open_regular, private_folder
+from urial_local.base.files import open_regular, private_folder, remove_files, write_private
 from urial_local.base.paths import prefix_cache_dir
 from urial_local.runtime.vocabulary import Ids
 
@@ -97,19 +96,12 @@ class PrefixCache:
                 f" ({self.cap / 1e6:.0f} MB); the next start decodes it again."
             )
             return False
-        name = ""
+        digest = hashlib.sha256(head)
+        digest.update(state)
         try:
             private_folder(self.folder)
-            fd, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
-            with os.fdopen(fd, "wb") as file:
-                digest = hashlib.sha256(head)
-                digest.update(state)
-                file.write(MAGIC + digest.digest() + head)
-                file.write(state)
-            os.replace(name, self.path(tokens))
+            write_private(self.path(tokens), MAGIC + digest.digest() + head, state)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
             remedy = (
                 "`urial-local cache clear` makes room."
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -136,13 +128,7 @@ class PrefixCache:
 
     def clear(self) -> int:
         """Remove every entry; returns the bytes freed."""
-        freed = 0
-        for path in [*self.folder.glob("*" + _SUFFIX), *self.folder.glob("*.part")]:
-            with contextlib.suppress(OSError):
-                size = path.lstat().st_size
-                path.unlink()
-                freed += size
-        return freed
+        return remove_files(self.folder, "*" + _SUFFIX, "*.part")
 
     def _evict(self) -> None:
         entries = self.entries()
