@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.cli.options import Repeated
 
 F = TypeVar("F", bound=Callable[..., Any])
 FAILED = 3  # exit code: finished, some rows failed
@@ -63,7 +64,7 @@ def data_options(command: F) -> F:
             ),
             click.option(
                 "--where",
-                multiple=True,
+                cls=Repeated,
                 metavar="FIELD=VALUE",
                 help="Only rows whose field (or one of its values) is this; given again, all must"
                 " hold.",
