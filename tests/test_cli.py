@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import filelock
 import pytest
 
 from urial_local.base.errors import RunError, UsageError
+from urial_local.base.paths import cache_dir, user_prompts_dir
 from urial_local.cli.demo import emptied
 from urial_local.cli.main import COMMANDS, cli
+from urial_local.tasks.models.cached import alone
 
 QUERY = "What are the names of some famous actors that started their careers on Broadway?"
 
@@ -391,6 +394,36 @@ def test_prompts_import_and_render(shared_file, tmp_path):
     assert "already" in fails(2, "prompts", "import", path, "--name", "mine")
     assert urial("prompts", "import", path, "--name", "mine", "--force").returncode == 0
     assert "cannot be a prompt's name" in fails(2, "prompts", "import", path, "--name", "../x")
+
+
+def test_a_full_disk_leaves_the_imported_prompt(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("# Query:\n```\nq\n```\n\n# Answer:\n```\na\n```\n")
+    assert urial("prompts", "import", path, "--name", "mine").returncode == 0
+    target = user_prompts_dir() / "mine.toml"
+    before = target.read_text()
+    path.write_text("long " * 4000 + path.read_text())
+    limited = f"ulimit -f 8; exec {sys.executable} -m urial_local prompts import {path}"
+    done = subprocess.run(
+        ["sh", "-c", f"{limited} --name mine --force"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr
+    assert target.read_text() == before
+    assert [p.name for p in target.parent.iterdir()] == ["mine.toml"]
+    assert target.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_locks_of_pulls_are_in_a_private_folder():
+    with alone("someone/model", "file"):
+        assert [p.stat().st_mode & 0o777 for p in (cache_dir(), cache_dir() / "pulling")] == [
+            0o700,
+            0o700,
+        ]
 
 
 def test_prompts_lint(tmp_path, tiny_llama):

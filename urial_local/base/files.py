@@ -9,7 +9,7 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -47,6 +47,16 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[TextIO]:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def holds_other(path: Path, ours: Callable[[bytes], bool]) -> bool:
+    """Whether something is there that is not ours by the first 64 KiB of its content. An empty file
+    is nobody's. Raises OSError where it cannot be read."""
+    if not path.is_file():
+        return False  # `replacing` says what else it may be
+    with open_regular(path) as file:
+        head = file.read(1 << 16)
+    return bool(head) and not ours(head)
 
 
 def write_private(path: Path, *pieces: bytes | memoryview) -> None:

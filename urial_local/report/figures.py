@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from urial_local.base.files import replacing
+
 CURVES = {
     "kl": ("kl_base_aligned", "KL(base‖aligned), nats", False),
     "probability": ("base_prob", "probability under the base model", False),
@@ -78,7 +80,8 @@ def _shares(path: Path, lines: list[tuple[str, dict[str, Any]]]) -> Path:
 def _save(figure: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
-    figure.savefig(path, metadata={"Date": None})
+    with replacing(path) as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})
     pyplot.close(figure)
     return path
 
