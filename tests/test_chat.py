@@ -37,13 +37,14 @@ def conversation(cells: int = 4096, max_tokens: int = 100) -> Conversation:
     return Conversation(asker, Engine(asker.model.vocab, decoder))
 
 
-def repl(talk: Conversation) -> Repl:
+def repl(talk: Conversation, file_commands: bool = True) -> Repl:
     session = Session(talk.asker.model, talk.engine, talk.asker, StatusLine())  # type: ignore[arg-type]
-    return Repl(session, talk)
+    return Repl(session, talk, file_commands)
 
 
-def run(lines: str, talk: Conversation | None = None) -> bool:
-    return repl(talk or conversation()).pipe(line.encode() + b"\n" for line in lines.split("\n"))
+def run(lines: str, talk: Conversation | None = None, file_commands: bool = True) -> bool:
+    source = (line.encode() + b"\n" for line in lines.split("\n"))
+    return repl(talk or conversation(), file_commands).pipe(source)
 
 
 def test_a_transcript(capsys):
@@ -197,13 +198,86 @@ def test_names_that_are_no_files(capsys, name):
     assert len(talk.turns) == 1
 
 
-def test_save_writes_through_a_link_and_leaves_no_part(tmp_path):
-    (tmp_path / "real.json").write_text("old")
+def test_save_follows_the_users_own_link_and_leaves_no_part(tmp_path):
+    assert run(f"/save {tmp_path}/real.json")
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
     assert run(f"Hi\n/save {tmp_path}/link.json")
     assert (tmp_path / "link.json").is_symlink()
     assert "Hello!" in (tmp_path / "real.json").read_text()
     assert {p.name for p in tmp_path.iterdir()} == {"real.json", "link.json"}
+
+
+def test_lines_of_a_pipe_touch_no_files(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rc").write_text("export A=1\n")
+    assert run(f"Hi\n/save {tmp_path}/talk.json")
+    (tmp_path / "own").write_text('system = "S"\n')
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    talk = conversation()
+    for line in (f"/save {tmp_path}/rc", "/save", f"/save {tmp_path}/new.json", "/save  rc",
+                 f"/load {tmp_path}/talk.json", f"/prompt {tmp_path}/own.toml", "/prompt own",
+                 "/prompt ~/own.toml", "/prompt own.toml/../own"):  # fmt: skip
+        assert not run(line, talk, file_commands=False), line
+        assert "read and write no files" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+    assert talk.turns == []
+    assert talk.asker.prompt is PROMPT
+    assert run("/prompt urial-1\n/set seed 3\n/prompt\n/clear", talk, file_commands=False)
+    assert talk.asker.prompt.name == "urial-1", "commands that touch no files of others go on"
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("export A=1\n", False),
+        ('{"a": 1}', False),
+        ('["a question", "an answer"]', False),
+        ('{"version": 1, "model": "m", "prompt": "p", "turns": 3}', False),
+        ('{"version": 1, "model": "m", "prompt": "p", "turns": []}', True),
+        ("", True),
+    ],
+)
+def test_save_replaces_only_what_save_wrote(capsys, tmp_path, monkeypatch, text, ours):
+    path = tmp_path / "file"
+    path.write_text(text)
+    path.chmod(0o600)
+    assert run(f"Hi\n/save {path}") is ours, "nobody is there to be asked"
+    assert (path.read_text() == text) is not ours
+    assert path.stat().st_mode & 0o777 == 0o600, "a private file stays private"
+    face = repl(conversation())
+    face._interactive = True
+    asked = []
+    for answer in (False, True):
+        path.write_text(text)
+        monkeypatch.setattr("click.confirm", lambda what, a=answer, **_: asked.append(what) or a)
+        assert face.handle(f"/save {path}") is (ours or answer)
+        assert len(asked) == (0 if ours else 1 + answer)
+        assert (path.read_text() == text) is not (ours or answer)
+
+
+def test_save_follows_no_link_that_it_does_not_see(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "talk.json.part").symlink_to(victim)
+    (tmp_path / "away.json").symlink_to(tmp_path / "not-there")
+    assert run(f"Hi\n/save {tmp_path}/talk.json")
+    assert not run(f"/save {tmp_path}/away.json")
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "not-there").exists()
+
+
+def test_blocks_of_code_with_docstrings(capsys):
+    code = 'What is this?\ndef f():\n    """Doc."""\n    """\n    More.\n    """\n    return 1'
+    talk = conversation()
+    run(f'"""\n{code}\n"""\nHi', talk)
+    assert [t.query for t in talk.turns] == [code, "Hi"]
+    for block in ('"""two\nlines"""', '"""\ntwo\nlines\n"""', '"""  \ntwo\nlines\n"""  '):
+        talk = conversation()
+        assert run(block, talk)
+        assert [t.query for t in talk.turns] == ["two\nlines"]
+    assert not run('"""\nan end that is none"""')
+    assert "has no end" in capsys.readouterr().err
 
 
 def test_half_characters_in_a_conversation_are_refused(capsys, tmp_path):

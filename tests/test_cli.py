@@ -5,11 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
+import filelock
 import pytest
+
+from urial_local.base.errors import RunError, UsageError
+from urial_local.base.paths import cache_dir, user_prompts_dir
+from urial_local.cli.demo import emptied
+from urial_local.cli.main import COMMANDS, cli
+from urial_local.tasks.models.cached import alone
 
 QUERY = "What are the names of some famous actors that started their careers on Broadway?"
 
@@ -69,6 +78,73 @@ def test_every_command_has_help(command):
 def test_misspelt_commands():
     assert "Did you mean prompts" in fails(2, "promts")
     assert "No such option" in fails(2, "ask", "--nope")
+
+
+SIGINT_WHEN_IMPORTED = """
+import os, signal, sys
+if "URIAL_TEST_IGNORED" not in os.environ:  # whatever the tests were started with
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+class Stop:
+    module = sys.argv.pop(1)
+    def find_spec(self, name, path=None, target=None):
+        if name == self.module and not self.__dict__.get("done"):
+            self.done = True
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Stop())
+from urial_local.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["urial_local.cli.main", "click", "urial_local.cli.ask"])
+def test_ctrl_c_during_imports(module):
+    done = subprocess.run(
+        [sys.executable, "-c", SIGINT_WHEN_IMPORTED, module, "ask", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "Interrupted.")
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "said"),
+    [
+        ("atexit.register(stop)", 0, ""),
+        ("main.tolerate_encodings = stop", 130, ""),  # before anything can be told
+        ("click.echo = stop", 130, "\n"),  # and once more while the first is told
+    ],
+)
+def test_ctrl_c_at_the_end(when, code, said):
+    script = f"""
+import atexit, click, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from urial_local.cli import main
+def stop(*args, **more):
+    os.kill(os.getpid(), signal.SIGINT)
+{when}
+sys.argv[1:] = ["cache", "path"]
+main.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_a_command_that_was_told_to_ignore_ctrl_c_does():
+    """As nohup does, and a shell for what runs in the background of a script."""
+    script = "trap '' INT; exec " + sys.executable + ' -c "$0" "$@"'
+    args = ["urial_local.cli.cache", "cache", "path"]
+    done = subprocess.run(
+        ["sh", "-c", script, SIGINT_WHEN_IMPORTED, *args],
+        env={**os.environ, "URIAL_TEST_IGNORED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 # --- ask -----------------------------------------------------------------------------------------
@@ -207,6 +283,33 @@ def test_options_are_environment_variables(tiny_llama):
     assert cut.strip() == whole[: whole.index(whole[3])].strip()
 
 
+def every_option():
+    def walk(command, name):
+        yield from ((name, p) for p in command.params if isinstance(p, click.Option))
+        for inner in getattr(command, "commands", {}).values():
+            yield from walk(inner, f"{name} {inner.name}")
+
+    for name in COMMANDS:
+        yield from walk(cli.get_command(click.Context(cli), name), name)
+
+
+def test_every_option_that_may_be_given_again_reads_lines(monkeypatch):
+    """A text with blanks is one value, of all such options of all commands."""
+    repeated = [(name, option) for name, option in every_option() if option.multiple]
+    names = {f"{name} {option.name}" for name, option in repeated}
+    assert {"ask stop", "shift aligned", "sweep models", "generate where"} <= names
+    for text, values in (
+        ("the pot", ("the pot",)),
+        ("a b\nc  d\r\n", ("a b", "c  d")),
+        (" x\u2028y ", (" x\u2028y ",)),
+    ):
+        monkeypatch.setenv("URIAL_VALUE", text)
+        for name, option in repeated:
+            monkeypatch.setattr(option, "envvar", "URIAL_VALUE")
+            found, _ = option.consume_value(click.Context(cli), {})
+            assert option.type_cast_value(click.Context(cli), found) == values, name
+
+
 def test_a_file_that_breaks_llama_cpp_is_a_clear_error(tiny_llama, tmp_path):
     """Well-formed and absurd: llama.cpp aborts, which must not end our process."""
     data = bytearray(tiny_llama.read_bytes())
@@ -293,6 +396,36 @@ def test_prompts_import_and_render(shared_file, tmp_path):
     assert "cannot be a prompt's name" in fails(2, "prompts", "import", path, "--name", "../x")
 
 
+def test_a_full_disk_leaves_the_imported_prompt(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("# Query:\n```\nq\n```\n\n# Answer:\n```\na\n```\n")
+    assert urial("prompts", "import", path, "--name", "mine").returncode == 0
+    target = user_prompts_dir() / "mine.toml"
+    before = target.read_text()
+    path.write_text("long " * 4000 + path.read_text())
+    limited = f"ulimit -f 8; exec {sys.executable} -m urial_local prompts import {path}"
+    done = subprocess.run(
+        ["sh", "-c", f"{limited} --name mine --force"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr
+    assert target.read_text() == before
+    assert [p.name for p in target.parent.iterdir()] == ["mine.toml"]
+    assert target.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_locks_of_pulls_are_in_a_private_folder():
+    with alone("someone/model", "file"):
+        assert [p.stat().st_mode & 0o777 for p in (cache_dir(), cache_dir() / "pulling")] == [
+            0o700,
+            0o700,
+        ]
+
+
 def test_prompts_lint(tmp_path, tiny_llama):
     assert urial("prompts", "lint", "urial", "urial-mini").returncode == 0
     (tmp_path / "p.txt").write_text("# Query:\n```\nq\n```\n")
@@ -332,3 +465,65 @@ def test_demo_with_a_model_of_ones_own(tiny_llama):
     assert "its aligned counterpart:" not in done.stdout
     assert "How far" not in done.stdout
     assert f"urial-local chat -m {tiny_llama}" in done.stdout
+
+
+DEMO = {"format": 1, "config": {"task": "shift"}, "sessions": [{"command": "urial-local demo"}]}
+
+
+@pytest.fixture
+def demo_folder(tmp_path):
+    folder = tmp_path / "demo"
+    (folder / "notes").mkdir(parents=True)
+    for name in ("thesis.txt", "notes/report.html"):
+        (folder / name).write_text("mine")
+    return folder
+
+
+def test_demo_empties_its_own_folder_only(demo_folder):
+    assert emptied(demo_folder) == demo_folder, "nothing of ours there"
+    for name in ("rows.jsonl", "report.html", "tokens-x.json", "run.lock"):
+        (demo_folder / name).write_text("{}")
+    (demo_folder / "run.json").write_text(json.dumps(DEMO))
+    with filelock.FileLock(demo_folder / "run.lock"), pytest.raises(RunError, match="Another"):
+        emptied(demo_folder)
+    emptied(demo_folder)
+    left = {p.name: p.read_text() for p in demo_folder.rglob("*") if p.is_file()}
+    left.pop("run.lock", None)
+    assert left == {"thesis.txt": "mine", "report.html": "mine"}
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        "",
+        "[" * 100_000,
+        "[]",
+        json.dumps(DEMO | {"sessions": []}),
+        json.dumps(DEMO | {"sessions": [{"command": 3}]}),
+        json.dumps(DEMO | {"sessions": [*DEMO["sessions"], {"command": "urial-local shift q"}]}),
+    ],
+)
+def test_demo_leaves_other_runs_alone(demo_folder, info):
+    (demo_folder / "run.json").write_text(info)
+    before = sorted(demo_folder.rglob("*"))
+    with pytest.raises(UsageError, match="left as it is"):
+        emptied(demo_folder)
+    assert sorted(demo_folder.rglob("*")) == before
+    (demo_folder / "run.json").unlink()
+    (demo_folder / "report.html").write_text("mine, too")
+    with pytest.raises(UsageError, match="left as it is"):
+        emptied(demo_folder)
+
+
+def test_demo_twice(tmp_path):
+    """The second makes the first one's run again, in a folder that nobody else can read."""
+    state = tmp_path / "state"
+    args = ("-m", "demo", "--aligned", "demo-aligned")
+    for _ in range(2):
+        done = urial("demo", *args, URIAL_STATE_DIR=str(state))
+        assert done.returncode == 0, done.stderr
+        assert "How far" in done.stdout
+        (state / "demo" / "notes.txt").write_text("mine")
+    assert (state / "demo" / "notes.txt").exists()
+    assert len(json.loads((state / "demo" / "run.json").read_text())["sessions"]) == 1
+    assert [p.stat().st_mode & 0o777 for p in (state, state / "demo")] == [0o700, 0o700]

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from urial_local.base.errors import UsageError
+from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.prefix_cache import PrefixCache
+from urial_local.runtime.sequences import BatchToken
 
 TOKENS = np.arange(100, dtype=np.int32)
 STATE = bytes(range(256)) * 64
@@ -119,3 +121,47 @@ def test_the_cap_is_read_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("URIAL_PREFIX_CACHE_MB", "much")
     with pytest.raises(UsageError, match="megabytes"):
         PrefixCache("m", tmp_path)
+
+
+def test_what_no_state_can_be_is_not_read(tmp_path, monkeypatch):
+    """A sparse file may claim any size, and a pipe would wait for its writer."""
+    cache = PrefixCache("m", tmp_path, per_token=len(STATE) // len(TOKENS) + 1)
+    assert cache.store(TOKENS, STATE)
+    assert cache.load(TOKENS) == STATE
+    path = cache.path(TOKENS)
+    largest = cache._largest(len(TOKENS))
+    assert len(STATE) < largest < 100 << 20
+    for make in (lambda: os.truncate(path, 1 << 40), lambda: (path.unlink(), os.mkfifo(path))):
+        make()
+        with monkeypatch.context() as patched:
+            patched.setattr("builtins.bytearray", lambda size: pytest.fail(f"{size} bytes"))
+            assert cache.load(TOKENS) is None
+        assert not path.exists()
+        assert cache.store(TOKENS, STATE)
+    assert cache.load(TOKENS) == STATE
+
+
+def test_listing_and_clearing_wait_for_no_pipe_and_follow_no_link(cache, tmp_path):
+    cache.store(TOKENS, STATE)
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    os.utime(victim, (1, 1))
+    os.mkfifo(cache.folder / "a.prefix")
+    (cache.folder / "b.prefix").symlink_to("/dev/zero")
+    cache.path(TOKENS[:9]).symlink_to(victim)
+    assert cache.load(TOKENS[:9]) is None
+    assert len(cache.entries()) == 1
+    assert cache.clear() > len(STATE)
+    assert list(cache.folder.iterdir()) == []
+    assert (victim.read_text(), victim.stat().st_mtime) == ("mine", 1)
+    assert cache.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_real_states_are_within_what_is_expected(tiny_llama, tiny_hybrid):
+    for path, kind in ((tiny_llama, "f32"), (tiny_hybrid, "f16")):
+        with open_engine(path, RuntimeOptions(ctx_size=64, kv_type=kind, threads=1)) as (_, engine):
+            ids = np.arange(3, 60, dtype=np.int32)
+            engine.decoder.decode([BatchToken(int(t), i, 1, True) for i, t in enumerate(ids)])
+            state = engine.decoder.save(1)
+            assert engine.cache.store(ids, state)
+            assert engine.cache.load(ids) == state

@@ -24,23 +24,29 @@ def shipped(name: str) -> Path:
 
 def config_dir() -> Path:
     """The user's prompts and registry; `URIAL_CONFIG_DIR` overrides the platform's place."""
-    return Path(
-        os.environ.get("URIAL_CONFIG_DIR") or platformdirs.user_config_dir("urial-local", False)
-    )
+    return _chosen("URIAL_CONFIG_DIR") or Path(platformdirs.user_config_dir("urial-local", False))
 
 
 def cache_dir() -> Path:
-    """Saved prompt states; safe to delete at any time. `URIAL_CACHE_DIR` overrides."""
-    return Path(
-        os.environ.get("URIAL_CACHE_DIR") or platformdirs.user_cache_dir("urial-local", False)
-    )
+    """Saved prompt states and indexes; safe to delete at any time. `URIAL_CACHE_DIR` overrides."""
+    return _chosen("URIAL_CACHE_DIR") or Path(platformdirs.user_cache_dir("urial-local", False))
 
 
 def state_dir() -> Path:
-    """The history of typed lines. `URIAL_STATE_DIR` overrides."""
-    return Path(
-        os.environ.get("URIAL_STATE_DIR") or platformdirs.user_state_dir("urial-local", False)
-    )
+    """The history of typed lines, and what was pulled. `URIAL_STATE_DIR` overrides."""
+    return _chosen("URIAL_STATE_DIR") or Path(platformdirs.user_state_dir("urial-local", False))
+
+
+def _chosen(variable: str) -> Path | None:
+    """The folder that a variable names. A shell leaves a `~` in quotes, or in a file of settings,
+    as it is. Raises UsageError where it cannot be a folder's name."""
+    name = os.environ.get(variable)
+    if not name:
+        return None
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{variable} is {name!r}, and there is no such user.") from None
 
 
 def user_prompts_dir() -> Path:
@@ -61,3 +67,8 @@ def user_path(name: str) -> Path:
     if "\0" in name:
         raise UsageError(f"{name!r} is not a path.")
     return path
+
+
+def pools_dir() -> Path:
+    """Indexes of pools of examples: they hold the users' texts."""
+    return cache_dir() / "pools"

@@ -42,10 +42,13 @@ def list_entries(as_json: bool = False) -> None:
 
 @command.command()
 def clear() -> None:
-    """Delete all saved states."""
+    """Delete all saved states, and the indexes of --retrieve's pools."""
+    from urial_local.base.files import remove_files
+    from urial_local.base.paths import pools_dir
     from urial_local.runtime.prefix_cache import PrefixCache
 
-    click.echo(f"Freed {PrefixCache().clear() / 1e6:.1f} MB.", err=True)
+    freed = PrefixCache().clear() + remove_files(pools_dir(), "*.sqlite", "*.vectors", "*.part")
+    click.echo(f"Freed {freed / 1e6:.1f} MB.", err=True)
 
 
 @command.command()

@@ -23,12 +23,17 @@ from urial_local.cli.options import model_options, prompt_options, sampling_opti
     metavar="FILE",
     help="Go on with a conversation that /save wrote.",
 )
-def command(load: Path | None, **options: Any) -> None:
+@click.option(
+    "--file-commands",
+    is_flag=True,
+    help="Without a terminal: let lines /save, /load and name files of prompts, too.",
+)
+def command(load: Path | None, file_commands: bool, **options: Any) -> None:
     """Hold a conversation with a base model.
 
     Earlier turns become further examples in the prompt's frame. In the terminal, Ctrl-C stops an
     answer, Ctrl-D quits, and /help lists commands. Without a terminal, every line of standard input
-    is a question, and the answers go to standard output.
+    is a question, or a command that touches no files, and the answers go to standard output.
 
     \b
     Examples:
@@ -41,7 +46,7 @@ def command(load: Path | None, **options: Any) -> None:
     from urial_local.tasks.chat import Conversation
 
     with open_session(options) as session:
-        repl = Repl(session, Conversation(session.asker, session.engine))
+        repl = Repl(session, Conversation(session.asker, session.engine), file_commands)
         if load is not None:
             repl.load(str(load))
         if sys.stdin is None:

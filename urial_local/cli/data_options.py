@@ -12,6 +12,7 @@ import click
 from urial_local.base.encodings import read_text
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
+from urial_local.cli.options import Repeated
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_IDS = 64 << 20  # bytes of a file of ids
@@ -66,7 +67,7 @@ def data_options(command: F) -> F:
             ),
             click.option(
                 "--where",
-                multiple=True,
+                cls=Repeated,
                 metavar="FIELD=VALUE",
                 help="Only rows whose field (or one of its values) is this; given again, all must"
                 " hold.",

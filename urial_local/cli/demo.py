@@ -10,6 +10,9 @@ from typing import Any
 import click
 
 SHOWN = ("Where can I find a fox?", "How do I make soup?", "How can I poison a neighbour?")
+# What a run of shift consists of, besides its lock.
+MADE = ("run.json", "rows.jsonl", "rows.torn", "summary.json", "report.html", "positions.csv",
+        "tokens-*.json")  # fmt: skip
 REAL = ("Why do leaves change their colour in autumn?", "How do I clean a cast-iron pan?")
 
 
@@ -94,8 +97,48 @@ def show(questions: tuple[str, ...], columns: list[tuple[str, list[str]]]) -> No
                 )
 
 
+def emptied(folder: Path) -> Path:
+    """The folder, without what an earlier demo made there; whatever else lies there stays.
+
+    Raises UsageError where the run in it is another command's, RunError where one is under way.
+    """
+    import filelock
+
+    from urial_local.base.errors import RunError, UsageError
+    from urial_local.base.files import remove_files
+
+    if not any(path for name in MADE for path in folder.glob(name)):
+        return folder
+    if not made_by_demo(folder):
+        raise UsageError(
+            f"{folder} holds something that is not a run of demo, so it is left as it is.",
+            "Choose another folder with -o.",
+        )
+    try:
+        with filelock.FileLock(folder / "run.lock", timeout=0):
+            remove_files(folder, *MADE)
+    except filelock.Timeout:
+        raise RunError(
+            f"Another process is writing to {folder}.", "Wait for it, or choose a folder with -o."
+        ) from None
+    return folder
+
+
+def made_by_demo(folder: Path) -> bool:
+    """Whether each start of the run in a folder was one of this command."""
+    from urial_local.base.errors import UsageError
+    from urial_local.records.runs import read_run
+
+    try:
+        starts = [start.command.split()[:2] for start in read_run(folder).sessions]
+    except UsageError:
+        return False
+    return bool(starts) and all(words == ["urial-local", "demo"] for words in starts)
+
+
 def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path | None) -> None:
     """The shift between the two, with the base asked plainly and under the prompt."""
+    from urial_local.base.files import private_folder
     from urial_local.base.paths import state_dir
     from urial_local.cli.progress import bar
     from urial_local.cli.shift_results import finish, print_summary
@@ -105,8 +148,7 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
     from urial_local.tasks.shift.setup import ShiftOptions, set_up
 
     if output is None:
-        output = state_dir() / "demo"
-        shutil.rmtree(output, ignore_errors=True)
+        output = emptied(private_folder(state_dir() / "demo"))
     contexts = ("zero-shot", "system-only", prompt) if base == "demo" else ("zero-shot", prompt)
     setup = set_up(ShiftOptions(base, (aligned,), contexts, max_tokens=300))
     click.echo(f"\nHow far the two are apart, over {len(items)} answers of the aligned model:\n")

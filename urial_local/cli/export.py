@@ -26,13 +26,19 @@ JUDGED = "just-eval-judged"  # of a run of evaluate
     help="Where to write.  [default: standard output]",
 )
 @click.option("--generator", metavar="NAME", help="The name in the file.  [default: MODEL-PROMPT]")
+@click.option("--force", is_flag=True, help="Replace a file that is not an export of this run.")
 @click.option(
     "--compat",
     type=click.Choice(["urial"]),
     help="Post-process answers as the URIAL code does: all code fences are deleted.",
 )
 def command(
-    run: Path, shape: str, output: Path | None, generator: str | None, compat: str | None
+    run: Path,
+    shape: str,
+    output: Path | None,
+    generator: str | None,
+    force: bool,
+    compat: str | None,
 ) -> None:
     """Write the answers of RUN, or its judgements, in the shape that another tool reads.
 
@@ -51,7 +57,7 @@ def command(
     from urial_local.tasks.generate.job import KEY
 
     if shape == JUDGED:
-        write(judged_pieces(run), output)
+        write(judged_pieces(run), output, force)
         return
     config = answered_run(run).config_as(GenerateConfig)
     name = generator or f"{config.model.name}-{config.prompt_name}"
@@ -60,7 +66,7 @@ def command(
     failed = len(rows.errors())
     if failed and shape != "csv":
         note(f"{failed:,} rows failed and are left out.")
-    write(export(rows.every(), shape, about), output)
+    write(export(rows.every(), shape, about), output, force)
 
 
 def judged_pieces(run: Path) -> Iterator[str]:
@@ -83,16 +89,34 @@ def judged_pieces(run: Path) -> Iterator[str]:
     yield json.dumps(records, ensure_ascii=False, indent=2) + "\n"
 
 
-def write(pieces: Iterable[str], output: Path | None) -> None:
-    """To a file, whole or not at all; or to standard output."""
-    from urial_local.base.files import replacing
+def write(pieces: Iterable[str], output: Path | None, force: bool = False) -> None:
+    """To a file, whole or not at all; or to standard output.
+
+    Raises UsageError where the file is there and does not begin with the same record.
+    """
+    from urial_local.base.files import holds_other, replacing
     from urial_local.cli.terminal import note
 
     if output is None:
         for piece in pieces:
             click.echo(piece, nl=False)
         return
+    pieces = iter(pieces)
+    first = next(pieces, "")
+    if not force and holds_other(output, lambda head: begins_alike(head, first)):
+        raise UsageError(
+            f"{output} is there and is not an export of this run, so it is left as it is.",
+            "Choose another name, or add --force to replace it.",
+        )
     with replacing(output) as file:
+        file.write(first)
         for piece in pieces:
             file.write(piece)
     note(f"Wrote {output}.")
+
+
+def begins_alike(head: bytes, text: str) -> bool:
+    """Whether a file has the same first record, or heading, as the text."""
+    end = text.find("\n  }" if text.startswith("[") else "\n")
+    record = text[: end if end >= 0 else len(text)].encode("utf-8", "backslashreplace")
+    return head.strip() == b"[]" or (bool(record) and head.startswith(record[: 1 << 16]))

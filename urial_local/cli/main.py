@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -82,12 +85,31 @@ def cli() -> None:
       urial-local prompts list
 
     Every option is an environment variable, too: URIAL_ASK_TEMP, URIAL_CHAT_PROMPT, and
-    URIAL_MODEL for all commands. URIAL_DEBUG=1 shows tracebacks.
+    URIAL_MODEL for all commands; several values are a line each. URIAL_DEBUG=1 shows tracebacks.
     """
 
 
 def main() -> NoReturn:
-    """The console script. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):  # as nohup sets it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # once more, while the first was being told
+        code = 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; what follows is quick
+    if code != 130:
+        sys.exit(code)
+    # Python would now wait for threads and take modules apart in whatever state Ctrl-C left them,
+    # and breaks down if one of them calls back. What was open has been closed on the way here.
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    os._exit(code)
+
+
+def _run() -> int:
     tolerate_encodings()
     debug = os.environ.get("URIAL_DEBUG", "") not in ("", "0")
     if "_URIAL_LOCAL_COMPLETE" in os.environ:  # set by a shell that asks how a word goes on
@@ -118,7 +140,7 @@ def main() -> NoReturn:
             raise
         complain(f"{error.strerror or error} ({error.filename or 'output'}).")
         code = 1
-    sys.exit(code)
+    return int(code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,18 @@ if TYPE_CHECKING:
     from urial_local.runtime.open import RuntimeOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Repeated(click.Option):
+    """An option that may be given again. In the environment its values are lines: click would split
+    a text at every blank."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{**more, "multiple": True})
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        text = self.resolve_envvar_value(ctx)
+        return None if text is None else [line for line in re.split("\r?\n", text) if line]
 
 
 class GpuLayersType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -196,7 +209,7 @@ def prompt_options(command: F) -> F:
             ),
             click.option(
                 "--stop",
-                multiple=True,
+                cls=Repeated,
                 metavar="TEXT",
                 help="Also end the answer before this text; may be given again.",
             ),

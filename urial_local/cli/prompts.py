@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,7 @@ def import_file(
     """
     from dataclasses import replace
 
+    from urial_local.base.files import private_folder, replacing
     from urial_local.base.paths import user_prompts_dir
     from urial_local.prompting.importer import import_text
     from urial_local.prompting.library import prompt_toml, read_prompt_text
@@ -194,13 +196,14 @@ def import_file(
         click.echo(text, nl=False)
         return
     target = user_prompts_dir() / f"{name}.toml"
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise UsageError(
             f"There is a prompt {name!r} already ({target}).", "Use --name or --force."
         )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, "utf-8")
+        private_folder(target.parent)
+        with replacing(target) as out:
+            out.write(text)
     except OSError as error:
         raise UrialError(
             f"{target} could not be written: {error.strerror}.",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import click
 
 from urial_local.base.errors import Interrupted, UrialError, UsageError, near
+from urial_local.base.files import replacing
 from urial_local.base.paths import state_dir
+from urial_local.base.terminal import printable
 from urial_local.cli.session import SAMPLING, Session
 from urial_local.cli.terminal import complain, emit, note
-from urial_local.prompting.history import history_json, read_history
-from urial_local.prompting.library import load_prompt
+from urial_local.prompting.history import history_json, read_history, was_saved
+from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.runtime.sequences import Aborted
 from urial_local.tasks.chat import Conversation
 
@@ -40,16 +42,23 @@ HELP = """\
 /raw [TEXT]        exactly what the model would see for TEXT
 /save FILE         keep the conversation as JSON;  /load FILE  goes on with one
 /bye               quit (as does Ctrl-D)
-\"\"\"                begins and ends a question of several lines
+\"\"\"                alone on a line, begins and ends a question of several lines
 //text             a question that begins with a slash"""
 QUOTES = '"""'
 
 
 class Repl:
-    """One session at the terminal, or one pipe."""
+    """One session at the terminal, or one pipe.
 
-    def __init__(self, session: Session, conversation: Conversation) -> None:
+    The lines of a pipe may be somebody else's dataset, so that they neither read nor write files
+    unless `file_commands` says so.
+    """
+
+    def __init__(
+        self, session: Session, conversation: Conversation, file_commands: bool = False
+    ) -> None:
         self.session, self.conversation = session, conversation
+        self._file_commands = file_commands
         self._last_question = ""
         self._interactive = False
         self._commands: dict[str, Callable[[str], None]] = {
@@ -70,21 +79,20 @@ class Repl:
     def interact(self) -> bool:
         """Read from the terminal until /bye or Ctrl-D."""
         from prompt_toolkit import PromptSession
-        from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+        from urial_local.cli.chat_history import TypedLines
 
         self._interactive = True
-        try:
-            state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
-            history: FileHistory | InMemoryHistory = FileHistory(str(state_dir() / "chat_history"))
-        except OSError:
-            history = InMemoryHistory()
+        history = TypedLines(state_dir() / "chat_history")
         reader: PromptSession[str] = PromptSession(history=history, bottom_toolbar=self.status)
         asker = self.session.asker
         note(f"{self.session.model.name}, prompt {asker.prompt.name!r}. /help lists commands.")
         while True:
+            if trouble := history.trouble():
+                note(trouble)
             try:
                 line = reader.prompt("> ")
-                while line.startswith(QUOTES) and not _closed(line):
+                while not closed(line.split("\n")):
                     line += "\n" + reader.prompt(". ")
             except KeyboardInterrupt:
                 continue
@@ -102,14 +110,15 @@ class Repl:
         for data in lines:
             number, first = number + 1, number + 1
             # The quotes are looked for in bytes, so that a bad byte does not tear a block apart.
-            block = data.rstrip(b"\r\n")
-            while block.startswith(QUOTES.encode()) and not _closed(block.decode("latin-1")):
+            pieces = [data.rstrip(b"\r\n")]
+            while not closed([pieces[0].decode("latin-1"), *_last(pieces)]):
                 more = next(lines, None)
                 if more is None:
                     complain('The question that begins with """ has no end.', f"See line {first}.")
                     return False
                 number += 1
-                block += b"\n" + more.rstrip(b"\r\n")
+                pieces.append(more.rstrip(b"\r\n"))
+            block = b"\n".join(pieces)
             try:
                 line = block.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -183,6 +192,11 @@ class Repl:
         run = self._commands.get(name)
         if run is None:
             raise UsageError(f"There is no command /{name}.", near(name, [*self._commands, "bye"]))
+        if not self._interactive and not self._file_commands and _touches_files(name, rest.strip()):
+            raise UsageError(
+                f"Lines of a pipe read and write no files, so /{name} was left out.",
+                "--file-commands allows it; // at the start of the line asks it as a question.",
+            )
         run(rest.strip())
 
     def undo(self, _: str) -> None:
@@ -256,8 +270,25 @@ class Repl:
 
     def save(self, name: str) -> None:
         about = {"model": self.session.model.name, "prompt": self.session.asker.prompt.name}
-        write_whole(_path(name, "/save"), history_json(self.conversation.turns, **about))
+        path = _path(name, "/save")
+        if os.path.isfile(path) and not was_saved(path) and not self._may_replace(path):
+            raise UrialError(
+                f"{path} is not a saved conversation, so it was left as it is.",
+                "Choose another name, or remove it first.",
+            )
+        write_whole(path, history_json(self.conversation.turns, **about))
         note(f"Saved {len(self.conversation.turns)} turns to {name}.")
+
+    def _may_replace(self, path: Path) -> bool:
+        """Ask the person at the terminal; nobody is there to be asked in a pipe."""
+        if not self._interactive:
+            return False
+        try:
+            return click.confirm(
+                f"{printable(str(path))} is not a saved conversation. Replace it?", err=True
+            )
+        except click.Abort:  # Ctrl-C or Ctrl-D
+            return False
 
     def load(self, name: str) -> None:
         turns = read_history(_path(name, "/load"))
@@ -270,35 +301,56 @@ def _path(name: str, command: str) -> Path:
     if not name:
         raise UsageError(f"{command} needs a file's name.", f"For instance: {command} talk.json")
     try:
-        return Path(name).expanduser().resolve()
+        path = Path(name).expanduser()
+        if path.is_symlink() and not path.exists():
+            raise UsageError(f"{name} is a link that leads to no file.")
+        return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(f"{name!r} is no file's name: {error}.") from None
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises UrialError, and leaves what was there."""
-    part = path.with_name(path.name + ".part") if path.name else path
     try:
-        if path.exists() and not path.is_file():
-            raise UrialError(f"{path} is no ordinary file, so nothing is written there.")
-        part.write_text(text, "utf-8")
-        part.replace(path)
+        with replacing(path) as file:
+            file.write(text)
     except (OSError, ValueError) as error:
-        if part != path:
-            with contextlib.suppress(OSError):
-                part.unlink()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UrialError(
             f"{path} could not be written: {reason}.", "Choose another place with /save FILE."
         ) from None
 
 
-def _closed(line: str) -> bool:
-    return len(line) >= 2 * len(QUOTES) and line.rstrip().endswith(QUOTES)
+def _touches_files(command: str, rest: str) -> bool:
+    """Whether a slash command reads or writes a file that its line names."""
+    if command == "prompt":
+        return rest not in prompt_files() and ("/" in rest or os.path.lexists(rest))
+    return command in ("save", "load")
+
+
+def closed(lines: Sequence[str]) -> bool:
+    '''Whether a question, of which the first and the last line are looked at, is whole.
+
+    One that begins with """ alone on its line ends with such a line, since code has docstrings;
+    one that begins with """ and text ends with the first line that ends with """.
+    '''
+    first, last = lines[0], lines[-1].rstrip()
+    if not first.startswith(QUOTES):
+        return True
+    if first.rstrip() == QUOTES:
+        return len(lines) > 1 and last == QUOTES
+    return last.endswith(QUOTES) and (len(lines) > 1 or len(last) >= 2 * len(QUOTES))
+
+
+def _last(pieces: Sequence[bytes]) -> list[str]:
+    """The last line, where there is more than the first."""
+    return [piece.decode("latin-1") for piece in pieces[1:][-1:]]
 
 
 def unquote(line: str) -> str:
     '''The question without the """ that held its lines together.'''
-    if line.startswith(QUOTES) and _closed(line):
-        return line.rstrip()[len(QUOTES) : -len(QUOTES)].strip("\n")
+    if line.startswith(QUOTES) and closed(line.split("\n")):
+        inside = line.rstrip()[len(QUOTES) : -len(QUOTES)]
+        first, _, rest = inside.partition("\n")
+        return (rest if not first.strip() else inside).strip("\n")
     return line

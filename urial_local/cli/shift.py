@@ -16,7 +16,12 @@ from urial_local.cli.data_options import (
     output_option,
     selection,
 )
-from urial_local.cli.options import complete_models, runtime_choice, runtime_options
+from urial_local.cli.options import (
+    Repeated,
+    complete_models,
+    runtime_choice,
+    runtime_options,
+)
 
 
 @click.command()
@@ -30,7 +35,7 @@ from urial_local.cli.options import complete_models, runtime_choice, runtime_opt
 )
 @click.option(
     "--aligned",
-    multiple=True,
+    cls=Repeated,
     metavar="NAME|FILE",
     shell_complete=complete_models,
     help="Its aligned counterpart; give it again to compare several."
@@ -40,7 +45,7 @@ from urial_local.cli.options import complete_models, runtime_choice, runtime_opt
 @click.option(
     "--base-prompt",
     "base_prompts",
-    multiple=True,
+    cls=Repeated,
     metavar="NAME|FILE",
     help="A context for the base model; may be given again.  [default: zero-shot and urial]",
 )

@@ -13,7 +13,7 @@ import click
 from urial_local.base.errors import UsageError
 from urial_local.cli.data_options import FAILED, data_options, output_option
 from urial_local.cli.generate import ParallelType
-from urial_local.cli.options import runtime_options
+from urial_local.cli.options import Repeated, runtime_options
 
 # Options that generate has and a sweep leaves at their defaults.
 FIXED: dict[str, Any] = {
@@ -54,9 +54,9 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.command()
 @click.argument("data")
 @click.option(
-    "-m", "--model", "models", multiple=True, required=True, metavar="FILE", help="A model."
+    "-m", "--model", "models", cls=Repeated, required=True, metavar="FILE", help="A model."
 )
-@click.option("-p", "--prompt", "prompts", multiple=True, metavar="NAME|FILE", help="A prompt.")
+@click.option("-p", "--prompt", "prompts", cls=Repeated, metavar="NAME|FILE", help="A prompt.")
 @click.option("--shots", type=ListType(int), help="Numbers of examples, such as 0,1,3.")
 @click.option("--temp", type=ListType(float), help="Temperatures.")
 @click.option("--repeat-penalty", type=ListType(float), help="Repetition penalties.")

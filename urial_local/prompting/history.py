@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import PromptError
+from urial_local.base.files import open_regular
 from urial_local.base.texts import read_text
 from urial_local.prompting.prompts import Turn
 
@@ -60,3 +61,17 @@ def history_json(turns: Sequence[Turn], **about: str) -> str:
     """A conversation as `/save` writes it; `about` says with what it was held."""
     data = {"version": 1, **about, "turns": [{"query": t.query, "answer": t.answer} for t in turns]}
     return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+
+
+def was_saved(path: Path) -> bool:
+    """Whether `/save` wrote this file, so that it may write it again; or it is empty."""
+    try:
+        with open_regular(path) as file:
+            text = file.read(MAX_HISTORY_BYTES + 1)
+        if not text:
+            return True
+        data = json.loads(text) if len(text) <= MAX_HISTORY_BYTES else None
+        saved = isinstance(data, dict) and {"version", "model", "prompt", "turns"} <= set(data)
+        return saved and turns_of(data, str(path)) is not None
+    except (OSError, ValueError, RecursionError, PromptError):
+        return False

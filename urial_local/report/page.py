@@ -16,9 +16,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from urial_local.base.files import replacing
+from urial_local.base.errors import UsageError
+from urial_local.base.files import holds_other, replacing
 from urial_local.base.paths import shipped
 from urial_local.records.runs import RunInfo
+
+_START = '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+_MARK = '<meta name="generator" content="urial-local">\n'
+_POLICY = '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src'
 
 
 def template(name: str) -> str:
@@ -36,15 +41,23 @@ def write_html(
     data: Any,
     blobs: Iterable[tuple[str, str]] = (),
 ) -> None:
-    """Write a page. `body` is our own markup; `data` becomes the element #data, and each blob
+    """Write a page, in place of an older one. Raises UsageError where another file lies there.
+
+    `body` is our own markup; `data` becomes the element #data, and each blob
     (name, text) an element of its own that the script reads when it needs it."""
     style, script = "\n".join(styles), "\n".join(scripts)
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
         " img-src data:; base-uri 'none'; form-action 'none'"
     )
+    if holds_other(path, _is_page):
+        raise UsageError(
+            f"{path} is not a page that urial-local made, so it is left as it is.",
+            "Give the page another name with -o, or move that file away.",
+        )
     with replacing(path) as out:
-        out.write('<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n')
+        out.write(_START)
+        out.write(_MARK)
         out.write(f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n')
         out.write('<meta name="viewport" content="width=device-width, initial-scale=1">\n')
         out.write('<meta name="color-scheme" content="light dark">\n')
@@ -54,6 +67,12 @@ def write_html(
         for name, text in blobs:
             _element(out, name, "text/plain", text)
         out.write(f"<script>{script}</script>\n</body>\n</html>\n")
+
+
+def _is_page(head: bytes) -> bool:
+    # Earlier pages have no mark, but begin with the same policy.
+    begins = tuple((_START + line).encode() for line in (_MARK, _POLICY))
+    return head.startswith(begins)
 
 
 def _element(out: TextIO, name: str, kind: str, text: str) -> None:

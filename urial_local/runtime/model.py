@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any, Literal
 from urial_local.base import gguf_parts
 from urial_local.base.errors import ModelError, UsageError
 from urial_local.base.gguf_facts import kv_bytes_per_token
-from urial_local.base.gguf_header import GGUFHeader
+from urial_local.base.gguf_header import GGUFHeader, TensorInfo
 from urial_local.runtime import llama_api
 from urial_local.runtime.llama_api import lib
 from urial_local.runtime.vocabulary import Vocabulary
 
 GpuLayers = int | Literal["auto", "all"]
-_SAMPLES, _SAMPLE_BYTES = 256, 1 << 14
+_READ_WHOLE = 1 << 22  # bytes of weights up to which a fingerprint reads them all
+_SAMPLES, _OF_EACH, _SAMPLE_BYTES = 256, 3, 1 << 13
 
 
 class Model:
@@ -108,6 +109,12 @@ class Model:
         """Bytes of keys and values that one token takes in an f16 cache, all layers together."""
         return kv_bytes_per_token(self.header)
 
+    @property
+    def state_bytes_per_token(self) -> int | None:
+        """Bytes of a sequence's state for each token: no more than this, with room for f32 and for
+        layouts that the header does not tell. None where the state does not grow by the token."""
+        return None if self.recurrent else 4 * self.kv_bytes_per_token or None
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (first 32 hex digits) that tells this file from others; see `fingerprint`."""
@@ -135,24 +142,35 @@ def open_vocabulary(path: Path | str) -> Iterator[Vocabulary]:
 def fingerprint(path: Path, header: GGUFHeader) -> str:
     """Identifies a model's content without reading all of it.
 
-    Hashes the size, the whole header, and 256 evenly spread samples of 16 KiB of the weights (all
-    of them up to 4 MiB), of each part where there are several: two trainings of one architecture
-    differ nearly everywhere.
+    Hashes the size, the whole header, and samples of 8 KiB of each tensor: its start, its middle,
+    its end, and more the larger it is (all of the weights up to 4 MiB); of each part where there
+    are several. A tensor that was replaced is seen, a change between two samples is not.
     """
     digest = hashlib.sha256()
     for part, own in gguf_parts.files(path, header):
         digest.update(own.file_size.to_bytes(8, "little"))
         with part.open("rb") as file:
             digest.update(file.read(own.data_start))
-            data = own.file_size - own.data_start
-            if data <= _SAMPLES * _SAMPLE_BYTES:
+            if own.file_size - own.data_start <= _READ_WHOLE:
                 digest.update(file.read())
                 continue
-            step = (data - _SAMPLE_BYTES) / (_SAMPLES - 1)
-            for i in range(_SAMPLES):
-                file.seek(own.data_start + round(i * step))
-                digest.update(file.read(_SAMPLE_BYTES))
+            for start, size in _samples(own.tensors):
+                file.seek(own.data_start + start)
+                digest.update(file.read(size))
     return digest.hexdigest()[:32]
+
+
+def _samples(tensors: Sequence[TensorInfo]) -> Iterator[tuple[int, int]]:
+    """(start, size) in bytes of what a fingerprint reads of the data section."""
+    total = sum(tensor.size for tensor in tensors)
+    for tensor in tensors:
+        count = _OF_EACH + round(_SAMPLES * tensor.size / total)
+        if tensor.size <= count * _SAMPLE_BYTES:
+            yield tensor.offset, tensor.size
+            continue
+        step = (tensor.size - _SAMPLE_BYTES) / (count - 1)
+        for i in range(count):
+            yield tensor.offset + round(i * step), _SAMPLE_BYTES
 
 
 def _layers(gpu_layers: GpuLayers) -> int:

@@ -64,7 +64,7 @@ def open_engine(
             cache = None
             if o.disk_cache:
                 parts = (model.fingerprint, llama_api.build_id(), sequences.cache_id)
-                cache = PrefixCache("\n".join(parts))
+                cache = PrefixCache("\n".join(parts), per_token=model.state_bytes_per_token)
             engine = Engine(
                 model.vocab, sequences, ctx_size=ctx_size, cache=cache, on_prefill=on_prefill
             )

@@ -13,7 +13,6 @@ import errno
 import hashlib
 import os
 import struct
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,15 @@ from pathlib import Path
 import numpy as np
 
 from urial_local.base.errors import UsageError
+from urial_local.base.files import open_regular, private_folder, remove_files, write_private
 from urial_local.base.paths import prefix_cache_dir
 from urial_local.runtime.vocabulary import Ids
 
 MAGIC = b"urial-local prefix 1\n"
 DEFAULT_CAP = 4 << 30  # bytes
 _SUFFIX = ".prefix"
+_HEAD = len(MAGIC) + 36  # bytes before the token ids
+_BESIDES = 64 << 20  # bytes that a state may have besides what it has for each token
 _STALE_SECONDS = 3600  # an unfinished file this old was left by a process that died
 
 
@@ -39,10 +41,17 @@ class Entry:
 
 
 class PrefixCache:
-    """A folder of states. `key` names what besides the token ids a state depends on."""
+    """A folder of states. `key` names what besides the token ids a state depends on; `per_token`
+    is what the state of one token takes at most, in bytes, where that is known."""
 
-    def __init__(self, key: str = "", folder: Path | None = None, cap: int | None = None) -> None:
-        self.key = key
+    def __init__(
+        self,
+        key: str = "",
+        folder: Path | None = None,
+        cap: int | None = None,
+        per_token: int | None = None,
+    ) -> None:
+        self.key, self.per_token = key, per_token
         self.folder = folder or prefix_cache_dir()
         self.cap = cap if cap is not None else _cap()
         self.warning = ""  # why the latest entry could not be kept, for the user to hear once
@@ -54,20 +63,28 @@ class PrefixCache:
 
     def load(self, tokens: Ids) -> memoryview | None:
         """The state for exactly these tokens, or None. An unusable entry is removed."""
-        path = self.path(tokens)
+        path, state = self.path(tokens), None
         try:
-            with path.open("rb") as file:
-                data = bytearray(os.fstat(file.fileno()).st_size)
-                file.readinto(data)
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size <= self._largest(len(tokens)):
+                    data = bytearray(size)
+                    file.readinto(data)
+                    state = _unpack(data, tokens)
+                if state is not None:
+                    os.utime(file.fileno())  # recently used
         except OSError:
-            return None
-        state = _unpack(data, tokens)
-        with contextlib.suppress(OSError):
-            if state is None:
+            pass
+        if state is None:
+            with contextlib.suppress(OSError):
                 path.unlink()
-            else:
-                os.utime(path)  # recently used
         return state
+
+    def _largest(self, n: int) -> int:
+        """Bytes that an entry of n tokens may have: a file that claims more takes no memory."""
+        if self.per_token is None:
+            return self.cap
+        return min(self.cap, _HEAD + 4 * n + self.per_token * n + _BESIDES)
 
     def store(self, tokens: Ids, state: bytes) -> bool:
         """Keep a state. False, with the reason in `warning`, where the disk does not take it."""
@@ -79,19 +96,12 @@ class PrefixCache:
                 f" ({self.cap / 1e6:.0f} MB); the next start decodes it again."
             )
             return False
-        name = ""
+        digest = hashlib.sha256(head)
+        digest.update(state)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fd, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
-            with os.fdopen(fd, "wb") as file:
-                digest = hashlib.sha256(head)
-                digest.update(state)
-                file.write(MAGIC + digest.digest() + head)
-                file.write(state)
-            os.replace(name, self.path(tokens))
+            private_folder(self.folder)
+            write_private(self.path(tokens), MAGIC + digest.digest() + head, state)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
             remedy = (
                 "`urial-local cache clear` makes room."
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -109,23 +119,16 @@ class PrefixCache:
         """All entries, the least recently used first."""
         found = []
         for path in self.folder.glob("*" + _SUFFIX):
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                head = file.read(len(MAGIC) + 36)
-                whole = len(head) == len(MAGIC) + 36
-                tokens = struct.unpack_from("<I", head, len(MAGIC) + 32)[0] if whole else 0
-                stat = path.stat()
+            with contextlib.suppress(OSError), open_regular(path) as file:
+                head = file.read(_HEAD)
+                tokens = struct.unpack_from("<I", head, _HEAD - 4)[0] if len(head) == _HEAD else 0
+                stat = os.fstat(file.fileno())
                 found.append(Entry(path, stat.st_size, tokens, stat.st_mtime))
         return sorted(found, key=lambda e: e.used)
 
     def clear(self) -> int:
         """Remove every entry; returns the bytes freed."""
-        freed = 0
-        for path in [*self.folder.glob("*" + _SUFFIX), *self.folder.glob("*.part")]:
-            with contextlib.suppress(OSError):
-                size = path.stat().st_size
-                path.unlink()
-                freed += size
-        return freed
+        return remove_files(self.folder, "*" + _SUFFIX, "*.part")
 
     def _evict(self) -> None:
         entries = self.entries()
@@ -138,7 +141,7 @@ class PrefixCache:
                 total -= entry.size
         for part in self.folder.glob("*.part"):
             with contextlib.suppress(OSError):
-                if time.time() - part.stat().st_mtime > _STALE_SECONDS:
+                if time.time() - part.lstat().st_mtime > _STALE_SECONDS:
                     part.unlink()
 
 

@@ -18,7 +18,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from urial_local.base import gguf_parts
 from urial_local.base.errors import ModelError, TokenizeError, UrialError
+from urial_local.base.files import private_append, private_folder
 from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.gguf_parts import read_model
 from urial_local.base.paths import cache_dir
@@ -83,16 +85,21 @@ def check_unknown(
         hint = said.get("hint", last)
         raise ModelError(said.get("error", f"{path} could not be tried."), hint)
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mark.touch()
+        private_folder(mark.parent)
+        private_append(mark).close()
     return header
 
 
 def _mark(path: Path, header: GGUFHeader) -> Path:
-    """The file whose presence says that a model was tried with this build of llama.cpp."""
+    """The file whose presence says that a model was tried with this build of llama.cpp.
+
+    The times of its files count, too: a change in place that the fingerprint's samples miss has
+    the file tried again.
+    """
     from urial_local.runtime.llama_api import build_id
 
-    key = f"{fingerprint(path, header)}\n{build_id()}"
+    times = [part.stat().st_mtime_ns for part, _ in gguf_parts.files(path, header)]
+    key = f"{fingerprint(path, header)}\n{build_id()}\n{times}"
     return cache_dir() / "checked" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

@@ -1,7 +1,7 @@
 """Finds the examples of a pool that are most similar to a question.
 
 By BM25 over the questions (SQLite's FTS5), or by the cosine of vectors of a GGUF embedding model.
-The index lies beside the pool, and is made anew when the pool (or the embedding model) has changed.
+The index lies in our cache, and is made again when the pool (or the embedding model) has changed.
 """
 
 from __future__ import annotations
@@ -11,23 +11,32 @@ import hashlib
 import os
 import re
 import sqlite3
-import zipfile
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
-from urial_local.base.errors import UsageError
-from urial_local.base.paths import cache_dir
+from urial_local.base.errors import UrialError, UsageError
+from urial_local.base.files import open_regular, private_folder, write_private
+from urial_local.base.paths import pools_dir
 from urial_local.prompting.prompts import Turn
 from urial_local.records.datasets import as_item, unsound
-from urial_local.records.sources import open_source, read_rows
+from urial_local.records.sources import Source, open_source, read_rows
 from urial_local.runtime.embeddings import Embedder
 
 MAX_WORDS = 300  # of an answer that becomes an example, as in the reference
 MAX_TERMS = 200  # of a question that are looked for
 INDEX_FORMAT = 1
+_TABLES = (
+    "CREATE VIRTUAL TABLE pool USING fts5(query, answer UNINDEXED, tokenize = 'porter unicode61')",
+    "CREATE TABLE about (digest TEXT)",
+)
 
 
 class Pool:
@@ -36,29 +45,30 @@ class Pool:
     def __init__(
         self,
         name: str,
-        index: Path | None = None,
         embedder: Embedder | None = None,
         tell: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Open the pool's index, making it where it is missing or out of date.
 
         With an embedder, similarity is that of its vectors; `tell` hears how many are there. Raises
-        UsageError for a pool that cannot be read or holds no answers.
+        UsageError for a pool that cannot be read or holds no answers, UrialError where it cannot be
+        indexed.
         """
+        self.name = name
         with open_source(name) as source:
             self.digest = _digest(source.path)
-            path = index or _index_path(source.path, self.digest)
-            if not _current(path, self.digest):
-                _build(name, path, self.digest)
-        self._database = sqlite3.connect(path)
-        self.size: int = self._database.execute("SELECT count(*) FROM pool").fetchone()[0]
+            # Standard input is another file each time.
+            path = None if name == "-" else _index_path(source.path)
+            self._database = _opened(path, self.digest) or _built(source, path, self.digest)
+        self.size: int = self._rows("SELECT count(*) FROM pool")[0][0]
         self._embedder = embedder
         self._vectors: npt.NDArray[np.float32] | None = None
         if embedder is not None:
             self.digest = hashlib.sha256(
                 f"{self.digest} {embedder.model.fingerprint}".encode()
             ).hexdigest()
-            self._vectors = self._embedded(path.with_suffix(".npz"), embedder, tell)
+            vectors = path.with_suffix(".vectors") if path else None
+            self._vectors = self._embedded(vectors, embedder, tell)
 
     def __enter__(self) -> Pool:
         return self
@@ -81,12 +91,21 @@ class Pool:
         if not terms or k < 1:
             return []
         match = " OR ".join(f'"{t}"' for t in terms)
-        rows = self._database.execute(
+        rows = self._rows(
             "SELECT query, answer FROM pool WHERE pool MATCH ? AND trim(query) <> ?"
             " ORDER BY bm25(pool), rowid LIMIT ?",
             (f"query : ({match})", query.strip(), k),
-        ).fetchall()
+        )
         return [Turn(q, a) for q, a in reversed(rows)]
+
+    def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        try:
+            return self._database.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise UrialError(
+                f"The index of the pool {self.name} is damaged: {error}.",
+                "`urial-local cache clear` removes it; the same command makes it again.",
+            ) from None
 
     def _nearest(
         self,
@@ -99,30 +118,41 @@ class Pool:
         for row in np.argsort(-(vectors @ vector), kind="stable"):
             if len(found) >= k:
                 break
-            q, a = self._database.execute(
+            ((q, a),) = self._rows(
                 "SELECT query, answer FROM pool WHERE rowid = ?", (int(row) + 1,)
-            ).fetchone()
+            )
             if q.strip() != query.strip():
                 found.append(Turn(q, a))
         return found[::-1]
 
     def _embedded(
-        self, path: Path, embedder: Embedder, tell: Callable[[int, int], None]
+        self, path: Path | None, embedder: Embedder, tell: Callable[[int, int], None]
     ) -> npt.NDArray[np.float32]:
         """float32 [size, dimensions]: the pool's questions as vectors, kept beside the index."""
-        damaged = (OSError, ValueError, KeyError, zipfile.BadZipFile)
-        with contextlib.suppress(*damaged), np.load(path, allow_pickle=False) as kept:
-            if str(kept["digest"]) == self.digest:
-                return np.asarray(kept["vectors"], np.float32)
-        vectors = np.empty((self.size, embedder.size), np.float32)
-        rows = self._database.execute("SELECT query FROM pool ORDER BY rowid")
-        for number, (query,) in enumerate(rows):
+        shape = (self.size, embedder.size)
+        if path is not None and (kept := _kept_vectors(path, self.digest, shape)) is not None:
+            return kept
+        vectors = np.empty(shape, np.float32)
+        for number, (query,) in enumerate(self._rows("SELECT query FROM pool ORDER BY rowid")):
             vectors[number] = embedder.embed(query)
             tell(number + 1, self.size)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part.npz")
-        np.savez(part, vectors=vectors, digest=np.array(self.digest))
-        os.replace(part, path)
+        if path is not None:
+            with contextlib.suppress(OSError):  # the next start makes them again
+                write_private(path, self.digest.encode(), vectors.astype("<f4").tobytes())
         return vectors
+
+
+def _kept_vectors(
+    path: Path, digest: str, shape: tuple[int, int]
+) -> npt.NDArray[np.float32] | None:
+    """Vectors that were kept: the digest of what they are of, then their numbers."""
+    head = digest.encode()
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size == len(head) + 4 * prod(shape):
+            if file.read(len(head)) != head:
+                return None
+            return np.frombuffer(file.read(), "<f4").astype(np.float32).reshape(shape)
+    return None
 
 
 def _digest(path: Path) -> str:
@@ -133,52 +163,92 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _current(path: Path, digest: str) -> bool:
-    if not path.is_file():
-        return False
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
+def _index_path(pool: Path) -> Path:
+    """In our cache, not beside the pool: an index that a stranger sends along with a pool would be
+    believed, and a folder of the user's is not ours to write into."""
+    name = hashlib.sha256(os.fsencode(os.path.realpath(pool))).hexdigest()[:32]
+    return pools_dir() / f"{name}.sqlite"
+
+
+def _opened(path: Path | None, digest: str) -> sqlite3.Connection | None:
+    """The index that is there, if it is ours, of these bytes, and of the form that we make."""
+    if path is None or not _is_ours(path):
+        return None
+    address = f"file:{quote(os.fspath(path))}?mode=ro&immutable=1"
+    with contextlib.suppress(sqlite3.Error), contextlib.ExitStack() as undo:
+        database = sqlite3.connect(address, uri=True)
+        undo.callback(database.close)
+        database.execute("PRAGMA trusted_schema = OFF")
+        made = "SELECT sql FROM sqlite_master WHERE name IN ('pool', 'about') OR type IN (?, ?)"
+        if {sql for (sql,) in database.execute(made, ("view", "trigger"))} != set(_TABLES):
+            return None
         found = database.execute("SELECT digest FROM about").fetchone()
-        return bool(found and found[0] == digest)
-    return False
+        if found and found[0] == digest:
+            undo.pop_all()
+            return database
+    return None
 
 
-def _index_path(pool: Path, digest: str) -> Path:
-    """Beside the pool, or in our cache where that folder cannot be written."""
-    if os.access(pool.parent, os.W_OK):
-        return pool.with_name(pool.name + ".bm25.sqlite")
-    folder = cache_dir() / "pools"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{digest}.bm25.sqlite"
+def _is_ours(path: Path) -> bool:
+    """Whether this is an ordinary file that only we could have written."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISREG(found.st_mode)
+        and found.st_uid == os.geteuid()
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
-def _build(name: str, path: Path, digest: str) -> None:
-    """Index the pool under another name, then rename."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(part)) as database:
-        database.execute(
-            "CREATE VIRTUAL TABLE pool USING fts5(query, answer UNINDEXED,"
-            " tokenize = 'porter unicode61')"
-        )
-        database.execute("CREATE TABLE about (digest TEXT)")
-        database.execute("INSERT INTO about VALUES (?)", (digest,))
-        database.executemany("INSERT INTO pool VALUES (?, ?)", _pairs(name))
-        (n,) = database.execute("SELECT count(*) FROM pool").fetchone()
-        database.commit()
+def _built(source: Source, path: Path | None, digest: str) -> sqlite3.Connection:
+    """Index the pool: under another name, then renamed; or in memory, where the disk takes none."""
+    if path is not None:
+        with contextlib.suppress(OSError, sqlite3.OperationalError):
+            private_folder(path.parent)
+            handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            os.close(handle)
+            try:
+                with contextlib.closing(sqlite3.connect(part)) as database:
+                    _fill(database, source, digest)
+                os.replace(part, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(part)
+                raise
+            if (opened := _opened(path, digest)) is not None:
+                return opened
+    database = sqlite3.connect(":memory:")
+    try:
+        _fill(database, source, digest)
+    except sqlite3.OperationalError as error:
+        database.close()
+        raise UrialError(f"The pool {source.name} cannot be indexed: {error}.") from None
+    return database
+
+
+def _fill(database: sqlite3.Connection, source: Source, digest: str) -> None:
+    """Raises UsageError for a pool that holds nothing to show."""
+    # An index that was not finished is thrown away, so there is nothing to undo.
+    database.execute("PRAGMA journal_mode = OFF")
+    for table in _TABLES:
+        database.execute(table)
+    database.execute("INSERT INTO about VALUES (?)", (digest,))
+    database.executemany("INSERT INTO pool VALUES (?, ?)", _pairs(source))
+    (n,) = database.execute("SELECT count(*) FROM pool").fetchone()
+    database.commit()
     if not n:
-        part.unlink()
-        raise UsageError(f"The pool {name} holds no question with an answer.")
-    os.replace(part, path)
+        raise UsageError(f"The pool {source.name} holds no question with an answer.")
 
 
-def _pairs(name: str) -> Iterator[tuple[str, str]]:
+def _pairs(source: Source) -> Iterator[tuple[str, str]]:
     """Questions with their answers; answers of many words are cut, whole words kept."""
-    with open_source(name) as source:
-        for number, row in enumerate(read_rows(source)):
-            item = as_item(number, row)
-            if item.error or not (item.answer or "").strip() or unsound(item.answer or ""):
-                continue
-            yield item.query, first_words(item.answer or "", MAX_WORDS)
+    for number, row in enumerate(read_rows(source)):
+        item = as_item(number, row)
+        if item.error or not (item.answer or "").strip() or unsound(item.answer or ""):
+            continue
+        yield item.query, first_words(item.answer or "", MAX_WORDS)
 
 
 def terms_of(query: str) -> list[str]:

@@ -13,6 +13,7 @@ import filelock
 
 from urial_local.base import hub
 from urial_local.base.errors import ModelError, UsageError
+from urial_local.base.files import private_folder
 from urial_local.base.hub_fetch import SUFFIX
 from urial_local.base.paths import cache_dir
 from urial_local.base.registry import find_model, hub_name, part_paths, parts
@@ -23,8 +24,7 @@ from urial_local.tasks.models import pulled
 def alone(repo: str, content: str) -> Iterator[None]:
     """One process at a time has to do with some content (its sha256, or a file's name): none finds
     it while another removes it, and two names of the same bytes are not fetched twice at once."""
-    folder = cache_dir() / "pulling"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = private_folder(cache_dir() / "pulling")
     key = hashlib.sha256(f"{repo}/{content}".encode()).hexdigest()[:32]
     with filelock.FileLock(folder / key):
         yield

@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 
 from urial_local.base.errors import UrialError
-from urial_local.base.files import replacing
+from urial_local.base.files import private_folder, replacing
 from urial_local.base.paths import state_dir
 
 
@@ -52,7 +52,7 @@ def check_writable() -> None:
     """Raises UrialError where nothing can be recorded: better known before a long download."""
     folder = state_dir()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UrialError(
@@ -82,7 +82,7 @@ def forget(repo: str, file: str) -> None:
 @contextlib.contextmanager
 def _changing() -> Iterator[dict[str, dict[str, Any]]]:
     path = _file()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     with filelock.FileLock(path.with_suffix(".lock")):
         found = records()
         yield found

@@ -200,7 +200,7 @@ class Analysis:
         if not self.setup.options.runtime.disk_cache:
             return None
         parts = (model.fingerprint, llama_api.build_id(), sequences.cache_id, "scoring")
-        return PrefixCache("\n".join(parts))
+        return PrefixCache("\n".join(parts), per_token=model.state_bytes_per_token)
 
     def _ctx_size(
         self, model: Model, askers: Sequence[PromptedModel], items: Sequence[Item], answer: int
