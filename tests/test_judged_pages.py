@@ -147,8 +147,8 @@ def test_markdown_names_judges_and_gives_the_numbers():
         assert f"| {x['mean']:.2f} [{x['low']:.2f}, {x['high']:.2f}] |" in row
     assert any(line.startswith("N/A counts as 5.") for line in lines)
     found = table["differences"][0]["aspects"]["average"]
-    told = f"average: {found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}], p = 0.002"
-    assert f"{told}, more than chance" in lines[-1]
+    told = f"average: {found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}], p < 0.001"
+    assert f"{told}, more than chance; 120 shared rows." in lines[-1]
     two = [Entry("a", a), Entry("b", scored(judge="other"))]
     mixed = markdown(leaderboard(two, mix_judges=True))
     assert all(text in mixed for text in ("**Different judges", "| gpt-4 |", "| other |"))

@@ -76,7 +76,9 @@ function lineChart(series, options) {
 
 function chartSvg(series, options, format, width, readout) {
   const height = 210, left = 46, right = 12, top = 8, bottom = 32;
-  const all = series.flatMap((s) => [...s.y, ...(s.low || []), ...(s.high || [])]).filter((v) => v !== null);
+  // Wide bands of few answers are cut, rather than flatten the lines.
+  const highest = Math.max(...series.flatMap((s) => s.y), 0);
+  const all = series.flatMap((s) => [...s.y, ...(s.high || []).map((v) => (v === null ? null : Math.min(v, 3 * highest)))]).filter((v) => v !== null);
   const xs = series.flatMap((s) => s.x);
   const xLow = Math.min(...xs), xHigh = Math.max(...xs, xLow + 1);
   const scale = options.log ? (v) => Math.log10(Math.max(v, 0.5)) : (v) => v;

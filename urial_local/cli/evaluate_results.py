@@ -178,7 +178,7 @@ def lines_of(found: dict[str, Any]) -> list[str]:
                          f"{aspect['n']:>8,}{na:>8}")  # fmt: skip
         if mean := found["average"]:
             lines.append(f"  {'average':<14}{_number(mean['mean']):>7}{_interval(mean):>16}")
-        lines.append("")
+        lines += [*_key([*found["aspects"].values(), found["average"]]), ""]
     elif found.get("answers"):
         lines += [f"{', '.join(found['generators'])}: {found['answers']:,} answers, not judged", ""]
     if found["words"] is not None:
@@ -234,7 +234,7 @@ def _mt_lines(found: dict[str, Any] | None) -> list[str]:
     parts += list(found["categories"].items())
     for name, one in parts:
         lines.append(f"  {name:<14}{_number(one['mean']):>7}{_interval(one):>16}{one['n']:>8,}")
-    return lines
+    return [*lines, *_key([one for _, one in parts])]
 
 
 def _number(value: float | None) -> str:
@@ -246,7 +246,15 @@ def _share(value: float | None) -> str:
 
 
 def _interval(one: dict[str, Any]) -> str:
-    return "" if one["low"] is None else f"{one['low']:.2f}–{one['high']:.2f}"
+    return "–" if one["low"] is None else f"{one['low']:.2f}–{one['high']:.2f}"
+
+
+def _key(shown: Sequence[dict[str, Any] | None]) -> list[str]:
+    """What a missing interval means, where one is missing."""
+    from urial_local.tasks.intervals import NO_INTERVAL
+
+    missing = any(one and one["low"] is None for one in shown)
+    return [f"  {NO_INTERVAL.format('questions')}"] if missing else []
 
 
 def reading_options(command: F) -> F:

@@ -62,7 +62,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         for name, context in found["contexts"].items():
             shares = context["classes"]
             shifted, repairs = shares["shifted"], context["repairs"]
-            interval = f"{_percent(shifted['low'])}–{_percent(shifted['high'])}"
+            interval = _interval(shifted)
             kl = context["kl_base_aligned"]["mean"]
             lines.append(
                 f"  {name:<22}{_percent(shares['unshifted']['share']):>11}"
@@ -72,7 +72,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
             )
             if shares["not_in_base"]["count"]:
                 lines.append(f"    not in base: {_percent(shares['not_in_base']['share'])}")
-        lines += ["", *_end_lines(found), *_token_lines(found), ""]
+        lines += [*_key(found), "", *_end_lines(found), *_token_lines(found), ""]
         lines += _unsound_lines(found)
         noise = found["noise_floor"]
         if noise and noise["positions"]:
@@ -83,6 +83,19 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
                 "",
             ]
     return lines[:-1]
+
+
+def _interval(share: dict[str, Any]) -> str:
+    return "–" if share["low"] is None else f"{_percent(share['low'])}–{_percent(share['high'])}"
+
+
+def _key(found: dict[str, Any]) -> list[str]:
+    """What a missing interval means, where one is missing."""
+    from urial_local.tasks.intervals import NO_INTERVAL
+
+    shares = [context["classes"]["shifted"] for context in found["contexts"].values()]
+    missing = any(share["low"] is None for share in shares)
+    return [f"  {NO_INTERVAL.format('answers')}"] if missing else []
 
 
 def _unsound_lines(found: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from urial_local.records.runlog import RunRows, read_run
 from urial_local.report.page import packed, template, write_html
+from urial_local.tasks.intervals import NO_INTERVAL
 from urial_local.tasks.shift.record import Answer, jaccard
 from urial_local.tasks.shift.results import aligned_names, as_answer, token_texts
 from urial_local.tasks.shift.scoring import INFINITE
@@ -48,6 +49,7 @@ def _write(
     base = summary["config"]["base"]["name"]
     data = {
         "summary": summary,
+        "no_interval": NO_INTERVAL.format("answers"),
         "sessions": info["sessions"],
         "names": names,
         "contexts": list(summary["config"]["contexts"]),  # in order, which objects do not keep
