@@ -1,6 +1,6 @@
 // The page of judged runs: reads #data and draws the sections that there is something for.
 
-const data = JSON.parse(byId("data").textContent);
+const data = parse(byId("data").textContent);
 const several = data.runs.length > 1;
 const list = new Rows(data);
 const SCORES = ["1", "2", "3", "4", "5", "N/A"];

@@ -1,6 +1,6 @@
 // The leaderboard: a table that sorts, one panel an aspect, and what sets neighbours apart.
 
-const data = JSON.parse(byId("data").textContent);
+const data = parse(byId("data").textContent);
 const SCORED = [...data.aspects, "average"];
 const COLUMNS = ["model", ...SCORED, "words", "ended", "empty", "runaway", "judged", ...(data.rows.some((r) => r.failed) ? ["failed"] : []), ...(data.mixed ? ["judges"] : [])];
 const state = { column: data.sort === "name" ? "model" : data.sort, down: data.sort !== "name" };
@@ -126,7 +126,8 @@ const verdict = (x) => (x.verdict === SURE ? `${x.mean > 0 ? "better" : "worse"}
 
 function inWords(d) {
   const sure = Object.entries(d.aspects).filter(([, x]) => x.verdict === SURE);
-  if (!sure.length) return [Object.values(d.aspects).every((x) => x.verdict.startsWith("too few")) ? "Too few rows to tell." : "No difference here is more than chance."];
+  const verdicts = Object.values(d.aspects).map((x) => x.verdict);
+  if (!sure.length) return [verdicts.includes("may be chance") ? "No difference here is more than chance." : verdicts.some((v) => v.startsWith("too few")) ? "Too few rows to tell." : "No row differs."];
   const say = (list, how) => (list.length ? `${how} in ${list.map(([a]) => a).join(", ")}` : "");
   return [foreign(d.above), ` is ${[say(sure.filter(([, x]) => x.mean > 0), "better"), say(sure.filter(([, x]) => x.mean < 0), "worse")].filter(Boolean).join(", and ")}: more than chance.${sure.length < Object.keys(d.aspects).length ? " The rest may be chance." : ""}`];
 }

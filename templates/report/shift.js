@@ -1,6 +1,6 @@
 // The page of a shift run: reads #data, draws the sections, keeps the reader's choices.
 
-const data = JSON.parse(byId("data").textContent);
+const data = parse(byId("data").textContent);
 const first = data.summary.aligned[data.names[0]];
 const state = {
   aligned: 0,

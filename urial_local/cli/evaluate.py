@@ -195,7 +195,7 @@ def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
 def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
     """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
     from urial_local.cli.terminal import note
-    from urial_local.tasks.evaluate.endpoint import estimate_tokens
+    from urial_local.tasks.evaluate.usage import estimate_tokens
 
     modes = [row["mode"] for row, _ in rows]
     parts = [f"{modes.count(m):,} {m}" for m in dict.fromkeys(modes)]

@@ -32,7 +32,10 @@ FloatArray = npt.NDArray[np.float64]
 LEVEL = 0.95
 FEWEST = 5  # answers that an interval needs
 LEAST_DF = 1.0
-NO_INTERVAL = f"–: no interval from fewer than {FEWEST} {{}}, nor where all are alike or one outweighs the rest."
+NO_INTERVAL = (
+    f"–: no interval from fewer than {FEWEST} {{}},"
+    " nor where all are alike or one outweighs the rest."
+)
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _ALIKE = 1e-9  # an error below this, on the whole line, is rounding
 _STEEP = 700.0  # e to more than this is no float
