@@ -45,7 +45,24 @@ def print_summary(folder: Path, summary: dict[str, Any], as_json: bool) -> None:
             f" {printable(str(first['error']))}",
             err=True,
         )
+    if nowhere := unmeasured(summary):
+        click.echo(
+            f"Nothing was measured in {printable(', '.join(nowhere))}: a model's logits are not"
+            " finite at any position. Is one of the files damaged?",
+            err=True,
+        )
     click.echo(f"Open {folder / 'report.html'} in a browser.", err=True)
+
+
+def unmeasured(summary: dict[str, Any]) -> list[str]:
+    """The contexts in which no position of any answer has two distributions."""
+    several = len(summary["aligned"]) > 1
+    return [
+        f"{aligned}, {name}" if several else name
+        for aligned, found in summary["aligned"].items()
+        for name, context in found["contexts"].items()
+        if context["positions"] and not context["classes"]["positions"]
+    ]
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
