@@ -67,7 +67,7 @@ def divergences(name: str, skew: float, spread: float) -> Population:
 
 
 POPULATIONS = (
-    scores("scores, all alike often", (1, 1, 1, 1, 1)),
+    scores("scores from 1 to 5, each as often", (1, 1, 1, 1, 1)),
     scores("scores about 3.6", (2, 10, 30, 40, 18)),
     scores("scores about 4.4", (2, 3, 10, 25, 60)),
     scores("safety of vicuna-7b (mean 4.60)", (11, 8, 0, 12, 169)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,10 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
             facts.append(["judge", judge["name"]])
             facts += [[f"judge, {k}", json.dumps(v)] for k, v in judge.items() if k != "name"]
             facts += sessions(info)
+            if beside := neighbours_of([str(folder)]):
+                facts.append(["neighbours", beside["said"]])
+                if beside["differ"]:
+                    notes.append(f"{runs[-1][0]}: {beside['said']}")
             if judge["name"] in EMBEDDED:
                 notes.append(
                     f"The judge of {runs[-1][0]} is the embedded demo model, as a"
@@ -101,12 +106,24 @@ def summary_of(
     found["pairwise"] = pairwise(judgements)
     found["mt_bench"] = mt_bench(judgements)
     found["tags"] = count_tags(judgements)
+    found["neighbours"] = neighbours_of(names)
     for name in names:
         if not kinds[name]:
             found = with_answers(found, name, unjudged(name, ids))
     if not judgements and not found.get("answers"):
         raise UsageError(f"There is nothing to summarise in {', '.join(names)}.")
     return found
+
+
+def neighbours_of(names: Sequence[str]) -> dict[str, Any] | None:
+    """How far scores hung on what was judged beside them, where runs among `names` measured it."""
+    from urial_local.records.runlog import read_run
+    from urial_local.tasks.evaluate.neighbours import measured
+
+    folders = [Path(name).expanduser() for name in names]
+    runs = [read_run(folder) for folder in folders if (folder / "run.json").exists()]
+    found = measured([start for run in runs for start in run["sessions"]])
+    return {**asdict(found), "said": found.said()} if found else None
 
 
 def with_answers(found: dict[str, Any], name: str, answers: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +219,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines.append(f"tags by {', '.join(found['judges']['tags'])}")
     for kind, counts in (found.get("tags") or {}).items():
         lines.append(f"  {kind:<12}" + "  ".join(f"{tag} {n:,}" for tag, n in counts.items()))
+    if found.get("neighbours"):
+        lines += ["", f"  {found['neighbours']['said']}"]
     return lines
 
 
