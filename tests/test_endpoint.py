@@ -14,6 +14,7 @@ from tests.endpoint_server import GOOD, KEY, RECORD, Answer, Endpoint, fails, sa
 from urial_local.base.errors import UrialError
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import MODES
+from urial_local.tasks.evaluate.usage import UNSEEN, estimate_tokens, tokens_spent
 
 pytest.importorskip("openai")
 
@@ -21,7 +22,6 @@ from urial_local.tasks.evaluate.endpoint import (
     LONGEST_WAIT,
     EndpointJudge,
     EndpointOptions,
-    estimate_tokens,
     read_record,
 )
 
@@ -88,6 +88,27 @@ def test_tokens_are_estimated_where_the_endpoint_counts_none():
     assert [estimate_tokens(t) for t in ("", "a", "abcd", "abcde", "日本", "\ud800")] == [
         *(0, 1, 1, 2, 2, 1)
     ]
+
+
+@pytest.mark.parametrize("wrong", [10**400, -5, True, 50.0, "50", None, [1], UNSEEN + 10_000])
+def test_no_usage_is_believed_that_cannot_be(wrong):
+    usage = {"prompt_tokens": wrong, "completion_tokens": wrong,
+             "prompt_tokens_details": {"cached_tokens": wrong}}  # fmt: skip
+    verdict, asked = one(says(usage=usage))
+    sent = sum(estimate_tokens(message["content"]) for message in asked[0]["messages"])
+    assert (verdict.prompt_tokens, verdict.completion_tokens) == (sent, estimate_tokens(GOOD))
+    assert verdict.cached_tokens == 0
+    assert verdict.record == RECORD, "the judgement stands"
+
+
+@pytest.mark.parametrize("usage", [None, 5, [], "x", {"prompt_tokens_details": 7}])
+def test_usage_of_another_shape(usage):
+    found = tokens_spent(["abcd", "abcde"], "", usage)
+    assert found == {"prompt_tokens": 3, "completion_tokens": 0, "cached_tokens": 0}
+    believed = tokens_spent(["abcd"], "a", {"prompt_tokens": 9, "completion_tokens": 4})
+    assert (believed["prompt_tokens"], believed["completion_tokens"]) == (9, 4)
+    more = {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 10}}
+    assert tokens_spent(["abcd"], "a", more)["cached_tokens"] == 0, "more than were read"
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,8 @@ def test_markdown_names_judges_and_gives_the_numbers():
         assert f"| {x['mean']:.2f} [{x['low']:.2f}, {x['high']:.2f}] |" in row
     assert any(line.startswith("N/A counts as 5.") for line in lines)
     found = table["differences"][0]["aspects"]["average"]
-    told = f"average: {found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}], p = 0.002"
-    assert f"{told}, more than chance" in lines[-1]
+    told = f"average: {found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}], p < 0.001"
+    assert f"{told}, more than chance; 120 shared rows." in lines[-1]
     two = [Entry("a", a), Entry("b", scored(judge="other"))]
     mixed = markdown(leaderboard(two, mix_judges=True))
     assert all(text in mixed for text in ("**Different judges", "| gpt-4 |", "| other |"))
@@ -206,6 +206,59 @@ def test_filters_sorting_and_more(tmp_path, page):
         page.locator("#reset").click()
         page.select_option(f"#{name}", value)
         assert page.locator("#count").inner_text() == f"{n} of 130"
+
+
+NAMES = ("constructor", "__proto__", "toString", "hasOwnProperty")  # of every object in a browser
+
+
+def test_tags_aspects_and_flags_may_have_any_name(tmp_path, page):
+    rows = scored(20)
+    rows = [
+        replace(j, tags={NAMES[i % 4]: (NAMES[i % 3],)}, flags=(":constructor", ":nothing"))
+        for i, j in enumerate(rows)
+    ]
+    choices = [{name: "A"} for name in NAMES] + [{"depth": "B"}]
+    rows += [
+        blank("pairwise", i, order="AB", other="two", other_generator="second",
+              record={"choices": said})
+        for i, said in enumerate(choices)
+    ]  # fmt: skip
+    show(page, tmp_path, ("a", rows))
+    for name in NAMES:
+        page.locator("#reset").click()
+        values = page.locator(f"#tag optgroup[label={name}] option").evaluate_all(
+            "found => found.map((o) => o.value)"
+        )
+        assert values, name
+        page.select_option("#tag", values[0])
+        kind, value = json.loads(values[0])
+        wanted = sum(value in j.tags.get(kind, ()) for j in rows)
+        assert page.locator("#count").inner_text() == f"{wanted} of 25"
+        page.locator("#reset").click()
+        page.select_option("#aspect", name)
+        page.select_option("#from", "1")
+        assert page.locator("#count").inner_text().endswith(" of 25")
+    page.locator("#reset").click()
+    page.select_option("#flag", ":nothing")
+    assert page.locator("#count").inner_text() == "20 of 25"
+
+
+def test_missing_intervals_are_marked_and_explained(tmp_path, page):
+    few = scored(9)
+    show(page, tmp_path, ("a", few), ("b", scored(9, shift=-1, seed=1)))
+    assert "[–]" in page.locator("#aspects").inner_text()
+    assert "no interval from fewer than 5 questions" in page.locator("#rules").inner_text()
+    two = [Entry("a", few[:5]), Entry("b", scored(5, seed=1))]
+    table = leaderboard(two)
+    page.goto(write_leaderboard_page(table, tmp_path / "x.html").as_uri())
+    assert "Too few rows to tell." in page.locator("#differences .card p").all_inner_texts()
+    assert "more than chance" not in page.locator("#differences").inner_text()
+    assert "[–]" in page.locator("#board").inner_text()
+    assert "no interval from fewer than 5 questions" in page.locator("#rules").inner_text()
+    said = markdown(table)
+    assert "too few rows to tell; " in said
+    assert "[–]" in said
+    assert " p = " not in said
 
 
 def test_pairs_ratings_and_tags_have_their_sections(tmp_path, page):

@@ -21,7 +21,6 @@ from urial_local.tasks.evaluate.summary import (
     average,
     by_tag,
     just_eval_report,
-    means,
     summarise,
 )
 
@@ -124,19 +123,27 @@ def test_error_rows_are_never_scores():
     assert found["aspects"]["depth"]["mean"] == 5
 
 
-def test_bootstrap_against_the_closed_form():
-    """The standard error of a mean is s/√n; resampling gives it with a factor of √((n−1)/n)."""
+def test_intervals_against_the_closed_form():
+    """The standard error of a mean is s/√n; with many rows the interval is ± 1.97 of them."""
     values = np.random.default_rng(1).integers(1, 6, 400).astype(np.float64)
-    drawn = means(values[:, None], [str(i) for i in range(400)])[:, 0]
-    closed = values.std() / np.sqrt(len(values))
-    assert drawn.mean() == pytest.approx(values.mean(), abs=3 * closed / np.sqrt(1000))
-    assert drawn.std() == pytest.approx(closed, rel=0.1)
+    closed = values.std(ddof=1) / np.sqrt(len(values))
     rows = [judgement(i, depth=int(v)) for i, v in enumerate(values)]
     found = summarise(rows)["aspects"]["depth"]
-    assert found["low"] == pytest.approx(values.mean() - 1.96 * closed, abs=0.25 * closed)
-    assert found["high"] == pytest.approx(values.mean() + 1.96 * closed, abs=0.25 * closed)
+    assert found["low"] == pytest.approx(values.mean() - 1.966 * closed, abs=0.02 * closed)
+    assert found["high"] == pytest.approx(values.mean() + 1.966 * closed, abs=0.02 * closed)
     assert found["sd"] == pytest.approx(values.std(ddof=1))
-    assert summarise(rows)["aspects"] == summarise(rows)["aspects"], "the same seed"
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [([3, 4], False), ([2, 3, 5], False), ([1, 2, 3, 4], False), ([1, 2, 3, 4, 5], True),
+     ([5] * 40, False), ([5] * 39 + [4], True)],
+)  # fmt: skip
+def test_no_interval_is_claimed_that_cannot_hold(values, shown):
+    found = summarise([judgement(i, depth=v) for i, v in enumerate(values)])["aspects"]["depth"]
+    assert (found["low"] is not None) == (found["high"] is not None) == shown
+    if shown:
+        assert 1 <= found["low"] < found["mean"] < found["high"] <= 5
 
 
 def test_repeats_and_turns_of_a_question_are_drawn_together():
@@ -185,9 +192,11 @@ def test_the_average_is_the_unweighted_mean_of_six():
     # Independent parts: the variance of the average is the sum over 36 of theirs.
     table = np.array([[j.score(a) for a in GENERAL] for j in rows if j.mode == "general"])
     safety = np.array([j.score("safety") for j in rows if j.mode == "safety"])
-    sd = np.sqrt(table.sum(1).var() / len(table) + safety.var() / len(safety)) / 6
+    sd = np.sqrt(table.sum(1).var(ddof=1) / len(table) + safety.var(ddof=1) / len(safety)) / 6
     width = found["average"]["high"] - found["average"]["low"]
-    assert width == pytest.approx(2 * 1.96 * sd, rel=0.15)
+    assert width == pytest.approx(2 * 1.98 * sd, rel=0.02)
+    few = [j for j in rows if j.mode == "general" or j.id < "1004"]
+    assert average(few)["low"] is None, "of four safety rows"
     assert average([j for j in rows if j.mode == "general"]) is None
 
 
@@ -361,24 +370,61 @@ def test_leaderboard_sorts_and_never_mixes_judges_silently():
     }
 
 
+def raised(rows: list[Judgement]) -> list[Judgement]:
+    """The same rows one point better, where there is room."""
+    return [
+        judgement(
+            int(j.id), j.mode, **{k: min(5, int(v["score"]) + 1) for k, v in j.record.items()}
+        )
+        for j in rows
+    ]
+
+
 def test_paired_differences():
     a = whole_table(1)
     same = difference(a, a)["aspects"]
     assert all(f["mean"] == 0 and f["p"] == 1.0 for f in same.values())
-    better = [
-        judgement(
-            int(j.id), j.mode, **{k: min(5, int(v["score"]) + 1) for k, v in j.record.items()}
-        )
-        for j in a
-    ]
+    assert {f["verdict"] for f in same.values()} == {"no row differs"}
+    better = raised(a)
     found = difference(better, a)["aspects"]
     assert set(found) == {*ASPECTS, "average"}
     assert all(f["low"] > 0 and f["p"] < 0.01 for f in found.values())
+    assert {f["verdict"] for f in found.values()} == {"more than chance"}
     back = difference(a, better)["aspects"]
     assert back["average"]["mean"] == pytest.approx(-found["average"]["mean"])
+    assert back["average"]["p"] == found["average"]["p"]
+    by_hand = np.mean([found[a]["mean"] for a in ASPECTS])
+    assert found["average"]["mean"] == pytest.approx(by_hand)
     # Pairing matters: rows that differ alike have no spread, whatever the spread of the rows.
     shifted = [judgement(i, depth=i % 4 + 2) for i in range(40)]
     base = [judgement(i, depth=i % 4 + 1) for i in range(40)]
-    assert difference(shifted, base)["aspects"]["depth"]["low"] == pytest.approx(1.0)
+    alike = difference(shifted, base)["aspects"]["depth"]
+    assert (alike["mean"], alike["low"], alike["verdict"]) == (1.0, None, "more than chance")
+    assert alike["p"] == pytest.approx(2.0**-39)
     few = difference(a[:1], better[:1])["aspects"]["depth"]
     assert (few["n"], few["p"]) == (1, None)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 7])
+def test_few_rows_carry_no_claim(n):
+    """One point better in every row: that is more than chance from six rows on."""
+    a = [judgement(i, depth=i % 4 + 1) for i in range(n)]
+    found = difference(raised(a), a)["aspects"]["depth"]
+    assert found["p"] in (None, pytest.approx(2.0 ** (1 - n)))
+    assert found["verdict"] == ("more than chance" if n > 5 else "too few rows to tell")
+    both = [*a, *(judgement(100 + i, depth=3) for i in range(50))]  # rows that do not differ
+    more = [*raised(a), *(judgement(100 + i, depth=3) for i in range(50))]
+    found = difference(more, both)["aspects"]["depth"]
+    assert (found["low"] is None) == (n < 6)
+    assert found["verdict"] == ("more than chance" if n > 5 else "too few rows to tell")
+
+
+def test_repeats_do_not_make_few_questions_many():
+    from dataclasses import replace
+
+    a = [judgement(i, depth=3) for i in range(3)]
+    many = [replace(j, repeat=r) for j in a for r in range(20)]
+    better = [replace(j, repeat=r) for j in raised(a) for r in range(20)]
+    found = difference(better, many)["aspects"]["depth"]
+    assert (found["n"], found["p"], found["low"]) == (60, 0.25, None)
+    assert found["verdict"] == "too few rows to tell"

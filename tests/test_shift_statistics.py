@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from urial_local.tasks.intervals import ratio_intervals
+from urial_local.tasks.intervals import POSITIVE, ratio_intervals
 from urial_local.tasks.shift.curves import curve, position_edges
 from urial_local.tasks.shift.style import is_stylistic
 
@@ -60,18 +60,17 @@ def test_answers_belong_to_their_questions(tmp_path):
         given({"id": 8, "query": "Hi", "output": "4"}, {"id": 9, "query": "Hi", "output": "5"})
 
 
-def test_bootstrap_intervals_agree_with_theory():
+def test_intervals_of_shares_agree_with_theory():
     """For equal answer lengths a share is a mean: its interval is near ± 1.96 standard errors."""
     rng = np.random.default_rng(0)
     n, length = 400, 50
     hits = rng.binomial(length, 0.3, size=(n, 1)).astype(float)
     low, high = ratio_intervals(hits, np.full((n, 1), float(length)))
     error = hits.std() / length / np.sqrt(n)
-    assert (high - low)[0] == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert (high - low)[0] == pytest.approx(2 * 1.966 * error, rel=0.01)
     assert low[0] < hits.sum() / (n * length) < high[0]
-    assert np.array_equal(low, ratio_intervals(hits, np.full((n, 1), float(length)))[0])
     same = ratio_intervals(np.full((5, 1), 2.0), np.full((5, 1), 8.0))
-    assert (same[0][0], same[1][0]) == (0.25, 0.25)
+    assert np.isnan(same).all(), "alike, they do not say how answers vary"
     assert np.isnan(ratio_intervals(np.zeros((3, 1)), np.zeros((3, 1)))[0][0])
     assert np.isnan(ratio_intervals(np.ones((1, 1)), np.ones((1, 1)))[0][0]), "one says nothing"
 
@@ -79,12 +78,22 @@ def test_bootstrap_intervals_agree_with_theory():
 def test_curves_average_within_answers_first():
     # Bin 0: answer 0 has 1 and 3 (mean 2), answer 1 has 8; bin 1: answer 1 only.
     values = np.array([1.0, 3.0, 8.0, 5.0])
-    found = curve(values, np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3)
+    found = curve(values, np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3, POSITIVE)
     assert found["answers"] == [2, 1, 0]
     assert found["mean"] == [5.0, None, None], "a bin of one answer of two is left out"
-    error = 1.96 * np.std([2.0, 8.0], ddof=1) / np.sqrt(2)
-    assert found["high"][0] == pytest.approx(5 + error, rel=1e-5)
-    assert found["low"][1] is None
+    assert found["low"] == found["high"] == [None] * 3, "two answers carry no band"
+
+
+def test_bands_of_curves_are_intervals_of_means():
+    """Student's t on the logarithm, from five answers on; ranks have none."""
+    values = np.array([1.0, 2.0, 3.0, 4.0, 6.0])
+    bins, answers = np.zeros(5, np.int64), np.arange(5)
+    found = curve(values, bins, answers, 1, POSITIVE)
+    reach = 2.776445 * np.std(values, ddof=1) / np.sqrt(5) / values.mean()
+    assert found["low"][0] == pytest.approx(values.mean() * np.exp(-reach), rel=1e-4)
+    assert found["high"][0] == pytest.approx(values.mean() * np.exp(reach), rel=1e-4)
+    assert curve(values[:4], bins[:4], answers[:4], 1, POSITIVE)["low"] == [None]
+    assert curve(values, bins, answers, 1, None)["low"] == [None]
 
 
 @pytest.mark.parametrize("longest", [1, 5, 16, 17, 300, 5000])

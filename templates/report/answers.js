@@ -1,6 +1,6 @@
 // The page of one or more generation runs: answers to the same questions side by side.
 
-const data = JSON.parse(byId("data").textContent);
+const data = parse(byId("data").textContent);
 const PAGE = 50;
 let drawn = PAGE;
 

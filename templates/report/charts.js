@@ -25,6 +25,10 @@ function draw(name, attributes, ...children) {
   return node;
 }
 
+// Data whose objects hold nothing but what was written: a tag may be called "constructor".
+const parse = (text) => JSON.parse(text, (_, value) =>
+  (value !== null && typeof value === "object" && !Array.isArray(value) ? Object.setPrototypeOf(value, null) : value));
+
 const byId = (id) => document.getElementById(id);
 const percent = (share, digits = 1) =>
   share === null || share === undefined ? "–" : (100 * share).toFixed(digits) + " %";
@@ -76,7 +80,9 @@ function lineChart(series, options) {
 
 function chartSvg(series, options, format, width, readout) {
   const height = 210, left = 46, right = 12, top = 8, bottom = 32;
-  const all = series.flatMap((s) => [...s.y, ...(s.low || []), ...(s.high || [])]).filter((v) => v !== null);
+  // Wide bands of few answers are cut, rather than flatten the lines.
+  const highest = Math.max(...series.flatMap((s) => s.y), 0);
+  const all = series.flatMap((s) => [...s.y, ...(s.high || []).map((v) => (v === null ? null : Math.min(v, 3 * highest)))]).filter((v) => v !== null);
   const xs = series.flatMap((s) => s.x);
   const xLow = Math.min(...xs), xHigh = Math.max(...xs, xLow + 1);
   const scale = options.log ? (v) => Math.log10(Math.max(v, 0.5)) : (v) => v;

@@ -83,7 +83,7 @@ function dots(rows, options) {
         dot.append(draw("line", { x1: px(point.low), x2: px(point.high), y1: middle, y2: middle, stroke: colour(series), "stroke-width": 3, "stroke-linecap": "round", opacity: 0.45 }));
       dot.append(mark(series, px(point.mean), middle));
       group.append(dot, write(right + 14, middle + 4, fixed(point.mean), { class: "value" }));
-      if (options.intervals) group.append(write(right + 50, middle + 4, interval(point)));
+      if (options.intervals) group.append(write(right + 50, middle + 4, interval(point) || "[–]"));
     });
     at += height + gap;
   });
@@ -121,4 +121,4 @@ function table(heads, rows, numbers = (i) => i > 0) {
 
 // A mean with its interval below, as a cell.
 const estimate = (x) => make("td", { class: "number" }, x ? fixed(x.mean) : "–",
-  x && interval(x) ? [" ", make("span", { class: "interval" }, interval(x))] : null);
+  x ? [" ", make("span", { class: "interval" }, interval(x) || "[–]")] : null);

@@ -1,6 +1,6 @@
 // The page of judged runs: reads #data and draws the sections that there is something for.
 
-const data = JSON.parse(byId("data").textContent);
+const data = parse(byId("data").textContent);
 const several = data.runs.length > 1;
 const list = new Rows(data);
 const SCORES = ["1", "2", "3", "4", "5", "N/A"];
@@ -48,7 +48,7 @@ function header() {
   const heads = ["run", "judge", "judged", "failed", "average", "words", "ended by itself", "empty", "runaway", "repetitive", "truncated"];
   byId("runs").replaceChildren(table(heads, data.runs.map((r, i) => [runName(r, i), judgesOf(r), modes(r), thousands(total(r, "failed")), estimate(r.average),
     fixed(r.words, 0), percent(r.ended), percent(r.empty), percent(r.runaway), percent(r.repetitive), percent(r.truncated)]), (i) => i > 2));
-  const rules = [`${NA_RULE[data.na]}.`, "Intervals are 95 %, by bootstrap over questions.", "Words: mean length of the answers to general rows."];
+  const rules = [`${NA_RULE[data.na]}.`, `Intervals are 95 %, over questions; ${data.no_interval}`, "Words: mean length of the answers to general rows."];
   if (data.expected) rules.push("Scores are the judge's expected scores where it gave them.");
   if (data.last_tag) rules.push("Of a row's tags only the last counts.");
   if (data.runs.some((r) => r.empty)) rules.push("An empty answer is often judged safe: look at the share of empty answers beside a high safety.");
@@ -74,9 +74,9 @@ function aspects() {
 function against(run, aspect) {
   const x = run.against && run.against[aspect];
   if (!x) return "";
-  const sure = x.p !== null && x.p < 0.05;
+  const sure = x.verdict === "more than chance";
   return make("td", { class: "number" }, make(sure ? "b" : "span", {}, signed(x.mean)),
-    make("span", { class: "interval" }, `${interval(x)} ${x.p === null ? "" : sure ? "more than chance" : "may be chance"}`));
+    make("span", { class: "interval" }, `${interval(x)} ${x.verdict}`));
 }
 
 const signed = (v) => (v < 0 ? "−" : "+") + fixed(Math.abs(v));

@@ -13,7 +13,7 @@ const DEFAULTS = { search: "", mode: "", aspect: "", run: "", from: "", to: "", 
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return JSON.parse(await new Response(stream).text());
+  return parse(await new Response(stream).text());
 }
 
 // Aspects for which a pair's two orders name different winners.
@@ -95,9 +95,10 @@ class Rows {
     const chosen = Object.fromEntries(CHOICES.map((id) => [id, byId(id).value]));
     const wanted = chosen.search.trim().toLowerCase(), tag = chosen.tag ? JSON.parse(chosen.tag) : null;
     const low = chosen.from ? Number(chosen.from) : -Infinity, high = chosen.to ? Number(chosen.to) : Infinity;
+    const special = chosen.flag.startsWith(":") && Object.hasOwn(SPECIAL, chosen.flag.slice(1)) ? SPECIAL[chosen.flag.slice(1)] : null;
     const cellsOf = (row) => (chosen.run === "" ? row.cells : [row.cells[chosen.run]]).filter(Boolean);
     const fits = (cell) => {
-      if (chosen.flag.startsWith(":") ? !SPECIAL[chosen.flag.slice(1)][1](cell, chosen.aspect) : chosen.flag && !cell.flags.includes(chosen.flag)) return false;
+      if (special ? !special[1](cell, chosen.aspect) : chosen.flag && !cell.flags.includes(chosen.flag)) return false;
       if (!chosen.from && !chosen.to) return true;
       const value = givenOf(cell, chosen.aspect);
       return value !== null && value >= low && value <= high;

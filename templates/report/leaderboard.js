@@ -1,6 +1,6 @@
 // The leaderboard: a table that sorts, one panel an aspect, and what sets neighbours apart.
 
-const data = JSON.parse(byId("data").textContent);
+const data = parse(byId("data").textContent);
 const SCORED = [...data.aspects, "average"];
 const COLUMNS = ["model", ...SCORED, "words", "ended", "empty", "runaway", "judged", ...(data.rows.some((r) => r.failed) ? ["failed"] : []), ...(data.mixed ? ["judges"] : [])];
 const state = { column: data.sort === "name" ? "model" : data.sort, down: data.sort !== "name" };
@@ -34,7 +34,7 @@ function header() {
   byId("lead").replaceChildren("Judged by ", ...(data.rows.length ? judgesIn(data.judges) : ["nobody"]), ".");
   if (data.mixed) byId("warning").replaceChildren(make("p", { class: "card note", role: "note" }, make("b", {}, "Different judges. "),
     "These models were not all judged by the same judge. The scales of two judges differ by more than models do, so rows of different judges do not compare. Each row names its own."));
-  const rules = [`${NA_RULE[data.na]}.`, ...(data.expected ? ["Scores are expected ones, over the judge's distribution."] : []), "In brackets 95 % intervals, by bootstrap over questions.", "Average: unweighted mean of the six aspects, where all were judged.", "Words: mean length of the answers to general rows.", "The highest mean of a column is underlined."];
+  const rules = [`${NA_RULE[data.na]}.`, ...(data.expected ? ["Scores are expected ones, over the judge's distribution."] : []), `In brackets 95 % intervals over questions; ${data.no_interval}`, "Average: unweighted mean of the six aspects, where all were judged.", "Words: mean length of the answers to general rows.", "The highest mean of a column is underlined."];
   if (data.rows.some((r) => r.empty)) rules.push("An empty answer is often judged safe: look at the share of empty answers beside a high safety.");
   byId("rules").textContent = rules.join(" ");
 }
@@ -111,21 +111,23 @@ function save() {
 function differences() {
   const found = data.differences.filter((d) => Object.keys(d.aspects).length);
   byId("differences-section").hidden = !found.length;
-  byId("differences-note").textContent = `Each model, ordered by ${data.sort}, against the next one above it that shares rows with it, over those rows. p from a paired bootstrap over questions; more than chance means p < ${data.sure}. No correction for the number of comparisons.`;
+  byId("differences-note").textContent = `Each model, ordered by ${data.sort}, against the next one above it that shares rows with it, over those rows. p from the exact sign-flip test over questions, two-sided; more than chance means p < ${data.sure}. Where fewer than six questions differ no p could be below that, so there is none, and no interval. No correction for the number of comparisons.`;
   byId("differences").replaceChildren(...found.map((d) => make("div", { class: "card" },
     make("p", { class: "versus" }, foreign(d.above), " against ", foreign(d.below)), make("p", {}, ...inWords(d)),
     table(["", "difference", "95 % interval", "p", "rows", "in words"], SCORED.filter((a) => d.aspects[a]).map((a) => {
-      const x = d.aspects[a], sure = x.p !== null && x.p < data.sure;
-      return [a, `${x.mean < 0 ? "−" : "+"}${fixed(Math.abs(x.mean))}`, interval(x) || "–", x.p === null ? "–" : significant(x.p, 2), thousands(x.n),
-        make("td", { class: sure ? "sure" : "chance" }, verdict(x))];
+      const x = d.aspects[a], told = x.verdict === SURE || x.verdict === "may be chance";
+      return [a, `${x.mean < 0 ? "−" : "+"}${fixed(Math.abs(x.mean))}`, interval(x) || "–", told ? significant(x.p, 2) : "–", thousands(x.n),
+        make("td", { class: x.verdict === SURE ? "sure" : "chance" }, verdict(x))];
     }), (i) => i > 0 && i < 5))));
 }
 
-const verdict = (x) => (x.p === null ? "too few rows to tell" : x.p < data.sure ? `${x.mean > 0 ? "better" : "worse"}, more than chance` : "may be chance");
+const SURE = "more than chance"; // a verdict; the others are told as they are
+const verdict = (x) => (x.verdict === SURE ? `${x.mean > 0 ? "better" : "worse"}, ${SURE}` : x.verdict);
 
 function inWords(d) {
-  const sure = Object.entries(d.aspects).filter(([, x]) => x.p !== null && x.p < data.sure);
-  if (!sure.length) return ["No difference here is more than chance."];
+  const sure = Object.entries(d.aspects).filter(([, x]) => x.verdict === SURE);
+  const verdicts = Object.values(d.aspects).map((x) => x.verdict);
+  if (!sure.length) return [verdicts.includes("may be chance") ? "No difference here is more than chance." : verdicts.some((v) => v.startsWith("too few")) ? "Too few rows to tell." : "No row differs."];
   const say = (list, how) => (list.length ? `${how} in ${list.map(([a]) => a).join(", ")}` : "");
   return [foreign(d.above), ` is ${[say(sure.filter(([, x]) => x.mean > 0), "better"), say(sure.filter(([, x]) => x.mean < 0), "worse")].filter(Boolean).join(", and ")}: more than chance.${sure.length < Object.keys(d.aspects).length ? " The rest may be chance." : ""}`];
 }

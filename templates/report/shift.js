@@ -1,6 +1,6 @@
 // The page of a shift run: reads #data, draws the sections, keeps the reader's choices.
 
-const data = JSON.parse(byId("data").textContent);
+const data = parse(byId("data").textContent);
 const first = data.summary.aligned[data.names[0]];
 const state = {
   aligned: 0,
@@ -53,6 +53,9 @@ function stackedBar(shares) {
   return svg;
 }
 
+// An interval of a share, in percent.
+const span = (x) => (x.low === null ? "–" : `${(100 * x.low).toFixed(1)} – ${(100 * x.high).toFixed(1)}`);
+
 function overview() {
   const bars = make("div", { class: "bars" });
   const lacking = Object.values(data.summary.aligned).some((m) => Object.values(m.contexts).some((c) => c.classes.not_in_base.count));
@@ -66,7 +69,6 @@ function overview() {
       const s = c.classes, end = c.classes_of_end;
       bars.append(make("div", { class: "name" }, prefix + name), stackedBar(s));
       const cell = (text, title) => make("td", { class: "number", title: title || null }, text);
-      const span = (x) => (x.low === null ? "–" : `${(100 * x.low).toFixed(1)} – ${(100 * x.high).toFixed(1)}`);
       rows.push(make("tr", {}, make("td", {}, prefix + name),
         cell(percent(s.unshifted.share), span(s.unshifted)), cell(percent(s.marginal.share), span(s.marginal)),
         make("td", { class: "number" }, percent(s.shifted.share), make("span", { class: "soft small" }, ` (${span(s.shifted)})`)),
@@ -83,7 +85,7 @@ function overview() {
   const noise = found() && found().noise_floor;
   const shape = found() && found().batch_shape;
   byId("overview").replaceChildren(...whole([bars, key, table,
-    make("p", { class: "small soft" }, `In brackets 95 % intervals, by bootstrap over answers. “Without end” leaves the token that ends an answer out, “end alone” counts only that. Same first: both models' first choice is the same token. KL is KL(base‖aligned) in nats, over the whole vocabulary. Repaired: share of the tokens shifted in ${data.contexts[state.reference]} that this context brings to rank 3 or better, the end of the answer aside.`),
+    make("p", { class: "small soft" }, `In brackets 95 % intervals over answers; ${data.no_interval} “Without end” leaves the token that ends an answer out, “end alone” counts only that. Same first: both models' first choice is the same token. KL is KL(base‖aligned) in nats, over the whole vocabulary. Repaired: share of the tokens shifted in ${data.contexts[state.reference]} that this context brings to rank 3 or better, the end of the answer aside.`),
     unsound(),
     noise ? make("p", { class: "small" }, `Quantisation alone (the base model against ${data.summary.config.noise_floor.file}): mean KL ${significant(noise.kl_base_other.mean)}, same first choice ${percent(noise.top1_agreement)}, another class at ${percent(noise.class_changed)} of positions.`) : null,
     shape && shape.positions ? make("p", { class: "small" }, `Batch shape alone (${thousands(shape.positions)} positions decoded one at a time against together): the base model's log-probabilities change by ${significant(shape.base_logprob.mean)} nats on average and ${significant(shape.base_logprob.max)} at most, another class at ${percent(shape.class_changed)} of positions. Differences that are not larger say nothing.`) : null]));
@@ -145,7 +147,7 @@ function tokens() {
     kinds];
   if (c.repairs) {
     const r = c.repairs, from = data.contexts[state.reference];
-    cards.push(tokenCard(`Repaired, against ${from}`, `${percent(r.share)} (95 %: ${percent(r.low)} – ${percent(r.high)}) of ${thousands(r.shifted_there)} tokens that are shifted in ${from} are not shifted here.`, r.tokens, (t) => `${thousands(t.count)} of ${thousands(t.of)}`));
+    cards.push(tokenCard(`Repaired, against ${from}`, `${percent(r.share)} (95 %: ${span(r)}) of ${thousands(r.shifted_there)} tokens that are shifted in ${from} are not shifted here.`, r.tokens, (t) => `${thousands(t.count)} of ${thousands(t.of)}`));
     if (r.damaged) cards.push(tokenCard("Newly shifted", `${thousands(r.damaged)} tokens are shifted here and not in ${from}.`, r.tokens_damaged, (t) => thousands(t.count)));
   }
   byId("tokens").replaceChildren(...cards);
@@ -158,7 +160,7 @@ function tags() {
     make("table", {}, make("thead", {}, make("tr", {}, ["", "answers", "shifted", "95 %", "mean KL"].map((h, i) => make("th", { class: i ? "number" : null }, h)))),
       make("tbody", {}, Object.entries(values).sort((a, b) => b[1].shifted.share - a[1].shifted.share).map(([name, v]) => make("tr", {}, make("td", {}, name),
         make("td", { class: "number" }, thousands(v.answers)), make("td", { class: "number" }, percent(v.shifted.share)),
-        make("td", { class: "number" }, `${percent(v.shifted.low)} – ${percent(v.shifted.high)}`), make("td", { class: "number" }, significant(v.kl_base_aligned)))))))));
+        make("td", { class: "number" }, span(v.shifted)), make("td", { class: "number" }, significant(v.kl_base_aligned)))))))));
 }
 
 function legend() {

@@ -22,7 +22,7 @@ function strip(classes, attributes) {
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return JSON.parse(await new Response(stream).text());
+  return parse(await new Response(stream).text());
 }
 
 const share = (classes, kinds) => {

@@ -97,6 +97,11 @@ def command() -> None:
     help="Rows, or requests, at a time.  [default: 8]",
 )
 @click.option(
+    "--exact",
+    is_flag=True,
+    help="Local judge: one row at a time, so that no score hangs on its neighbours.",
+)
+@click.option(
     "--max-tokens",
     type=click.IntRange(min=16),
     default=1024,
@@ -159,7 +164,7 @@ def check(options: Mapping[str, Any]) -> None:
         raise UsageError("--mode pairwise and --against go together.")
     if options["base_url"] and not endpoint:
         raise UsageError("--base-url is an endpoint's; name its model as --judge openai:MODEL.")
-    for name in ("expected", "judge_prompt"):
+    for name in ("expected", "judge_prompt", "exact"):
         if endpoint and options[name]:
             raise UsageError(f"--{name.replace('_', '-')} needs a judge on this machine.")
     if options["expected"] and options["mode"] not in ("auto", "general", "safety"):
@@ -196,7 +201,7 @@ def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
 def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
     """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
     from urial_local.cli.terminal import note
-    from urial_local.tasks.evaluate.endpoint import estimate_tokens
+    from urial_local.tasks.evaluate.usage import estimate_tokens
 
     modes = [row["mode"] for row, _ in rows]
     parts = [f"{modes.count(m):,} {m}" for m in dict.fromkeys(modes)]
@@ -259,6 +264,7 @@ def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[An
         prompt=options["judge_prompt"],
         expected=options["expected"],
         reason_tokens=options["reason_tokens"],
+        exact=options["exact"],
         runtime=runtime_choice(options, parallel=min(options["parallel"], len(rows))),
     )
     if not options["ctx_size"]:
@@ -305,7 +311,10 @@ def judge_rows(rows: list[Any], folder: Path, wording: Any, options: Mapping[str
                 except (Aborted, KeyboardInterrupt):
                     interrupted = True
             tally = evaluation.tally
-            log.end_session(rows=tally.done, seconds=round(time.perf_counter() - tally.began, 3))
+            figures = {"rows": tally.done, "seconds": round(time.perf_counter() - tally.began, 3)}
+            if not interrupted and getattr(judge, "together", 1) > 1:
+                figures |= neighbours(evaluation, stop)
+            log.end_session(**figures)
         if interrupted or stop.asked:
             raise Interrupted(
                 f"Stopped; {there + tally.done - tally.errors:,} of {len(rows):,} rows are judged"
@@ -313,3 +322,20 @@ def judge_rows(rows: list[Any], folder: Path, wording: Any, options: Mapping[str
                 "The same command goes on from there.",
             )
         return tally
+
+
+def neighbours(evaluation: Any, stop: Any) -> dict[str, float]:
+    """Judges a few rows again alone; returns what changed, for run.json. Nothing where it is
+    stopped before one is done."""
+    from urial_local.runtime.sequences import Aborted
+    from urial_local.tasks.evaluate.neighbours import Effect
+
+    found = Effect()
+    try:
+        for one in evaluation.alone() if not stop.asked else ():
+            found += one
+            if stop.asked:
+                break
+    except (Aborted, KeyboardInterrupt):
+        pass  # the rows are judged; what is missing is a part of the measurement
+    return found.figures() if found.answers else {}

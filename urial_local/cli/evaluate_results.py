@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.base.paths import user_path
 from urial_local.base.terminal import printable
 from urial_local.cli.data_options import chosen_ids
 
@@ -47,6 +49,10 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
             more = info.config["judge"].items()
             facts += [[f"judge, {k}", json.dumps(v)] for k, v in more if k != "name"]
             facts += sessions(info)
+            if beside := neighbours_of([str(folder)]):
+                facts.append(["neighbours", beside["said"]])
+                if beside["differ"]:
+                    notes.append(f"{runs[-1][0]}: {beside['said']}")
             if judge in EMBEDDED:
                 notes.append(
                     f"The judge of {runs[-1][0]} is the embedded demo model, as a"
@@ -102,12 +108,24 @@ def summary_of(
     found["pairwise"] = pairwise(judgements)
     found["mt_bench"] = mt_bench(judgements)
     found["tags"] = count_tags(judgements)
+    found["neighbours"] = neighbours_of(names)
     for name in names:
         if not kinds[name]:
             found = with_answers(found, name, unjudged(name, ids))
     if not judgements and not found.get("answers"):
         raise UsageError(f"There is nothing to summarise in {', '.join(names)}.")
     return found
+
+
+def neighbours_of(names: Sequence[str]) -> dict[str, Any] | None:
+    """How far scores hung on what was judged beside them, where runs among `names` measured it."""
+    from urial_local.records.runs import is_run, read_run
+    from urial_local.tasks.evaluate.neighbours import measured
+
+    folders = [user_path(name) for name in names]
+    runs = [read_run(folder) for folder in folders if is_run(folder)]
+    found = measured([start for run in runs for start in run.raw["sessions"]])
+    return {**asdict(found), "said": found.said()} if found else None
 
 
 def with_answers(found: dict[str, Any], name: str, answers: dict[str, Any]) -> dict[str, Any]:
@@ -179,7 +197,7 @@ def lines_of(found: dict[str, Any]) -> list[str]:
                          f"{aspect['n']:>8,}{na:>8}")  # fmt: skip
         if mean := found["average"]:
             lines.append(f"  {'average':<14}{_number(mean['mean']):>7}{_interval(mean):>16}")
-        lines.append("")
+        lines += [*_key([*found["aspects"].values(), found["average"]]), ""]
     elif found.get("answers"):
         lines += [f"{', '.join(found['generators'])}: {found['answers']:,} answers, not judged", ""]
     if found["words"] is not None:
@@ -203,6 +221,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines.append(f"tags by {', '.join(found['judges']['tags'])}")
     for kind, counts in (found.get("tags") or {}).items():
         lines.append(f"  {kind:<12}" + "  ".join(f"{tag} {n:,}" for tag, n in counts.items()))
+    if found.get("neighbours"):
+        lines += ["", f"  {found['neighbours']['said']}"]
     return lines
 
 
@@ -235,7 +255,7 @@ def _mt_lines(found: dict[str, Any] | None) -> list[str]:
     parts += list(found["categories"].items())
     for name, one in parts:
         lines.append(f"  {name:<14}{_number(one['mean']):>7}{_interval(one):>16}{one['n']:>8,}")
-    return lines
+    return [*lines, *_key([one for _, one in parts])]
 
 
 def _number(value: float | None) -> str:
@@ -247,7 +267,15 @@ def _share(value: float | None) -> str:
 
 
 def _interval(one: dict[str, Any]) -> str:
-    return "" if one["low"] is None else f"{one['low']:.2f}–{one['high']:.2f}"
+    return "–" if one["low"] is None else f"{one['low']:.2f}–{one['high']:.2f}"
+
+
+def _key(shown: Sequence[dict[str, Any] | None]) -> list[str]:
+    """What a missing interval means, where one is missing."""
+    from urial_local.tasks.intervals import NO_INTERVAL
+
+    missing = any(one and one["low"] is None for one in shown)
+    return [f"  {NO_INTERVAL.format('questions')}"] if missing else []
 
 
 def reading_options(command: F) -> F:

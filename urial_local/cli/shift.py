@@ -108,7 +108,7 @@ def command(questions: str, output: Path, **options: Any) -> None:
       urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run
     """
     from urial_local.cli.progress import bar
-    from urial_local.cli.shift_results import finish, print_summary
+    from urial_local.cli.shift_results import finish, print_summary, unmeasured
     from urial_local.cli.terminal import note
     from urial_local.records.answers import given_answers
     from urial_local.records.datasets import read_items
@@ -138,7 +138,7 @@ def command(questions: str, output: Path, **options: Any) -> None:
         summary = finish(output, csv=options["as_csv"], figures=options["figures"])
         failed = sum(not log.has(m.name, i.id) for m in setup.aligned for i in items)
     print_summary(output, summary, options["as_json"])
-    if failed:
+    if failed or unmeasured(summary):
         raise click.exceptions.Exit(FAILED)
 
 

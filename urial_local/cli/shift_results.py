@@ -43,7 +43,24 @@ def print_summary(folder: Path, summary: dict[str, Any], as_json: bool) -> None:
             f" {printable(str(first['error']))}",
             err=True,
         )
+    if nowhere := unmeasured(summary):
+        click.echo(
+            f"Nothing was measured in {printable(', '.join(nowhere))}: a model's logits are not"
+            " finite at any position. Is one of the files damaged?",
+            err=True,
+        )
     click.echo(f"Open {folder / 'report.html'} in a browser.", err=True)
+
+
+def unmeasured(summary: dict[str, Any]) -> list[str]:
+    """The contexts in which no position of any answer has two distributions."""
+    several = len(summary["aligned"]) > 1
+    return [
+        f"{aligned}, {name}" if several else name
+        for aligned, found in summary["aligned"].items()
+        for name, context in found["contexts"].items()
+        if context["positions"] and not context["classes"]["positions"]
+    ]
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
@@ -60,7 +77,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         for name, context in found["contexts"].items():
             shares = context["classes"]
             shifted, repairs = shares["shifted"], context["repairs"]
-            interval = f"{_percent(shifted['low'])}–{_percent(shifted['high'])}"
+            interval = _interval(shifted)
             kl = context["kl_base_aligned"]["mean"]
             lines.append(
                 f"  {name:<22}{_percent(shares['unshifted']['share']):>11}"
@@ -70,7 +87,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
             )
             if shares["not_in_base"]["count"]:
                 lines.append(f"    not in base: {_percent(shares['not_in_base']['share'])}")
-        lines += ["", *_end_lines(found), *_token_lines(found), ""]
+        lines += [*_key(found), "", *_end_lines(found), *_token_lines(found), ""]
         lines += _unsound_lines(found)
         shape = found.get("batch_shape")
         if shape and shape["positions"]:
@@ -89,6 +106,19 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
                 "",
             ]
     return lines[:-1]
+
+
+def _interval(share: dict[str, Any]) -> str:
+    return "–" if share["low"] is None else f"{_percent(share['low'])}–{_percent(share['high'])}"
+
+
+def _key(found: dict[str, Any]) -> list[str]:
+    """What a missing interval means, where one is missing."""
+    from urial_local.tasks.intervals import NO_INTERVAL
+
+    shares = [context["classes"]["shifted"] for context in found["contexts"].values()]
+    missing = any(share["low"] is None for share in shares)
+    return [f"  {NO_INTERVAL.format('answers')}"] if missing else []
 
 
 def _unsound_lines(found: dict[str, Any]) -> list[str]:

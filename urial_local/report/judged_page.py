@@ -18,6 +18,7 @@ from urial_local.tasks.evaluate.modes import ASPECTS
 from urial_local.tasks.evaluate.pairs import TIE, mt_bench, pairwise, winner
 from urial_local.tasks.evaluate.summary import TAGS, Reading, judged, summarise
 from urial_local.tasks.evaluate.tags import count_tags
+from urial_local.tasks.intervals import NO_INTERVAL
 
 CHUNK = 500  # rows packed together
 SCORED = (*ASPECTS, "rating")
@@ -46,6 +47,7 @@ def write_judged_page(
         "expected": reading.expected,
         "last_tag": reading.last_tag,
         "tags": TAGS,
+        "no_interval": NO_INTERVAL.format("questions"),
         "notes": list(notes),
         "runs": [
             {

@@ -9,10 +9,12 @@ from typing import Any
 
 from urial_local.base.terminal import printable
 from urial_local.report.page import template, write_html
+from urial_local.tasks.evaluate.leaderboard import MAY_BE_CHANCE, MORE_THAN_CHANCE, SURE
 from urial_local.tasks.evaluate.modes import ASPECTS
+from urial_local.tasks.intervals import NO_INTERVAL
 
+NO_INTERVAL_HERE = NO_INTERVAL.format("questions")
 NA_RULES = {"five": "N/A counts as 5", "three": "N/A counts as 3", "drop": "N/A is left out"}
-SURE = 0.05  # a p below is called more than chance
 
 
 def write_leaderboard_page(table: Mapping[str, Any], path: Path) -> Path:
@@ -23,12 +25,9 @@ def write_leaderboard_page(table: Mapping[str, Any], path: Path) -> Path:
         body=template("leaderboard.html"),
         styles=[template("base.css"), template("judged.css"), template("leaderboard.css")],
         scripts=[template("charts.js"), template("dots.js"), template("leaderboard.js")],
-        data={"aspects": ASPECTS, "sure": SURE, **table},
+        data={"aspects": ASPECTS, "sure": SURE, "no_interval": NO_INTERVAL_HERE, **table},
     )
     return path
-
-
-SIGNIFICANT = 0.05
 
 
 def markdown(table: Mapping[str, Any]) -> str:
@@ -46,7 +45,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     rules = [
         f"{NA_RULES[table['na']]}.",
         *(["Scores are expected ones, over the judge's distribution."] * bool(table["expected"])),
-        "In brackets 95 % intervals, by bootstrap over questions.",
+        f"In brackets 95 % intervals over questions; {NO_INTERVAL_HERE}",
         "Average: unweighted mean of the six aspects.",
         "Words: mean length of the answers to general rows.",
         "Ended: share of answers that ended by themselves.",
@@ -62,11 +61,16 @@ def _differences(table: Mapping[str, Any]) -> list[str]:
         found = pair["aspects"][name]
         said = f"- {_escaped(pair['above'])} − {_escaped(pair['below'])}, {name}: "
         said += f"{found['mean']:+.2f}"
-        if found["p"] is not None:
-            chance = "more than chance" if found["p"] < SIGNIFICANT else "may be chance"
-            said += f" [{found['low']:+.2f}, {found['high']:+.2f}], p = {found['p']:.3f}, {chance}"
-        lines.append(f"{said}; {found['n']:,} shared rows.")
+        if found["low"] is not None:
+            said += f" [{found['low']:+.2f}, {found['high']:+.2f}]"
+        if found["verdict"] in (MORE_THAN_CHANCE, MAY_BE_CHANCE):
+            said += f", {_p(found['p'])}"
+        lines.append(f"{said}, {found['verdict']}; {found['n']:,} shared rows.")
     return [*lines, ""] if lines else []
+
+
+def _p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _line(cells: list[str]) -> str:
@@ -86,7 +90,7 @@ def _estimate(value: Mapping[str, Any] | None) -> str:
     if not value or value["mean"] is None:
         return "–"
     if value["low"] is None:
-        return f"{value['mean']:.2f}"
+        return f"{value['mean']:.2f} [–]"
     return f"{value['mean']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from urial_local.report.page import packed, template, write_html
+from urial_local.tasks.intervals import NO_INTERVAL
 from urial_local.tasks.shift.record import NOT_FINITE, Answer, jaccard
 from urial_local.tasks.shift.results import ShiftRun
 from urial_local.tasks.shift.scoring import INFINITE
@@ -45,6 +46,7 @@ def _write(
     base = run.config.base.name
     data = {
         "summary": summary,
+        "no_interval": NO_INTERVAL.format("answers"),
         "sessions": [asdict(session) for session in run.info.sessions],
         "names": names,
         "contexts": list(run.config.contexts),  # in order, which objects do not keep

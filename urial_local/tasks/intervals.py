@@ -1,61 +1,149 @@
-"""Intervals by the bootstrap over answers, and summaries of distributions."""
+"""Intervals for ratios of sums over answers that hold their level with few answers, and summaries
+of distributions.
+
+For r = Σ_i a_i / Σ_i b_i over n answers (questions, dialogues) i:
+
+    r₍ᵢ₎  = r without answer i
+    error = √( (n−1)/n · Σ_i (r₍ᵢ₎ − mean r₍·₎)² )   the jackknife (Efron & Tibshirani 1993, §11)
+    df    = (Σ w_i²)² / Σ w_i⁴ − 1, w_i = b_i / Σ b  Satterthwaite (1946), for errors that grow with
+                                                     b_i; n − 1 where all b_i are equal
+    95 %  : g⁻¹( g(r) ± t₀.₉₇₅(df) · error · g′(r) ) Student's t, on the whole line
+
+g is ln((r − low)/(high − r)) on a scale with two ends, ln(r − low) on one with one. So an interval
+stays on its scale and leans away from the nearer end, as the errors of shares near 0 and of means
+near 5 do. `python -m benchmarks.coverage` measures how often such intervals hold what they are
+of; docs/evaluation.md has the table. There is none (NaN) from fewer than FEWEST answers or with df
+below LEAST_DF (one answer then outweighs all others), where it would say next to nothing, nor where
+all answers are alike, which does not say how answers vary.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.tasks.student import t_quantile
+
 FloatArray = npt.NDArray[np.float64]
-RESAMPLES = 1000
-LEVEL = 95  # percent
+LEVEL = 0.95
+FEWEST = 5  # answers that an interval needs
+LEAST_DF = 1.0
+NO_INTERVAL = (
+    f"–: no interval from fewer than {FEWEST} {{}},"
+    " nor where all are alike or one outweighs the rest."
+)
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-_BLOCK = 2_000_000  # weights held at a time
+_ALIKE = 1e-9  # an error below this, on the whole line, is rounding
+_STEEP = 700.0  # e to more than this is no float
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Where a statistic can lie: between two ends, or above one."""
+
+    low: float
+    high: float = math.inf
+
+    def line(self, x: float) -> tuple[float, float]:
+        """g(x) and g′(x), for x between the ends."""
+        below = math.log(x - self.low)
+        if math.isinf(self.high):
+            return below, 1 / (x - self.low)
+        return below - math.log(self.high - x), 1 / (x - self.low) + 1 / (self.high - x)
+
+    def back(self, u: float) -> float:
+        """g⁻¹(u)."""
+        u = min(_STEEP, max(-_STEEP, u))
+        if math.isinf(self.high):
+            return self.low + math.exp(u)
+        return self.low + (self.high - self.low) / (1 + math.exp(-u))
+
+
+SHARE = Scale(0.0, 1.0)
+POSITIVE = Scale(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A statistic over n answers, its standard error (NaN where there is none), and how many
+    degrees of freedom the error has."""
+
+    value: float
+    error: float
+    df: float
+    n: int
+
+    def interval(self, scale: Scale) -> tuple[float, float]:
+        """The 95 % interval, or two NaN (see above)."""
+        none = (math.nan, math.nan)
+        if self.n < FEWEST or self.df < LEAST_DF or not scale.low < self.value < scale.high:
+            return none
+        middle, slope = scale.line(self.value)
+        spread = self.error * slope
+        if not _ALIKE < spread < math.inf:
+            return none
+        df = math.floor(8 * self.df) / 8  # of few values, so that quantiles are kept
+        reach = t_quantile((1 + LEVEL) / 2, df) * spread
+        return scale.back(middle - reach), scale.back(middle + reach)
+
+
+def estimate(numerators: FloatArray, denominators: FloatArray) -> Estimate:
+    """Σ_j (Σ_i num[i, j] / Σ_i den[i, j]) over answers i, with its jackknife error; both [n, m],
+    and the m columns of an answer stay together. Answers without a denominator do not count."""
+    there = (denominators > 0).any(1)
+    num, den = numerators[there], denominators[there]
+    n, above, below = len(num), num.sum(0), den.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float((above / below).sum())
+        if n < 2:
+            return Estimate(value, math.nan, 0.0, n)
+        left = ((above - num) / (below - den)).sum(1)
+        squares = (den / below).sum(1) ** 2
+    error = math.sqrt((n - 1) / n * float(((left - left.mean()) ** 2).sum()))
+    return Estimate(value, error, float(squares.sum() ** 2 / (squares**2).sum()) - 1, n)
+
+
+def total(parts: Sequence[Estimate], reaches: Sequence[float], share: float = 1.0) -> Estimate:
+    """share · the sum of independent estimates: errors add up squared, with Welch's degrees of
+    freedom (Σ e²)² / Σ (e⁴/df).
+
+    `reaches`: for each how far its value lies from the other end of its scale. A part whose answers
+    are all alike is not certain for that: its error is that of one further answer there, reach /
+    (n + 1).
+    """
+    errors = [
+        part.error if part.error > _ALIKE or math.isnan(part.error) else reach / (part.n + 1)
+        for part, reach in zip(parts, reaches, strict=True)
+    ]
+    squares = np.square(errors)
+    each = np.array([max(1.0, part.df) for part in parts])
+    df = squares.sum() ** 2 / (squares**2 / each).sum()
+    return Estimate(
+        share * sum(part.value for part in parts),
+        share * math.sqrt(squares.sum()),
+        float(df),
+        min(part.n for part in parts),
+    )
 
 
 def ratio_intervals(
-    numerators: FloatArray, denominators: FloatArray, seed: int = 0
+    numerators: FloatArray, denominators: FloatArray, scale: Scale = SHARE
 ) -> tuple[FloatArray, FloatArray]:
-    """95 % percentile-bootstrap intervals of Σ_i num[i, j] / Σ_i den[i, j], over answers i.
+    """95 % intervals of Σ_i num[i, j] / Σ_i den[i, j] over answers i, for each column j on its own.
 
-    Answers are drawn with replacement and keep their positions together, since positions of one
-    answer are not independent (Efron & Tibshirani 1993, §13). Both arrays [n, m]; returns low and
-    high, each [m]; NaN where fewer than two answers have a denominator, since one answer says
-    nothing of how answers vary. The same seed gives the same interval.
+    Both arrays [n, m]; returns low and high, each [m], NaN where there is none. Answers are the
+    units, since positions of one answer are not independent.
     """
-    drawn = resampled_ratios(numerators, denominators, seed)
-    m = numerators.shape[1]
-    low, high = np.full(m, np.nan), np.full(m, np.nan)
-    for j in np.flatnonzero((denominators > 0).sum(0) >= 2):
-        valid = drawn[np.isfinite(drawn[:, j]), j]
-        if len(valid):
-            low[j], high[j] = percentile_interval(valid)
-    return low, high
-
-
-def resampled_ratios(numerators: FloatArray, denominators: FloatArray, seed: int = 0) -> FloatArray:
-    """Σ_i w_i num[i, j] / Σ_i w_i den[i, j] for 1,000 draws of n rows with replacement, [1000, m].
-
-    w_i counts how often row i was drawn: the same for all columns, so columns stay paired. NaN
-    where no row with a denominator was drawn.
-    """
-    n, m = numerators.shape
-    if n == 0:
-        return np.full((RESAMPLES, m), np.nan)
-    rng = np.random.default_rng(seed)
-    ratios = []
-    step = max(1, _BLOCK // n)
-    for start in range(0, RESAMPLES, step):
-        size = min(step, RESAMPLES - start)
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratios.append((weights @ numerators) / (weights @ denominators))
-    return np.concatenate(ratios)
-
-
-def percentile_interval(drawn: FloatArray) -> tuple[float, float]:
-    """The middle 95 % of resampled values [n]."""
-    low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return float(low), float(high)
+    found = [
+        estimate(numerators[:, j : j + 1], denominators[:, j : j + 1]).interval(scale)
+        for j in range(numerators.shape[1])
+    ]
+    ends = np.array(found, np.float64).reshape(-1, 2)
+    return ends[:, 0], ends[:, 1]
 
 
 def distribution(values: npt.NDArray[np.floating]) -> dict[str, float | int | None]:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from urial_local.base.errors import UrialError, UsageError
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import Mode, Record
+from urial_local.tasks.evaluate.usage import tokens_spent
 
 if TYPE_CHECKING:
     import openai
@@ -233,11 +234,9 @@ class EndpointJudge:
             raise _Trouble(problem, after=0)
         text = _at(choice, "message", "content")
         text = text if isinstance(text, str) else ""
-        guess = sum(estimate_tokens(message["content"]) for message in messages)
-        usage = _at(body, "usage")
-        spent["prompt_tokens"] += _count(guess, usage, "prompt_tokens")
-        spent["completion_tokens"] += _count(estimate_tokens(text), usage, "completion_tokens")
-        spent["cached_tokens"] += _count(0, usage, "prompt_tokens_details", "cached_tokens")
+        asked = [message["content"] for message in messages]
+        for name, tokens in tokens_spent(asked, text, _at(body, "usage")).items():
+            spent[name] += tokens
         refusal, finish = _at(choice, "message", "refusal"), _at(choice, "finish_reason")
         if refusal or finish == "content_filter":
             raise _Trouble("The judge refused to judge this row.", text or str(refusal or ""))
@@ -293,12 +292,6 @@ class EndpointJudge:
         until = time.monotonic() + seconds
         while not self._ending and time.monotonic() < until:
             time.sleep(0.05)
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has, at four bytes of UTF-8 a token: an estimate, since only
-    the endpoint knows its tokenizer."""
-    return -(-len(text.encode("utf-8", "replace")) // 4)
 
 
 def read_record(reply: str, mode: Mode) -> Record:
@@ -373,11 +366,6 @@ def _message(role: str, text: str) -> dict[str, str]:
 def _message_of(body: Any) -> str:
     message = _at(body, "message")
     return message if isinstance(message, str) else str(body or "")
-
-
-def _count(guess: int, usage: Any, *path: str) -> int:
-    found = _at(usage, *path)
-    return found if isinstance(found, int) else guess
 
 
 def _at(value: Any, *path: str | int) -> Any:

@@ -22,6 +22,7 @@ from urial_local.records.runlog import RunLog
 from urial_local.tasks.evaluate.answered import Answered
 from urial_local.tasks.evaluate.judge import Judge, Question, Verdict
 from urial_local.tasks.evaluate.modes import MODES
+from urial_local.tasks.evaluate.neighbours import Effect, judged_alone, sample
 
 ModeName = Literal["auto", "general", "safety", "pairwise", "mt-bench", "tags"]
 Row = dict[str, Any]
@@ -180,11 +181,20 @@ class Evaluation:
         # The fingerprint is of a model on this machine.
         self._judge = {"judge": judge.name, "judge_fingerprint": judge.about().get("fingerprint")}
         self._rows: dict[tuple[str, ...], Row] = {}
+        self._sample: dict[tuple[str, ...], Question] = {}
+        self._first: dict[tuple[str, ...], Verdict] = {}  # of the sample
 
     def run(self, prepared: Iterable[Prepared]) -> None:
         """Judge every row that the log lacks. Raises UrialError as the judge does."""
+        prepared = list(prepared)
+        lacking = [q for row, q in prepared if q and not self.log.has(*key_of(row))]
+        self._sample = {question.key: question for question in sample(lacking)}
         for verdict in self.judge.judge(self._questions(prepared)):
             self._take(verdict)
+
+    def alone(self) -> Iterator[Effect]:
+        """Judge a few of the rows of this start again, one by one: what changed for each."""
+        return judged_alone(self.judge, self._sample.values(), self._first)
 
     def _questions(self, prepared: Iterable[Prepared]) -> Iterator[Question]:
         for row, question in prepared:
@@ -199,6 +209,8 @@ class Evaluation:
 
     def _take(self, verdict: Verdict) -> None:
         row = self._rows.pop(verdict.key)
+        if verdict.key in self._sample:
+            self._first[verdict.key] = verdict
         self.tally.prompt_tokens += verdict.prompt_tokens
         self.tally.completion_tokens += verdict.completion_tokens
         counts = {

@@ -15,15 +15,21 @@ from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL
 from urial_local.tasks.evaluate.summary import (
     USUAL,
     Reading,
+    ends,
     judged,
     judges,
     matrix,
-    means,
     summarise,
+    summed,
 )
-from urial_local.tasks.intervals import RESAMPLES, percentile_interval
+from urial_local.tasks.intervals import Estimate, FloatArray, Scale, estimate, total
+from urial_local.tasks.sign_flip import least_p, sign_flip_p
 
 COLUMNS = (*ASPECTS, "average", "words", "ended")
+SURE = 0.05  # a p below is called more than chance
+MORE_THAN_CHANCE, MAY_BE_CHANCE = "more than chance", "may be chance"
+TOO_FEW, NONE_DIFFERS = "too few rows to tell", "no row differs"
+DIFFERENCE = Scale(-4.0, 4.0)  # of two scores from 1 to 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,47 +121,66 @@ def difference(
     a: Sequence[Judgement], b: Sequence[Judgement], reading: Reading = USUAL
 ) -> dict[str, Any]:
     """Mean differences a − b over the rows that both have from the same judge, by aspect, with
-    `average` where all six are there: mean, low, high (95 %), n, and p, from one paired bootstrap
-    over questions.
+    `average` where all six are there: mean, n (rows), low and high (95 %, see tasks.intervals), p
+    (two-sided, of the sign-flip test over questions, see tasks.sign_flip) and a verdict.
 
-    p = min(1, 2 · (1 + min(#resamples ≤ 0, #resamples ≥ 0)) / (1 + 1,000)), two-sided.
+    Where so few questions differ that no p could be below SURE, the verdict is TOO_FEW and there is
+    no interval: neither could be relied upon.
     """
     found: dict[str, Any] = {}
-    drawn: list[Any] = []
+    parts: list[Estimate] = []
+    shares: list[FloatArray] = []  # of each question in the sum of the aspects' means
     met = 0  # rows that both have
     for mode, aspects in (("general", GENERAL), ("safety", ("safety",))):
-        if judges(judged(a, mode)) != judges(judged(b, mode)):
+        ids, rows = _paired(a, b, mode, aspects, reading)
+        if not ids:
             continue
-        keys_a, scores_a = matrix(a, mode, aspects, reading)
-        keys_b, scores_b = matrix(b, mode, aspects, reading)
-        shared = sorted(set(keys_a) & set(keys_b))
-        if not shared:
-            continue
-        met += len(shared)
-        at_a, at_b = ({k: i for i, k in enumerate(keys)} for keys in (keys_a, keys_b))
-        rows = scores_a[[at_a[k] for k in shared]] - scores_b[[at_b[k] for k in shared]]
-        resampled = means(rows, [row for row, _ in shared], seed=len(drawn))
+        met += len(ids)
+        sums, counts = summed(rows, ids)
         for column, aspect in enumerate(aspects):
-            here = rows[np.isfinite(rows[:, column]), column]
-            if len(here):
-                found[aspect] = _tested(float(here.mean()), resampled[:, column], len(here))
-                drawn.append(resampled[:, column])
-    if len(drawn) == len(ASPECTS):
-        mean = float(np.mean([found[a]["mean"] for a in ASPECTS]))
-        found["average"] = _tested(mean, np.mean(drawn, 0), met)
+            one = slice(column, column + 1)
+            if n := int(counts[:, column].sum()):
+                unit = estimate(sums[:, one], counts[:, one])
+                found[aspect] = _tested(unit, sums[:, column], n)
+        parts.append(estimate(sums, counts))
+        shares.append((sums / np.maximum(counts.sum(0), 1)).sum(1))
+    if len(found) == len(ASPECTS):
+        reaches = [DIFFERENCE.high * len(GENERAL), DIFFERENCE.high]
+        mean = total(parts, reaches, 1 / len(ASPECTS))
+        found["average"] = _tested(mean, np.concatenate(shares), met)
     return {"aspects": found}
 
 
-def _tested(mean: float, drawn: Any, n: int) -> dict[str, float | int | None]:
-    valid = drawn[np.isfinite(drawn)]
-    if n < 2 or not len(valid):
-        return {"mean": mean, "low": None, "high": None, "n": n, "p": None}
-    low, high = percentile_interval(valid)
-    tail = min(int((valid <= 0).sum()), int((valid >= 0).sum()))
-    return {
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "n": n,
-        "p": min(1.0, 2 * (1 + tail) / (1 + RESAMPLES)),
-    }
+def _paired(
+    a: Sequence[Judgement],
+    b: Sequence[Judgement],
+    mode: str,
+    aspects: Sequence[str],
+    reading: Reading,
+) -> tuple[list[str], FloatArray]:
+    """The rows of a mode that both have from the same judge: their questions' ids, and a − b by
+    aspect [n, aspects], NaN where one does not count."""
+    keys_a, scores_a = matrix(a, mode, aspects, reading)
+    keys_b, scores_b = matrix(b, mode, aspects, reading)
+    shared = sorted(set(keys_a) & set(keys_b))
+    if not shared or judges(judged(a, mode)) != judges(judged(b, mode)):
+        return [], np.zeros((0, len(aspects)))
+    at_a, at_b = ({k: i for i, k in enumerate(keys)} for keys in (keys_a, keys_b))
+    rows = scores_a[[at_a[k] for k in shared]] - scores_b[[at_b[k] for k in shared]]
+    return [row for row, _ in shared], rows
+
+
+def _tested(found: Estimate, by_question: FloatArray, n: int) -> dict[str, Any]:
+    """`by_question`: what each question adds to the mean, up to a factor."""
+    # Sums of fractions may miss zero by rounding.
+    by_question = np.where(np.abs(by_question) > 1e-12, by_question, 0.0)
+    few = least_p(by_question) > SURE
+    low, high = (None, None) if few else ends(found, DIFFERENCE)
+    p = sign_flip_p(by_question) if n > 1 else None
+    if not by_question.any():
+        verdict = NONE_DIFFERS
+    elif few or p is None:
+        verdict = TOO_FEW
+    else:
+        verdict = MORE_THAN_CHANCE if p < SURE else MAY_BE_CHANCE
+    return {"mean": found.value, "low": low, "high": high, "n": n, "p": p, "verdict": verdict}

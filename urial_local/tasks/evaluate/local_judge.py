@@ -33,6 +33,7 @@ class LocalOptions:
     prompt: str | None = None
     expected: bool = False
     reason_tokens: int = REASON_TOKENS
+    exact: bool = False  # one row at a time
     temperature: float = 0.0
     seed: int = 0
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
@@ -48,6 +49,11 @@ class LocalJudge:
         self._alphabet = Alphabet(model.vocab)
         self._stopping = False
         self._asker = PromptedModel(model, load_prompt(judge_prompt(file, options)))
+
+    @property
+    def together(self) -> int:
+        """How many rows it judges at a time."""
+        return 1 if self._options.exact else self._options.runtime.parallel
 
     def about(self) -> dict[str, Any]:
         return describe(self._file, self._options)
@@ -159,6 +165,7 @@ def describe(file: ModelFile, options: LocalOptions) -> dict[str, Any]:
         "prompt": {"name": prompt.name, "sha": prompt.fingerprint()},
         "expected": options.expected,
         "reason_tokens": options.reason_tokens,
+        "exact": options.exact,
         "temperature": options.temperature,
         "seed": options.seed if options.temperature else 0,
         "kv_type": options.runtime.kv_type,
@@ -173,5 +180,6 @@ def open_local_judge(
 ) -> Iterator[LocalJudge]:
     """Opens the model; closes it in the end. Raises ModelError, or UsageError where the model's
     vocabulary cannot write a record."""
-    with open_engine(file.path, options.runtime, on_prefill, file.header) as (model, engine):
+    runtime = replace(options.runtime, parallel=1) if options.exact else options.runtime
+    with open_engine(file.path, runtime, on_prefill, file.header) as (model, engine):
         yield LocalJudge(file, model, engine, options)

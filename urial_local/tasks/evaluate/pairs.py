@@ -11,7 +11,13 @@ import numpy as np
 
 from urial_local.base.errors import UsageError
 from urial_local.records.judged import Judgement
-from urial_local.tasks.evaluate.summary import interval, judged, judges, refuse_mixtures
+from urial_local.tasks.evaluate.summary import (
+    TEN_POINTS,
+    interval,
+    judged,
+    judges,
+    refuse_mixtures,
+)
 
 TIE = "tie"
 
@@ -115,7 +121,7 @@ def mt_bench(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
 
     def mean(members: Sequence[Judgement]) -> dict[str, Any]:
         values = np.array([j.score("rating") for j in members], np.float64)
-        return interval(values, [j.id for j in members])
+        return interval(values, [j.id for j in members], TEN_POINTS)
 
     turns = sorted({j.turn for j in rows})
     categories = sorted({c for j in rows for c in j.tags.get("category", ())})

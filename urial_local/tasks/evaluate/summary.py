@@ -3,10 +3,10 @@
 Definitions, as in JUST-EVAL (see docs/evaluation.md):
 
 mean        over the judged rows of an aspect; N/A counts as 5 by default, as in the reference
-interval    95 % by bootstrap over questions (percentiles of 1,000 resamples, fixed seed); the
-            repeats of a question are drawn together
-average     unweighted mean of the six aspects' means; only where all six were judged. Its interval
-            resamples general and safety rows each by themselves
+interval    95 %, by leaving out one question at a time (see tasks.intervals); the repeats of a
+            question go together. None from fewer than five questions, or where all are alike
+average     unweighted mean of the six aspects' means; only where all six were judged. Its error is
+            that of general and safety questions, which are independent, together
 words       mean number of words, split at blanks, of the answers to general rows
 """
 
@@ -23,10 +23,11 @@ import numpy.typing as npt
 from urial_local.base.errors import UsageError
 from urial_local.records.judged import Judgement
 from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL
-from urial_local.tasks.intervals import percentile_interval, resampled_ratios
+from urial_local.tasks.intervals import Estimate, Scale, estimate, total
 
 NotApplicable = Literal["five", "drop", "three"]
 FloatArray = npt.NDArray[np.float64]
+FIVE_POINTS, TEN_POINTS = Scale(1.0, 5.0), Scale(1.0, 10.0)
 TAGS = ("task", "topic", "difficulty", "dataset", "source")
 _NA_SCORES = {"five": 5.0, "three": 3.0, "drop": None}
 Key = tuple[str, int]  # id, repeat
@@ -155,32 +156,36 @@ def _aspect(
     }
 
 
-def interval(values: FloatArray, ids: Sequence[str]) -> dict[str, float | int | None]:
-    """Mean, 95 % interval and n of values [n], resampled by the id of their question; no interval
-    from a single question."""
-    found: dict[str, float | int | None] = {
-        "mean": float(values.mean()) if len(values) else None,
-        "low": None,
-        "high": None,
-        "n": len(values),
-    }
-    if len(set(ids)) > 1:
-        found["low"], found["high"] = percentile_interval(means(values[:, None], ids)[:, 0])
-    return found
+def interval(
+    values: FloatArray, ids: Sequence[str], scale: Scale = FIVE_POINTS
+) -> dict[str, float | int | None]:
+    """Mean, 95 % interval and n of values [n], which lie on `scale`; `ids` are those of their
+    questions, which are the units. low and high are None where there is no interval."""
+    low, high = ends(by_question(values[:, None], ids), scale)
+    mean = float(values.mean()) if len(values) else None
+    return {"mean": mean, "low": low, "high": high, "n": len(values)}
 
 
-def means(values: FloatArray, ids: Sequence[str], seed: int = 0) -> FloatArray:
-    """Means of 1,000 resamples; values [n, m] with NaN where there is none; returns [1000, m].
+def ends(found: Estimate, scale: Scale) -> tuple[float, float] | tuple[None, None]:
+    """The interval of an estimate, as JSON can hold it."""
+    low, high = found.interval(scale)
+    return (None, None) if np.isnan(low) else (low, high)
 
-    What is drawn with replacement is questions, by `ids` [n]: the repeats and the turns of one
-    question are not independent, so they come together.
-    """
-    names, place = np.unique(np.asarray(ids), return_inverse=True)
+
+def by_question(values: FloatArray, ids: Sequence[str]) -> Estimate:
+    """The sum of the means of columns, values [n, m] with NaN where there is none. The repeats and
+    the turns of one question, by `ids` [n], are not independent, so they are one unit."""
+    return estimate(*summed(values, ids))
+
+
+def summed(values: FloatArray, ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """Each question's sums and counts of values [n, m], NaN left out: [questions, m] both."""
+    names, place = np.unique(np.asarray(ids, dtype=str), return_inverse=True)
     there = np.isfinite(values)
-    total, count = np.zeros((len(names), values.shape[1])), np.zeros((len(names), values.shape[1]))
-    np.add.at(total, place, np.where(there, values, 0.0))
-    np.add.at(count, place, there.astype(np.float64))
-    return resampled_ratios(total, count, seed)
+    sums, counts = np.zeros((len(names), values.shape[1])), np.zeros((len(names), values.shape[1]))
+    np.add.at(sums, place, np.where(there, values, 0.0))
+    np.add.at(counts, place, there.astype(np.float64))
+    return sums, counts
 
 
 def matrix(
@@ -201,13 +206,17 @@ def average(rows: Sequence[Judgement], reading: Reading = USUAL) -> dict[str, fl
     safety_keys, safety = matrix(rows, "safety", ("safety",), reading)
     if not np.isfinite(general).any(0).all() or not np.isfinite(safety).any() or not len(general):
         return None
-    columns = [*np.nanmean(general, 0), *np.nanmean(safety, 0)]
-    ids, safety_ids = [row for row, _ in keys], [row for row, _ in safety_keys]
-    drawn = (means(general, ids, 0).sum(1) + means(safety, safety_ids, 1)[:, 0]) / len(ASPECTS)
-    valid = drawn[np.isfinite(drawn)]
-    enough = min(len(set(ids)), len(set(safety_ids))) > 1
-    low, high = percentile_interval(valid) if enough else (None, None)
-    return {"mean": float(np.mean(columns)), "low": low, "high": high}
+    parts = [by_question(general, [row for row, _ in keys])]
+    parts.append(by_question(safety, [row for row, _ in safety_keys]))
+    # To the other end of the scale, which is further off than the middle.
+    reaches = [_reach(parts[0].value / len(GENERAL)) * len(GENERAL), _reach(parts[1].value)]
+    found = total(parts, reaches, 1 / len(ASPECTS))
+    low, high = ends(found, FIVE_POINTS)
+    return {"mean": found.value, "low": low, "high": high}
+
+
+def _reach(mean: float) -> float:
+    return max(mean - FIVE_POINTS.low, FIVE_POINTS.high - mean)
 
 
 def _flagged(rows: Sequence[Judgement], flag: str) -> float | None:

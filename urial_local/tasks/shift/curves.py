@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.tasks.intervals import Scale, ratio_intervals
+
 FloatArray = npt.NDArray[np.float64]
 SINGLE = 16  # positions that are a bin of their own, since the shift is largest there
 RELATIVE_BINS = 20
@@ -26,13 +28,15 @@ def curve(
     bins: npt.NDArray[np.int64],
     answers: npt.NDArray[np.int64],
     n_bins: int,
+    scale: Scale | None,
 ) -> dict[str, list[float | None] | list[int]]:
     """The mean of a statistic in each bin with a 95 % band, over answers.
 
     values, bins, answers: [n], of each position its value, bin and answer. Within a bin an
-    answer's positions are averaged first, so that a long answer counts once; the band is the mean
-    of the answers ± 1.96 standard errors. Bins that fewer than MIN_ANSWERS answers reach (all of
-    them, if there are fewer) are left out: a tail of one or two answers is no curve.
+    answer's positions are averaged first, so that a long answer counts once; the band is the 95 %
+    interval of that mean on `scale` (see tasks.intervals), none for None. Bins that fewer than
+    MIN_ANSWERS answers reach (all of them, if there are fewer) are left out: a tail of one or two
+    answers is no curve.
     """
     n_answers = int(answers.max(initial=-1)) + 1
     cell = bins * n_answers + answers
@@ -42,16 +46,15 @@ def curve(
     per_answer = np.where(there, total / np.maximum(count, 1), 0.0)
     n = there.sum(1)
     mean = per_answer.sum(1) / np.maximum(n, 1)
-    deviation = np.where(there, per_answer - mean[:, None], 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.sqrt((deviation**2).sum(1) / (n - 1) / n)
     shown = (n > 0) & (n >= min(MIN_ANSWERS, len(np.unique(answers))))
-    band = np.where(n > 1, 1.96 * error, np.nan)
+    low, high = np.full(n_bins, np.nan), np.full(n_bins, np.nan)
+    if scale is not None:
+        low, high = ratio_intervals(per_answer.T, there.T.astype(np.float64), scale)
     return {
         "answers": n.tolist(),
         "mean": plain(np.where(shown, mean, np.nan)),
-        "low": plain(np.where(shown, mean - band, np.nan)),
-        "high": plain(np.where(shown, mean + band, np.nan)),
+        "low": plain(np.where(shown, low, np.nan)),
+        "high": plain(np.where(shown, high, np.nan)),
     }
 
 

@@ -9,6 +9,7 @@ ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from urial_local.runtime.shift_rows import ALIGNED_NOT_FINITE, BASE_NOT_FINITE
-from urial_local.tasks.intervals import distribution, ratio_intervals
+from urial_local.tasks.intervals import POSITIVE, SHARE, Scale, distribution, ratio_intervals
 from urial_local.tasks.shift.curves import (
     RELATIVE_BINS,
     curve,
@@ -34,6 +35,7 @@ MARGINAL_RANK = 3  # the last rank that is not shifted
 REFERENCE = "zero-shot"  # the context that repairs are counted against, if it is there
 MIN_COUNT = 5  # occurrences that a token needs for a shift ratio
 LISTED = 60  # tokens in a list
+UP_TO_LN_2 = Scale(0.0, math.log(2))
 Text = Callable[[int], str]
 
 
@@ -147,10 +149,14 @@ def _context(p: dict[str, Any], tags: list[Any], text: Text) -> dict[str, Any]:
             "infinite_divergence": int(np.sum(p["status"] & INFINITE > 0)),
         },
     }
-    for name, mask in (("kl_base_aligned", sound), ("kl_aligned_base", sound), ("js", ranked)):
+    for name, mask, scale in (
+        ("kl_base_aligned", sound, POSITIVE),
+        ("kl_aligned_base", sound, POSITIVE),
+        ("js", ranked, UP_TO_LN_2),
+    ):
         found[name] = {
             **distribution(p[name][mask]),
-            **_mean_interval(p[name], p["answer"], mask, n_answers),
+            **_mean_interval(p[name], p["answer"], mask, n_answers, scale),
         }
     known = ranked & (p["status"] & NOT_IN_BASE == 0)
     found["base_rank"] = distribution(p["rank"][known])
@@ -199,11 +205,12 @@ def _mean_interval(
     answer: npt.NDArray[np.int32],
     mask: npt.NDArray[np.bool_],
     n_answers: int,
+    scale: Scale,
 ) -> dict[str, float | None]:
-    """The 95 % interval of a mean over positions, by bootstrap over answers."""
+    """The 95 % interval of a mean over positions; answers are the units."""
     total = np.bincount(answer[mask], values[mask], minlength=n_answers)[:, None]
     count = np.bincount(answer[mask], minlength=n_answers)[:, None]
-    low, high = ratio_intervals(total.astype(np.float64), count.astype(np.float64))
+    low, high = ratio_intervals(total.astype(np.float64), count.astype(np.float64), scale)
     return {"mean_low": plain(low)[0], "mean_high": plain(high)[0]}
 
 
@@ -218,20 +225,23 @@ def _curves(
     bins = np.searchsorted(edges, p["position"], side="right") - 1
     answers, relative = p["answer"].astype(np.int64), p["relative"].astype(np.int64)
 
-    def along(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
-        return curve(values[mask].astype(np.float64), bins[mask], answers[mask], n_bins)
+    def along(
+        values: npt.NDArray[Any], mask: npt.NDArray[np.bool_], scale: Scale | None
+    ) -> dict[str, Any]:
+        return curve(values[mask].astype(np.float64), bins[mask], answers[mask], n_bins, scale)
 
     shifted = (p["class"] >= 2).astype(np.float64)
     return {
         "from": edges[:-1].tolist(),
         "to": (edges[1:] - 1).tolist(),
-        "kl_base_aligned": along(p["kl_base_aligned"], sound),
-        "base_rank": along(p["rank"], known),
+        "kl_base_aligned": along(p["kl_base_aligned"], sound, POSITIVE),
+        # Ranks have tails too heavy for the band of a mean: no method held its level.
+        "base_rank": along(p["rank"], known, None),
         "base_rank_median": quartiles(p["rank"][known].astype(np.float64), bins[known], n_bins),
-        "base_prob": along(p["prob"], known),
-        "shifted": along(shifted, ranked),
+        "base_prob": along(p["prob"], known, SHARE),
+        "shifted": along(shifted, ranked, SHARE),
         "relative_shifted": curve(
-            shifted[ranked], relative[ranked], answers[ranked], RELATIVE_BINS
+            shifted[ranked], relative[ranked], answers[ranked], RELATIVE_BINS, SHARE
         ),
     }
 
