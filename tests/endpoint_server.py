@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +29,7 @@ class Answer:
     heads: dict[str, str] = field(default_factory=dict)
     cut: bool = False  # half of the body, then the connection ends
     hold: Callable[[], object] = lambda: None  # called before anything is sent
+    raw: Iterable[bytes] | None = None  # all that is sent, heads and body, and then the end
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Endpoint:
     answers: list[Answer] | Callable[[dict[str, Any]], Answer]
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)  # of the addresses that were asked
     in_flight: int = 0
     most_in_flight: int = 0
     url: str = ""
@@ -70,7 +72,9 @@ def handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert self.path == "/v1/chat/completions"
+            path, _, query = self.path.partition("?")
+            assert path == "/v1/chat/completions"
+            endpoint.queries.append(query)
             answer = endpoint.take(request, self.headers["Authorization"])
             try:
                 answer.hold()
@@ -78,6 +82,11 @@ def handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
                 with endpoint.lock:
                     endpoint.in_flight -= 1
             body = answer.body
+            if answer.raw is not None:
+                for piece in answer.raw:
+                    self.wfile.write(piece)
+                self.close_connection = True
+                return
             data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(answer.status)
             heads = {"Content-Type": "application/json", "Content-Length": str(len(data))}

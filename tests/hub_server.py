@@ -7,6 +7,7 @@ ranges. `Hub.faults` says what goes wrong.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import re
@@ -31,6 +32,7 @@ class Hub:
     repos: dict[str, dict[str, bytes]]
     gated: set[str] = field(default_factory=set)
     flips: set[str] = field(default_factory=set)  # files of which one byte is sent wrong
+    extra: set[str] = field(default_factory=set)  # files with more behind their last byte
     short: set[str] = field(default_factory=set)  # files of which the last byte is not there
     lies: set[str] = field(default_factory=set)  # files whose sha256 is told wrong
     cuts: Counter[str] = field(default_factory=Counter)  # how often a file is cut in the middle
@@ -39,7 +41,10 @@ class Hub:
     slow: float = 0  # seconds for each MiB of a file
     plain: set[str] = field(default_factory=set)  # files without a sha256, as small ones are kept
     answer: bytes | None = None  # what every description of a repository is
+    endless: set[str] = field(default_factory=set)  # files, or "api": of these there is ever more
+    packed: bool = False  # all is sent in gzip, whatever was asked for
     commit: str = COMMIT
+    megabytes: int = 0  # sent of what is endless
     ranges: list[str] = field(default_factory=list)  # what of files was asked for
     asked: list[str] = field(default_factory=list)
     url: str = ""
@@ -99,7 +104,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     siblings[-1]["lfs"] = {"sha256": sha256, "size": size, "pointerSize": 100}
             about = {"id": repo, "modelId": repo, "sha": hub.commit, "siblings": siblings}
             told = json.dumps(about).encode() if hub.answer is None else hub.answer
-            self._send(200, told, {"Content-Type": "application/json"})
+            self._send(200, told, {"Content-Type": "application/json"}, "api" in hub.endless)
 
         def _file(self, repo: str, name: str, body: bool) -> None:
             if self._refused(repo):
@@ -129,7 +134,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 if start >= len(data):
                     return self._send(416, b"", {})
                 heads["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            rest = data[start:]
+            rest = data[start:] + b"more" * 1000 * (name in hub.extra)
             if hub.cuts[name]:
                 hub.cuts[name] -= 1
                 self.send_response(206 if start else 200)
@@ -139,9 +144,16 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(rest[: len(rest) // 2])
                 self.close_connection = True
                 return None
-            return self._send(206 if start else 200, rest, heads)
+            return self._send(206 if start else 200, rest, heads, name in hub.endless)
 
-        def _send(self, status: int, data: bytes, heads: dict[str, str]) -> None:
+        def _send(
+            self, status: int, data: bytes, heads: dict[str, str], endless: bool = False
+        ) -> None:
+            if endless:
+                self._without_end(heads)
+                return
+            if hub.packed and data:
+                data, heads = gzip.compress(data), {**heads, "Content-Encoding": "gzip"}
             self.send_response(status)
             for key, value in {"Content-Length": str(len(data)), **heads}.items():
                 self.send_header(key, value)
@@ -152,6 +164,18 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 for at in range(0, len(data), 1 << 20):
                     self.wfile.write(data[at : at + (1 << 20)])
                     time.sleep(hub.slow)
+
+        def _without_end(self, heads: dict[str, str]) -> None:
+            """Far more than anybody should read."""
+            self.send_response(200)
+            for key, value in heads.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                for _ in range(1000):
+                    self.wfile.write(b" " * (1 << 20))
+                    hub.megabytes += 1
 
     return Handler
 

@@ -159,7 +159,6 @@ def test_doctor(tmp_path, monkeypatch):
 
 
 def test_doctor_says_what_is_broken(tmp_path, monkeypatch):
-
     folder = Path(os.environ["URIAL_CONFIG_DIR"])
     (folder / "prompts").mkdir(parents=True)
     (folder / "models.txt").write_text("broken\n")
@@ -299,7 +298,6 @@ def test_completion_scripts(shell):
     ],
 )
 def test_completion_of_words(words, begun, expected, tmp_path):
-
     count = len(words.split())
     env = {"_URIAL_LOCAL_COMPLETE": "bash_complete", "COMP_WORDS": words + begun,
            "COMP_CWORD": str(count), "HF_HOME": str(tmp_path)}  # fmt: skip
@@ -344,7 +342,6 @@ printf '%s\n' "${COMPREPLY[@]}"
 )
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not here")
 def test_completion_in_bash(line, expected, tmp_path):
-
     folder = tmp_path / "hub" / "models--some--one" / "snapshots" / ("c" * 40)
     folder.mkdir(parents=True)
     (folder / "a.Q8_0.gguf").write_bytes(b"GGUF")
@@ -357,3 +354,35 @@ def test_completion_in_bash(line, expected, tmp_path):
         timeout=60,
     )
     assert done.stdout.splitlines() == expected, done.stderr
+
+
+EVIL = (
+    "x$(touch PWNED).gguf",
+    "x`id`.gguf",
+    "x;id.gguf",
+    "x\nplain,id.gguf",
+    "x y.gguf",
+    "x*.gguf",
+)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_no_name_is_offered_that_a_shell_would_act_upon(shell, tmp_path, monkeypatch):
+    from urial_local.cli import completion
+    from urial_local.cli.main import cli
+
+    folder = tmp_path / "hub" / "models--some--one" / "snapshots" / ("c" * 40)
+    folder.mkdir(parents=True)
+    prompts = Path(os.environ["URIAL_CONFIG_DIR"]) / "prompts"
+    prompts.mkdir(parents=True)
+    for name in ("x-Q8_0.gguf", "x\u00e9.gguf", *EVIL):
+        (folder / name).write_bytes(b"GGUF")
+        (prompts / name.replace("gguf", "toml")).write_text("")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    completion.teach()
+    kind = completion.get_completion_class(shell)
+    complete = kind(cli, {}, "urial-local", "_URIAL_LOCAL_COMPLETE")
+    found = complete.get_completions(["ask", "-m"], "hf:some/one:x")
+    assert [i.value for i in found] == ["hf:some/one:x-Q8_0.gguf", "hf:some/one:x\u00e9.gguf"]
+    found = complete.get_completions(["ask", "-p"], "x")
+    assert [i.value for i in found] == ["x-Q8_0", "x\u00e9"]

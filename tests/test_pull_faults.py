@@ -172,7 +172,9 @@ def test_an_answer_that_is_none(hub, name, monkeypatch):
 
     hub.answer = NONSENSE[name]
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    with pytest.raises(hub_module.HubUnreachable, match="something that is no hub's answer") as e:
+    with pytest.raises(
+        hub_module.HubUnreachable, match="something that is not a hub's answer"
+    ) as e:
         hub_module.repository(REPO)
     assert "HF_ENDPOINT" in e.value.hint
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from urial_local.base.addresses import without_secrets
 from urial_local.base.errors import UrialError, near
+from urial_local.base.hub_client import HubError as HubError
+from urial_local.base.hub_client import constants, download_of, use_our_client
 
 RepoType = Literal["model", "dataset"]
-
-
-class HubError(UrialError):
-    """The hub does not give what was asked for, or cannot be reached."""
+AGAIN = "The same command tries again."
 
 
 class HubUnreachable(HubError):
@@ -55,7 +55,8 @@ class Repository:
 
 def repository(name: str, repo_type: RepoType = "model") -> Repository:
     """What the hub says of a repository. Raises HubError."""
-    from huggingface_hub import HfApi, constants, errors
+    known = constants()
+    from huggingface_hub import HfApi, errors
 
     with hub_errors(name, repo_type):
         try:
@@ -63,17 +64,18 @@ def repository(name: str, repo_type: RepoType = "model") -> Repository:
                 name,
                 repo_type=repo_type,
                 files_metadata=True,
-                timeout=constants.HF_HUB_ETAG_TIMEOUT,
+                timeout=known.HF_HUB_ETAG_TIMEOUT,
             )
             files = tuple(_remote_file(s) for s in getattr(info, "siblings", None) or ())
             if not re.fullmatch("[0-9a-f]{40}", str(info.sha)):
                 raise ValueError("no commit")
         except (errors.HFValidationError, errors.HfHubHTTPError):
             raise
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             # Whatever huggingface_hub and we stumble over in an answer that is none.
             raise HubUnreachable(
-                f"{constants.ENDPOINT} answered with something that is no hub's answer.",
+                f"{without_secrets(known.ENDPOINT)} answered with something that is not a hub's"
+                " answer.",
                 "Is there a login page between you and the network, or is HF_ENDPOINT set to"
                 " something else?",
             ) from None
@@ -98,15 +100,16 @@ def download(
 
     An interrupted download begins anew; see base.hub_fetch for one that goes on.
     """
-    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+    known = constants()
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
     from huggingface_hub import hf_hub_download as fetch
 
     with hub_errors(f"{repo}, {file}", repo_type):
         try:  # one question with a limit: hf_hub_download asks a silent hub for minutes
-            get_hf_file_metadata(
+            size = get_hf_file_metadata(
                 hf_hub_url(repo, file, repo_type=repo_type, revision=revision),
-                timeout=constants.HF_HUB_ETAG_TIMEOUT,
-            )
+                timeout=known.HF_HUB_ETAG_TIMEOUT,
+            ).size
         except (errors.RemoteEntryNotFoundError, errors.RevisionNotFoundError):
             raise
         except Exception:
@@ -116,14 +119,13 @@ def download(
                 )
                 return Path(str(there))
             raise
-        return Path(str(fetch(repo, file, repo_type=repo_type, revision=revision)))
+        with download_of(size):
+            return Path(str(fetch(repo, file, repo_type=repo_type, revision=revision)))
 
 
 def cache_folder() -> Path:
     """Where huggingface_hub keeps what it downloaded."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
+    return Path(constants().HF_HUB_CACHE)
 
 
 def model_folder(repo: str) -> Path:
@@ -147,12 +149,20 @@ def cached_files(repo: str) -> dict[str, Path]:
 @contextlib.contextmanager
 def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
     """Inside, every way in which the hub fails becomes a HubError that says what to do."""
+    constants()  # whose errors are the first that importing it has
     from huggingface_hub import errors
 
     page = f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}"
     repo = what.split(",")[0]
     try:
+        use_our_client()
         yield
+    except HubError:
+        raise
+    except UrialError as error:
+        raise HubUnreachable(
+            f"{what} could not be fetched: {error.message}", error.hint or AGAIN
+        ) from None
     except errors.GatedRepoError:
         raise HubError(
             f"{repo} is gated: its owners ask for consent first.",
@@ -175,7 +185,7 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
         raise HubError(f"The hub has no file {what}.", "Check its name.") from None
     except errors.HfHubHTTPError as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        hint = "The same command tries again."
+        hint = AGAIN
         if status in (401, 403):
             hint = "`hf auth login` (or HF_TOKEN), then the same command."
         kind = HubUnreachable if type(status) is int and status >= 500 else HubError
@@ -196,9 +206,10 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
 def _unreachable(what: str, error: BaseException) -> HubError:
     return HubUnreachable(
         f"{what} could not be fetched: {_first_line(error)}",
-        "Is there a network? The same command tries again.",
+        f"Is there a network? {AGAIN}",
     )
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".") + "."
+    said = (str(error).strip() or type(error).__name__).split("\n")[0]
+    return without_secrets(said).rstrip(".") + "."

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from urial_local.base.hub import HubError, HubUnreachable, hub_errors, model_folder
+from urial_local.base.guarded import TooLong
+from urial_local.base.hub import AGAIN, HubError, HubUnreachable, hub_errors, model_folder
+from urial_local.base.hub_client import LARGEST, download_of
 
 SUFFIX = ".urial-incomplete"
-LARGEST = 50 * 10**9  # bytes: the hub sends larger files by Xet only
 GOES_ON = "The same command goes on from there."
 
 
@@ -60,10 +61,10 @@ def fetch(repo: str, file: str, commit: str, sha256: str, size: int) -> Path:
         get = http_get()
         assert get is not None
         try:
-            with hub_errors(f"{repo}, {file}"), _nothing_further(out):
+            with hub_errors(f"{repo}, {file}"), _wrong_bytes(out, file), download_of(size):
                 get(
                     hf_hub_url(repo, file, revision=commit),
-                    out,
+                    _Promised(out, size),
                     resume_size=out.seek(0, os.SEEK_END),
                     # Compressed, the bytes that came would not be those to go on from.
                     headers={**build_hf_headers(), "Accept-Encoding": "identity"},
@@ -71,18 +72,39 @@ def fetch(repo: str, file: str, commit: str, sha256: str, size: int) -> Path:
                     displayed_filename=Path(file).name,
                 )
         except HubUnreachable as error:
-            kept = f"What came is kept. Is there a network? {GOES_ON}"
+            hint = error.hint.removesuffix(AGAIN).strip()
+            kept = " ".join(filter(None, ["What came is kept.", hint, GOES_ON]))
             raise HubError(error.message, kept) from None
     return path
 
 
+class _Promised:
+    """The file, as far as the hub has said that it goes: with the answers to several requests in
+    it, each of which may be as long as the whole, it must not become longer."""
+
+    def __init__(self, out: BinaryIO, size: int) -> None:
+        self._out, self._size = out, size
+
+    def write(self, data: bytes) -> int:
+        if self._out.seek(0, os.SEEK_END) + len(data) > self._size:
+            raise TooLong(f"More than {self._size:,} bytes.")
+        return self._out.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
+
+
 @contextlib.contextmanager
-def _nothing_further(out: BinaryIO) -> Iterator[None]:
-    """Inside, a hub that has no bytes where ours end (416) leaves us with none: they are wrong."""
+def _wrong_bytes(out: BinaryIO, file: str) -> Iterator[None]:
+    """Inside, a hub that has no bytes where ours end (416), or more than it has said, leaves us
+    with none: they are wrong."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
+    except TooLong:
+        out.truncate(0)
+        raise HubError(f"The hub sent more of {file} than it had promised.", AGAIN) from None
     except HfHubHTTPError as error:
         if getattr(error.response, "status_code", None) == 416:
             out.truncate(0)

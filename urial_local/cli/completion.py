@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import Any
 
 import click
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
     add_completion_class,
     get_completion_class,
     split_arg_string,
 )
 
 SHELLS = ("bash", "zsh", "fish")
+HARMLESS = re.compile(r"[\w.:/@+-]+")
 NAME, VARIABLE = "urial-local", "_URIAL_LOCAL_COMPLETE"
 
 
@@ -35,7 +41,24 @@ def command(shell: str) -> None:
     click.echo(kind(cli, {}, NAME, VARIABLE).source())
 
 
-class Bash(BashComplete):
+class Harmless(ShellComplete):
+    """Offers no name that a shell would act upon. Models and prompts are files that others named,
+    bash puts on the line what it is given, and shells differ in what they quote and how."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[Any]]:
+        found = super().get_completions(args, incomplete)
+        return [i for i in found if i.type != "plain" or HARMLESS.fullmatch(str(i.value))]
+
+
+class Zsh(Harmless, ZshComplete):
+    """click's."""
+
+
+class Fish(Harmless, FishComplete):
+    """click's."""
+
+
+class Bash(Harmless, BashComplete):
     """click's, but for `:` and `=`: bash ends words there, and our names (hf:user/repo) and options
     (--model=NAME) go on. So the line itself is read, and what bash takes for done is left out."""
 
@@ -68,4 +91,5 @@ class Bash(BashComplete):
 
 def teach() -> None:
     """Let click use ours."""
-    add_completion_class(Bash)
+    for kind in (Bash, Zsh, Fish):
+        add_completion_class(kind)

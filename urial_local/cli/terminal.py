@@ -9,6 +9,7 @@ import time
 
 import click
 
+from urial_local.base.addresses import without_secrets
 from urial_local.base.terminal import printable
 
 _PATIENCE = 1.0  # seconds before a status line appears
@@ -41,14 +42,15 @@ class StatusLine:
 
 def note(text: str) -> None:
     """A remark to the person at the terminal; never on stdout."""
+    text = without_secrets(text)
     dim = not os.environ.get("NO_COLOR")  # https://no-color.org
     click.echo(click.style(printable(text), dim=True) if dim else printable(text), err=True)
 
 
 def complain(message: str, hint: str = "") -> None:
     """What went wrong, and what to do next."""
-    click.echo(f"Error: {printable(message)}", err=True)
-    for line in filter(None, printable(hint).split("\n")):
+    click.echo(f"Error: {printable(without_secrets(message))}", err=True)
+    for line in filter(None, printable(without_secrets(hint)).split("\n")):
         click.echo(f"  {line}", err=True)
 
 

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import filelock
 
 from urial_local import __version__
+from urial_local.base.addresses import told_argument, without_secrets
 from urial_local.base.errors import RunError, UsageError
 from urial_local.base.files import replacing, sync_folder
 from urial_local.base.terminal import printable
@@ -199,6 +200,11 @@ class RunLog:
 
     def add_sessions(self, sessions: Sequence[Mapping[str, Any]], shards: Sequence[str]) -> None:
         """Take over the provenance of runs that are merged into this one."""
+        # Runs of earlier releases have addresses as they were typed.
+        sessions = [
+            {**s, "command": without_secrets(str(s["command"]))} if "command" in s else s
+            for s in sessions
+        ]
         own = self._info["sessions"].pop()
         known = self._info["sessions"]
         known += [s for s in sessions if s not in known]
@@ -222,7 +228,7 @@ def session() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(["urial-local", *sys.argv[1:]]),
+        "command": shlex.join(["urial-local", *map(told_argument, sys.argv[1:])]),
         "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from urial_local.base.addresses import without_secrets
 from urial_local.base.errors import UsageError
 from urial_local.base.files import holds_other, replacing
 from urial_local.base.paths import shipped
@@ -89,7 +90,7 @@ def sessions(info: RunInfo) -> list[list[str]]:
     for start in info.sessions:
         versions = ", ".join(f"{k} {v}" for k, v in start.versions.items())
         lines.append(["run", f"{start.started}, {start.platform}; {versions}"])
-        lines.append(["command", start.command])
+        lines.append(["command", without_secrets(start.command)])
     return lines
 
 

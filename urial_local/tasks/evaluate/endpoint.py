@@ -6,7 +6,6 @@ The `openai` package is imported when a judge is made. The key stands in nothing
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import random
@@ -18,9 +17,11 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from urial_local.base.addresses import without_secrets
 from urial_local.base.errors import UrialError, UsageError
+from urial_local.base.guarded import Excess
+from urial_local.tasks.evaluate.endpoint_client import address, client
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import Mode, Record
 from urial_local.tasks.evaluate.usage import tokens_spent
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "https://api.openai.com/v1"
 LONGEST_REPLY = 1 << 15  # characters; a record has some two thousand
-NO_KEY = "none"  # for a server nearby that wants none; the client insists on one
+MOST_TOKENS = 10**9  # of one request, as far as an endpoint's counts are believed
 LONGEST_WAIT = 60.0  # seconds, whatever the endpoint asks for
 SYSTEM = "You are a judge of answers. You reply with one JSON object and nothing else."
 AGAIN = "That reply cannot be used: {}. Write the whole JSON object again, and nothing else."
@@ -70,7 +71,7 @@ class EndpointOptions:
     parallel: int = 4
     max_tokens: int = 1024
     temperature: float = 0.0
-    timeout: float = 120.0  # seconds without a byte
+    timeout: float = 120.0  # seconds for a whole reply
     retries: int = 6  # of one request, after the first try
 
 
@@ -100,8 +101,10 @@ class EndpointJudge:
             ) from None
         self._openai = openai
         self.name, self._options = options.model, options
-        self._url = options.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-        self._host, self._key = _host_and_key(self._url)
+        self._address = address(
+            options.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        )
+        self._host = self._address.host
         self._sleep = sleep or self._wait
         self._lock = threading.Lock()
         self._refused: frozenset[str] = frozenset()
@@ -159,11 +162,9 @@ class EndpointJudge:
     def _work(self, todo: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:
         try:
             # A client a thread: each is closed by the one who uses it.
-            with self._openai.OpenAI(
-                api_key=self._key, base_url=self._url, timeout=self._options.timeout, max_retries=0
-            ) as client:
+            with client(self._openai, self._address, self._options.timeout) as asking:
                 while (question := todo.get()) is not None:
-                    done.put(self._verdict(client, question))
+                    done.put(self._verdict(asking, question))
         except BaseException as error:  # raised again where the verdicts are read
             done.put(error)
 
@@ -219,10 +220,14 @@ class EndpointJudge:
             if error.status_code in (400, 422) and self._gives_up(refused, error):
                 return self._try(client, messages, mode, spent)
             raise self._status_trouble(error) from None
+        except Excess as error:  # the next try would bring the same
+            raise _trouble_of(error) from None
         except self._openai.APITimeoutError:
             problem = f"{self._host} did not answer within {self._options.timeout:g} s."
             raise _Trouble(problem, after=0) from None
         except self._openai.APIConnectionError as error:
+            if isinstance(error.__cause__, UrialError):  # as older releases pass on our own
+                raise _trouble_of(error.__cause__) from None
             if type(error.__cause__).__name__ == "ConnectError":
                 raise _Trouble(f"{self._host} cannot be reached.", after=0, ends=True) from None
             raise _Trouble(f"The connection to {self._host} broke off.", after=0) from None
@@ -233,13 +238,14 @@ class EndpointJudge:
             problem = f"{self._host} answered without a reply: {self._said(_at(body, 'error'))}"
             raise _Trouble(problem, after=0)
         text = _at(choice, "message", "content")
-        text = text if isinstance(text, str) else ""
+        text = self._address.unsaid(text) if isinstance(text, str) else ""
         asked = [message["content"] for message in messages]
         for name, tokens in tokens_spent(asked, text, _at(body, "usage")).items():
             spent[name] += tokens
         refusal, finish = _at(choice, "message", "refusal"), _at(choice, "finish_reason")
         if refusal or finish == "content_filter":
-            raise _Trouble("The judge refused to judge this row.", text or str(refusal or ""))
+            said = text or self._address.unsaid(str(refusal or ""))
+            raise _Trouble("The judge refused to judge this row.", said)
         if finish == "length":
             most = self._options.max_tokens
             raise _Trouble(f"The judge's reply was cut at {most} tokens (max_tokens).", text)
@@ -276,16 +282,20 @@ class EndpointJudge:
         if status in ENDINGS:
             message, hint = ENDINGS[status]
             return UrialError(message.format(host=self._host, model=self.name), hint)
+        if 300 <= error.status_code < 400:
+            where = without_secrets(error.response.headers.get("location", "?"))
+            return UrialError(
+                f"{self._host} sends requests on to {where} (status {error.status_code}).",
+                "Nothing was sent there. If it is the right address, name it as --base-url.",
+            )
         problem = f"{self._host} answered with status {status}: {self._said(error.body)}"
         if status in (408, 409, 429) or status >= 500:
             return _Trouble(problem, after=_retry_after(error.response.headers.get("retry-after")))
         return _Trouble(problem)
 
     def _said(self, body: Any) -> str:
-        """An endpoint's own words, in short; some repeat the key in them."""
-        said = _message_of(body)
-        if self._key != NO_KEY:
-            said = said.replace(self._key, "…")
+        """An endpoint's own words, in short; some repeat the key or the address in them."""
+        said = without_secrets(self._address.unsaid(_message_of(body)))
         return " ".join(said.split())[:300] or "no reason given."
 
     def _wait(self, seconds: float) -> None:
@@ -323,27 +333,8 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _host_and_key(url: str) -> tuple[str, str]:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port  # which is read here for its errors
-    except ValueError:
-        host = ""
-    if not host or parts.scheme not in ("http", "https"):
-        hint = "For example --base-url http://127.0.0.1:8080/v1"
-        raise UsageError("The base URL is no http:// or https:// address.", hint)
-    shown = parts.netloc.rpartition("@")[2]
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    try:
-        near = ipaddress.ip_address(host).is_private
-    except ValueError:
-        near = "." not in host or host.endswith((".local", ".localhost"))
-    if not key and near:
-        return shown, NO_KEY
-    if not key or not key.isascii() or not key.isprintable():
-        state = "is no key" if key else "is not set"
-        raise UsageError(f"{shown} wants a key, and OPENAI_API_KEY {state}.", "Set OPENAI_API_KEY.")
-    return shown, key
+def _trouble_of(error: UrialError) -> UrialError | _Trouble:
+    return _Trouble(error.message) if isinstance(error, Excess) else error
 
 
 def _retry_after(header: str | None) -> float:
