@@ -65,6 +65,7 @@ def open_engine(
             if o.disk_cache:
                 parts = (model.fingerprint, llama_api.build_id(), sequences.cache_id)
                 cache = PrefixCache("\n".join(parts))
+            model.vocab.most = ctx_size
             engine = Engine(
                 model.vocab, sequences, ctx_size=ctx_size, cache=cache, on_prefill=on_prefill
             )

@@ -132,15 +132,20 @@ def fitting_context(file: ModelFile, questions: Iterable[Question], options: Loc
     longest = sorted(questions, key=lambda q: -len(q.text))[:LONGEST]
     need = 0
     forms: dict[str, Form] = {}
+    most = gguf_facts.context(file.header) or DEFAULT_CTX
     with open_vocabulary(file.path) as vocab:
+        vocab.most = most
         alphabet = Alphabet(vocab)
         for q in longest:
             if q.mode.name not in forms:
                 forms[q.mode.name] = Form(alphabet, q.mode.form(options.reason_tokens))
             form = forms[q.mode.name]
-            prompt = len(vocab.tokenize(q.text)) + len(form.opening) + form.max_tokens
-            need = max(need, prompt + TEMPLATE)
-    most = gguf_facts.context(file.header) or DEFAULT_CTX
+            try:
+                prompt = len(vocab.tokenize(q.text)) + len(form.opening) + form.max_tokens
+            except UrialError:  # an error row, when its turn comes
+                need = most
+            else:
+                need = max(need, prompt + TEMPLATE)
     return min(-(-need // 256) * 256 or DEFAULT_CTX, most)
 
 

@@ -85,9 +85,10 @@ class Analysis:
                 ) from None
 
     def _open(self, file: ModelFile) -> Model:
-        return Model(
-            file.path, gpu_layers=self.setup.options.runtime.gpu_layers, header=file.header
-        )
+        runtime = self.setup.options.runtime
+        model = Model(file.path, gpu_layers=runtime.gpu_layers, header=file.header)
+        model.vocab.most = runtime.ctx_size or model.ctx_train or None
+        return model
 
     def _refuse_changed(self, items: Sequence[Item], answers: Mapping[str, str] | None) -> None:
         """The dataset may have grown since the run began, but not changed."""
@@ -216,7 +217,14 @@ class Analysis:
         if answers is None:
             return self.setup.options.max_tokens
         texts = [answers[i.id] for i in items if i.id in answers]
-        return _longest(texts, lambda text: len(model.vocab.tokenize(text))) + 1
+
+        def tokens(text: str) -> int:
+            try:
+                return len(model.vocab.tokenize(text))
+            except UrialError:
+                return 0  # an error row, when its turn comes
+
+        return _longest(texts, tokens) + 1
 
     def _generate(
         self,
