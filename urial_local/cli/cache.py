@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 import click
+
+from urial_local.cli.terminal import say, say_json, tell
 
 
 @click.group(invoke_without_command=True)
@@ -32,12 +33,12 @@ def list_entries(as_json: bool = False) -> None:
             {"file": e.path.name, "bytes": e.size, "tokens": e.tokens, "used": e.used}
             for e in entries
         ]
-        click.echo(json.dumps(rows))
+        say_json(rows)
         return
     for e in entries:
         used = datetime.fromtimestamp(e.used).strftime("%Y-%m-%d %H:%M")
-        click.echo(f"{e.path.name[:12]}  {e.tokens:6,} tokens  {e.size / 1e6:9.1f} MB  {used}")
-    click.echo(f"{len(entries)} states, {sum(e.size for e in entries) / 1e6:.1f} MB", err=True)
+        say(f"{e.path.name[:12]}  {e.tokens:6,} tokens  {e.size / 1e6:9.1f} MB  {used}")
+    tell(f"{len(entries)} states, {sum(e.size for e in entries) / 1e6:.1f} MB")
 
 
 @command.command()
@@ -45,7 +46,7 @@ def clear() -> None:
     """Delete all saved states."""
     from urial_local.runtime.prefix_cache import PrefixCache
 
-    click.echo(f"Freed {PrefixCache().clear() / 1e6:.1f} MB.", err=True)
+    tell(f"Freed {PrefixCache().clear() / 1e6:.1f} MB.")
 
 
 @command.command()
@@ -53,4 +54,4 @@ def path() -> None:
     """Print the folder they lie in."""
     from urial_local.base.paths import prefix_cache_dir
 
-    click.echo(prefix_cache_dir())
+    say(prefix_cache_dir())

@@ -194,7 +194,7 @@ def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
 
 def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
     """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
-    from urial_local.cli.terminal import note
+    from urial_local.cli.terminal import note, say
     from urial_local.tasks.evaluate.endpoint import estimate_tokens
 
     modes = [row["mode"] for row, _ in rows]
@@ -204,7 +204,7 @@ def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
         total = sum(estimate_tokens(question.text) for _, question in rows if question)
         text += f", about {total:,} tokens to read"
     if options["dry_run"]:
-        click.echo(f"{text}.")
+        say(f"{text}.")
     else:
         note(f"{text}.")
 

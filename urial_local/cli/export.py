@@ -84,11 +84,11 @@ def judged_pieces(run: Path) -> Iterator[str]:
 def write(pieces: Iterable[str], output: Path | None) -> None:
     """To a file, whole or not at all; or to standard output."""
     from urial_local.base.files import replacing
-    from urial_local.cli.terminal import note
+    from urial_local.cli.terminal import note, say
 
     if output is None:
         for piece in pieces:
-            click.echo(piece, nl=False)
+            say(piece, end="")
         return
     with replacing(output) as file:
         for piece in pieces:

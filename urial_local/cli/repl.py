@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from urial_local.base.errors import Interrupted, UrialError, UsageError, near
 from urial_local.base.paths import state_dir
 from urial_local.cli.session import SAMPLING, Session
-from urial_local.cli.terminal import complain, emit, note
+from urial_local.cli.terminal import complain, emit, note, say
 from urial_local.prompting.history import history_json, read_history
 from urial_local.prompting.library import load_prompt
 from urial_local.runtime.sequences import Aborted
@@ -53,7 +51,7 @@ class Repl:
         self._last_question = ""
         self._interactive = False
         self._commands: dict[str, Callable[[str], None]] = {
-            "help": lambda _: click.echo(HELP),
+            "help": lambda _: say(HELP),
             "clear": lambda _: conversation.clear(),
             "undo": self.undo,
             "retry": self.retry,
@@ -236,7 +234,7 @@ class Repl:
             for key in SETTINGS:
                 field = SAMPLING.get(key.replace("-", "_"))
                 value = getattr(asker.sampling, field) if field else asker.max_tokens
-                click.echo(f"{key:<15} {value}")
+                say(f"{key:<15} {value}")
         elif what in ("", "prompt"):
             emit(asker.prompt.prefix() + "\n")
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,11 @@ from typing import Any
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.base.terminal import one_line
+from urial_local.cli.cells import cut, padded, wrapped
+from urial_local.cli.terminal import say
 
-MIN_COLUMN = 36  # characters; narrower terminals get answers below each other
+MIN_COLUMN = 36  # cells; narrower terminals get answers below each other
 
 
 @click.command()
@@ -55,7 +57,7 @@ def command(
     for key in keys[:limit]:
         rows = [table.get(key) for table in tables]
         for line in lines([f.name for f in runs], rows, width):
-            click.echo(line)
+            say(line)
 
 
 def answered_run(folder: Path) -> dict[str, Any]:
@@ -75,7 +77,6 @@ def lines(
     names: Sequence[str], rows: Sequence[Mapping[str, Any] | None], width: int
 ) -> Iterator[str]:
     """One row of each run: question, then answers, side by side where there is room."""
-    from urial_local.base.terminal import printable
     from urial_local.records.formats import turns_of
 
     first = next(row for row in rows if row)
@@ -89,23 +90,24 @@ def lines(
         query = next(
             (t[turn]["query"] for row in rows if row and turn < len(t := turns_of(row))), ""
         )
-        yield from textwrap.wrap(printable(f"[{label}] {query}"), width) or [""]
+        yield from wrapped(f"[{label}] {query}", width)
         yield ""
         answers = [_answer(row, turn) for row in rows]
         column = (width - 3 * (len(rows) - 1)) // len(rows)
         if len(rows) == 1 or column < MIN_COLUMN:
             for name, text in zip(names, answers, strict=True):
                 if len(rows) > 1:
-                    yield f"— {name}"
-                yield from _wrapped(printable(text), width)
+                    yield f"— {one_line(name)}"
+                yield from wrapped(text, width)
                 yield ""
             continue
         columns = [
-            [name[:column], "─" * column, *_wrapped(printable(text), column)]
+            [cut(one_line(name), column), "─" * column, *wrapped(text, column)]
             for name, text in zip(names, answers, strict=True)
         ]
         for i in range(max(map(len, columns))):
-            yield "   ".join((c[i] if i < len(c) else "").ljust(column) for c in columns).rstrip()
+            cells = (padded(c[i] if i < len(c) else "", column) for c in columns)
+            yield "   ".join(cells).rstrip(" ")
         yield ""
 
 
@@ -122,7 +124,3 @@ def _answer(row: Mapping[str, Any] | None, turn: int) -> str:
     found = turns[turn]
     flags = f"\n({', '.join(found['flags'])})" if found.get("flags") else ""
     return f"{found['answer']}{flags}"
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]

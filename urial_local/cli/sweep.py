@@ -14,6 +14,7 @@ from urial_local.base.errors import UsageError
 from urial_local.cli.data_options import FAILED, data_options, output_option
 from urial_local.cli.generate import ParallelType
 from urial_local.cli.options import runtime_options
+from urial_local.cli.terminal import say, say_json
 
 # Options that generate has and a sweep leaves at their defaults.
 FIXED: dict[str, Any] = {
@@ -82,7 +83,6 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
       urial-local sweep q.jsonl -m base.gguf -p urial --repeat-penalty 1.0,1.1,1.15 -o runs
       urial-local sweep q.jsonl -m step1000.gguf -m step2000.gguf -o runs
     """
-    import json
 
     from urial_local.base.gguf_parts import read_model
     from urial_local.base.registry import find_model
@@ -120,10 +120,10 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
             }
     write_json(output / "sweep.json", found)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found)
     else:
         for line in table(found):
-            click.echo(line)
+            say(line)
     note(f"`urial-local report {output}/*/ -o answers.html` shows the answers side by side.")
     if failed:
         raise click.exceptions.Exit(FAILED)

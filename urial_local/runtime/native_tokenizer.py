@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from urial_local.base.errors import ContextOverflow, TokenizeError
@@ -55,7 +55,7 @@ class NativeTokenizer:
         ids: list[int] = []
         for piece in self._pieces(text):
             # Back in Python after each piece, where Ctrl-C is heard.
-            ids += _on_stack(STACK + run * STACK_PER_CHARACTER, lambda p=piece: self._ids(p))
+            ids += _on_stack(STACK + run * STACK_PER_CHARACTER, partial(self._ids, piece))
         return ids
 
     def _refuse_long(self, text: str, most: int) -> None:
@@ -63,7 +63,7 @@ class NativeTokenizer:
         count = 0
         for at in range(0, len(text), SLICE):
             piece = text[at : at + SLICE]
-            found = _on_stack(STACK + SLICE * STACK_PER_CHARACTER, lambda p=piece: self._ids(p))
+            found = _on_stack(STACK + SLICE * STACK_PER_CHARACTER, partial(self._ids, piece))
             count += max(0, len(found) - BORDER_TOKENS)
             if count > most:
                 raise ContextOverflow(
