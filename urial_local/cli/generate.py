@@ -151,6 +151,7 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     file = model_file(name, tell_about_check)
     aligned = bool(file.header.metadata.get("tokenizer.chat_template"))
     prompt = setup.chosen_prompt(chosen, name, aligned)
+    setup.try_prompts(file, prompt, chosen)
     with open_pool(chosen.retrieve, options["embedding_model"]) as pool:
         config = setup.config(file, prompt, chosen, pool)
         if wanted.shard:

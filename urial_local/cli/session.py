@@ -18,7 +18,13 @@ from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import open_engine
 from urial_local.runtime.probe import check_unknown
-from urial_local.tasks.prompted import PromptedModel, answer_limit, choose_prompt, recommended
+from urial_local.tasks.prompted import (
+    PromptedModel,
+    answer_limit,
+    choose_prompt,
+    recommended,
+    try_prompt,
+)
 
 _LARGE = 200 << 20  # bytes
 # The options of sampling, as click names them, and the fields of Sampling they set.
@@ -44,7 +50,11 @@ class Session:
     chosen: dict[str, Any] = field(default_factory=dict)  # the command's options
 
     def use(self, prompt: Prompt) -> None:
-        """Ask with this prompt: the user's sampling goes before the prompt's recommendation."""
+        """Ask with this prompt: the user's sampling goes before the prompt's recommendation.
+
+        Raises PromptError for one that this model cannot be asked with; then nothing changes.
+        """
+        try_prompt(prompt, self.model.chat_template)
         self.asker.prompt = prompt
         sampling = {field: self.chosen.get(option) for option, field in SAMPLING.items()}
         self.asker.sampling = recommended(prompt, sampling)
@@ -63,9 +73,10 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
         note(DEMO_NOTE)
     name = options["prompt"] or named.prompt
     # Before any weights are loaded: a wrong prompt's name should not cost that wait.
-    if name is not None:
-        load_prompt(name, options["frame"])
+    wanted = None if name is None else load_prompt(name, options["frame"])
     header = check_unknown(named.path, lambda: tell_about_check(named.path))
+    if wanted is not None:
+        try_prompt(wanted, str(header.metadata.get("tokenizer.chat_template") or ""))
     with open_engine(named.path, runtime, status.prefill, header) as (model, engine):
         prompt = choose_prompt(model, name, options["frame"], engine.ctx_size)
         asker = PromptedModel(

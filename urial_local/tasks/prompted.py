@@ -132,6 +132,16 @@ class PromptedModel:
         return turns[low:]
 
 
+def try_prompt(prompt: Prompt, template: str) -> None:
+    """Ask a trial question under a prompt, before any weights are loaded. `template`: the model's
+    own, or an empty string.
+
+    Raises PromptError where every question would fail: for want of a template, or by it or a frame.
+    """
+    # What stands for BOS and EOS is in the vocabulary; any two texts will do here.
+    prompt.render("A trial?", chat=ChatTemplate(template, "<s>", "</s>") if template else None)
+
+
 def chat_template(model: Model) -> ChatTemplate | None:
     """The model's own chat template with what it needs of the vocabulary, or None."""
     if not model.chat_template:

@@ -20,7 +20,7 @@ from urial_local.runtime.sampling import Sampling, row_seed
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import REASON_TOKENS, Mode
 from urial_local.tasks.model_file import ModelFile
-from urial_local.tasks.prompted import PromptedModel
+from urial_local.tasks.prompted import PromptedModel, try_prompt
 
 LONGEST = 8  # texts that are counted in tokens, to see how long one may be
 TEMPLATE = 64  # tokens of a chat template around a text
@@ -177,6 +177,8 @@ def open_local_judge(
     on_prefill: Callable[[int, int], None] | None = None,
 ) -> Iterator[LocalJudge]:
     """Opens the model; closes it in the end. Raises ModelError, or UsageError where the model's
-    vocabulary cannot write a record."""
+    vocabulary cannot write a record; PromptError, before weights are loaded, for a prompt that it
+    cannot be asked with."""
+    try_prompt(load_prompt(judge_prompt(file, options)), file.chat_template)
     with open_engine(file.path, options.runtime, on_prefill, file.header) as (model, engine):
         yield LocalJudge(file, model, engine, options)
