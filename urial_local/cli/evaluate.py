@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import Interrupted, UsageError
 from urial_local.cli.data_options import FAILED, data_options, fields, selection
 from urial_local.cli.evaluate_results import summarize
@@ -90,14 +91,14 @@ def command() -> None:
 @click.option(
     "-np",
     "--parallel",
-    type=click.IntRange(1, 255),
+    type=click.IntRange(1, limits.ROWS_AT_A_TIME),
     default=8,
     metavar="N",
     help="Rows, or requests, at a time.  [default: 8]",
 )
 @click.option(
     "--max-tokens",
-    type=click.IntRange(min=16),
+    type=click.IntRange(16, limits.TOKENS),
     default=1024,
     metavar="N",
     help="Endpoint: the longest reply.  [default: 1024]",
@@ -239,7 +240,7 @@ def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[An
 
         yield judge, interrupt
         return
-    from urial_local.cli.session import tell_about_check
+    from urial_local.cli.session import tell_about_check, tell_about_context
     from urial_local.cli.terminal import StatusLine
     from urial_local.tasks.evaluate.local_judge import (
         LocalOptions,
@@ -255,6 +256,7 @@ def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[An
         reason_tokens=options["reason_tokens"],
         runtime=runtime_choice(options, parallel=min(options["parallel"], len(rows))),
     )
+    tell_about_context(file.header, options["ctx_size"])
     if not options["ctx_size"]:
         need = fitting_context(file, [question for _, question in rows if question], chosen)
         chosen = replace(chosen, runtime=replace(chosen.runtime, ctx_size=need))

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import ModelError, UrialError, UsageError
 from urial_local.base.terminal import one_line
 from urial_local.cli.cells import padded, width_of
 from urial_local.cli.options import complete_models
 from urial_local.cli.terminal import say, say_json
 
-MOST_TOKENS, MOST_GB = 2**31 - 1, 1e6
+MOST_GB = 1e6
 
 
 @click.group(invoke_without_command=True)
@@ -112,7 +113,7 @@ def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) 
 
 @command.command()
 @click.argument("name", shell_complete=complete_models)
-@click.option("-c", "--ctx-size", type=click.IntRange(0, MOST_TOKENS), default=0, metavar="N",
+@click.option("-c", "--ctx-size", type=click.IntRange(0, limits.TOKENS), default=0, metavar="N",
               help="Memory for this context; 0 for the model's own, up to 4096.")  # fmt: skip
 @click.option("--kv-type", type=click.Choice(["f16", "f32", "q8_0"]), default="f16",
               help="Type of cached keys and values.  [default: f16]")  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import PromptError, UrialError, UsageError
 from urial_local.base.terminal import one_line
 from urial_local.cli.cells import padded, width_of
@@ -78,7 +79,9 @@ def show(name: str, as_json: bool) -> None:
     help="Earlier turns: a list of texts, of messages, or a saved conversation.",
 )
 @click.option("--frame", metavar="NAME|FILE", help="Use another frame.")
-@click.option("--shots", type=click.IntRange(min=0), metavar="K", help="The first K examples only.")
+@click.option(
+    "--shots", type=click.IntRange(0, limits.SHOTS), metavar="K", help="The first K examples only."
+)
 @click.option(
     "--markers",
     type=click.Choice(["escape", "raw", "refuse"]),
@@ -126,7 +129,9 @@ def render(
     shell_complete=complete_models,
     help="Also check that the prompt fits this model's context.",
 )
-@click.option("-c", "--ctx-size", type=click.IntRange(min=1), metavar="N", help="Context to fit.")
+@click.option(
+    "-c", "--ctx-size", type=click.IntRange(1, limits.TOKENS), metavar="N", help="Context to fit."
+)
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of findings.")
 def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_json: bool) -> None:
     """Find what is wrong with prompts. Exit code 1 when there is an error."""

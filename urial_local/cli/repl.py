@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from urial_local.base import limits
 from urial_local.base.errors import Interrupted, UrialError, UsageError, near
 from urial_local.base.paths import state_dir
 from urial_local.cli.session import SAMPLING, Session
@@ -215,12 +216,14 @@ class Repl:
         try:
             value = SETTINGS[key](text.strip())
         except ValueError:
-            raise UsageError(f"/set {key} takes a number, not {text!r}.") from None
+            raise UsageError(f"/set {key} takes a number, not {text[:20]!r}.") from None
         asker, option = self.session.asker, key.replace("-", "_")
         if option in SAMPLING:
             asker.sampling = replace(asker.sampling, **{SAMPLING[option]: value})
-        elif value == 0 or value < -1:
-            raise UsageError("/set max-tokens takes a number above 0, or -1 for no limit.")
+        elif value == 0 or not -1 <= value <= limits.TOKENS:
+            raise UsageError(
+                f"/set max-tokens takes a number from 1 to {limits.TOKENS:,}, or -1 for no limit."
+            )
         else:
             asker.max_tokens = value
         self.session.chosen[option] = value  # also for a prompt that is chosen later

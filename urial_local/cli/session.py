@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from urial_local.base import gguf_facts
 from urial_local.base.errors import UsageError
+from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.registry import DEMO_NOTE, find_model
 from urial_local.cli.options import runtime_choice
 from urial_local.cli.terminal import StatusLine, note
@@ -77,6 +79,7 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
     header = check_unknown(named.path, lambda: tell_about_check(named.path))
     if wanted is not None:
         try_prompt(wanted, str(header.metadata.get("tokenizer.chat_template") or ""))
+    tell_about_context(header, runtime.ctx_size)
     with open_engine(named.path, runtime, status.prefill, header) as (model, engine):
         prompt = choose_prompt(model, name, options["frame"], engine.ctx_size)
         asker = PromptedModel(
@@ -96,6 +99,14 @@ def tell_about_check(path: Path) -> None:
     """A large file takes a while to try."""
     if path.stat().st_size > _LARGE:
         note(f"{path.name} is new here: trying it in a process of its own first, this once.")
+
+
+def tell_about_context(header: GGUFHeader, ctx_size: int) -> None:
+    """A context beyond what the model was trained for works, and answers get worse."""
+    trained = gguf_facts.context(header)
+    if trained and ctx_size > trained:
+        title = header.metadata.get("general.name") or "The model"
+        note(f"{title} was trained for contexts of {trained:,} tokens; beyond, answers get worse.")
 
 
 def tell_about_frame(session: Session) -> None:

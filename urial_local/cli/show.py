@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.terminal import one_line
 from urial_local.cli.cells import cut, padded, wrapped
@@ -21,7 +22,9 @@ MIN_COLUMN = 36  # cells; narrower terminals get answers below each other
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--id", "wanted", metavar="ID", help="Only the row with this id.")
 @click.option("--flag", metavar="NAME", help="Only rows with this flag, such as repetitive.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option(
+    "--limit", type=click.IntRange(1, limits.ROWS), metavar="N", help="Only the first N rows."
+)
 def command(
     runs: tuple[Path, ...], wanted: str | None, flag: str | None, limit: int | None
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.cli.data_options import FAILED, data_options, output_option
 from urial_local.cli.generate import ParallelType
@@ -62,8 +63,16 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.option("--temp", type=ListType(float), help="Temperatures.")
 @click.option("--repeat-penalty", type=ListType(float), help="Repetition penalties.")
 @output_option("Gets a run folder for each cell. The same command goes on with it.")
-@click.option("-n", "--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer.")
-@click.option("-s", "--seed", type=int, metavar="N", help="Seed of the random draws.")
+@click.option(
+    "-n", "--max-tokens", type=click.IntRange(1, limits.TOKENS), metavar="N", help="Longest answer."
+)
+@click.option(
+    "-s",
+    "--seed",
+    type=click.IntRange(-limits.SEED, limits.SEED),
+    metavar="N",
+    help="Seed of the random draws.",
+)
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")
 @click.option("--exact", is_flag=True, help="One row at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")

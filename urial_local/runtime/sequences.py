@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from urial_local import _native
 from urial_local.base.errors import ContextOverflow, ModelError
+from urial_local.base.gguf_facts import refuse_beyond_memory
 from urial_local.runtime import llama_api
 from urial_local.runtime.llama_api import lib
 from urial_local.runtime.model import Model, default_threads
@@ -69,6 +70,8 @@ class Sequences:
         params.n_ctx, params.n_batch = max(cells, n_seq), max(batch, n_seq)
         params.n_ubatch = min(params.n_batch, 512)
         params.n_seq_max, params.kv_unified = n_seq, unified
+        if not model.gpu_layers:
+            refuse_beyond_memory(model.header, params.n_ctx, kv_type)
         params.n_threads = params.n_threads_batch = threads or default_threads(model.n_params)
         params.no_perf = True
         kinds = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml type numbers
