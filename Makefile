@@ -2,20 +2,30 @@
 # make test   set up, then lint, types, floors and tests
 # make demo   set up, then ask a model a few questions and compare it with its aligned counterpart
 #             (MODEL=base.gguf, ALIGNED=chat.gguf, PROMPT=name-or-file)
+# make fuzz   set up, then run the tests that change inputs at random for longer
 # make bench  set up, then measure; figures go to benchmarks/results
+# make real-models  fetch real models for the tests marked `real` (1.9 GB; REAL="gemma-3-270m
+#             smollm2-135m" only these, 351 MB) into $URIAL_REAL_MODELS or the user's cache folder
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?=
 ALIGNED ?=
+REAL ?=
 PROMPT ?=
 # Multimodal projectors are a quarter of llama-cpp-python's build, and nothing here uses them.
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
+# On processors with AMX, llama.cpp's code for it ends the process (SIGILL) where GCC compiled it:
+# the stores that fill in the tile configuration are left out (llama.cpp#26954). Build without it.
+NO_AMX := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+NO_AMX := $(shell echo | $(CXX) $(NO_AMX) -x c++ -c -o /dev/null - 2>/dev/null && echo $(NO_AMX))
+export CFLAGS := $(strip $(CFLAGS) $(NO_AMX))
+export CXXFLAGS := $(strip $(CXXFLAGS) $(NO_AMX))
 
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: all test lint types floors pytest sanitize demo bench clean
+.PHONY: all test lint types floors pytest sanitize fuzz demo bench real-models clean
 all: $(VENV)/.installed
 
 $(VENV)/.created:
@@ -58,7 +68,10 @@ sanitize: $(VENV)/.installed
 	@$(BIN)/cmake --build build/sanitize >/dev/null
 	LD_PRELOAD="$(call CXX_LIBRARY,libasan.so) $(call CXX_LIBRARY,libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest -q -s -p tests.sanitized \
-	  -p no:cacheprovider tests/test_shift_rows.py tests/test_row_scores.py
+	  -p no:cacheprovider tests/test_shift_rows.py tests/test_row_scores.py tests/test_draw_rows.py
+
+fuzz: $(VENV)/.installed
+	URIAL_FUZZ_ROUNDS=2000 $(BIN)/python -m pytest -m fuzz
 
 demo: $(VENV)/.installed
 	@$(BIN)/urial-local demo $(if $(MODEL),-m "$(MODEL)") $(if $(ALIGNED),--aligned "$(ALIGNED)") \
@@ -66,6 +79,9 @@ demo: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
+
+real-models: $(VENV)/.installed
+	$(BIN)/python -m tools.real_models $(REAL)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import engine, evaluate, generate, random_model, shift
+from benchmarks import busy, engine, evaluate, generate, random_model, sampling, shift
+from tools import real_models
 from urial_local import __version__
 from urial_local.runtime.llama_api import TESTED_VERSIONS
 from urial_local.runtime.row_scores import instruction_level
@@ -25,8 +26,17 @@ def model(shape: random_model.Shape, seed: int = 0) -> Path:
     return random_model.write_random(RESULTS / name, shape, seed)
 
 
+def real_or_random() -> Path:
+    """The real base model where `make real-models` has fetched it, else the random one."""
+    path = real_models.folder() / real_models.MODELS["gemma-3-270m"].file
+    if path.exists():
+        return path
+    print("The real base model is not here (make real-models); a random one stands in.")
+    return model(random_model.HALF_BILLION)
+
+
 def main() -> None:
-    parts = sys.argv[1:] or ["engine", "generate", "evaluate", "shift"]
+    parts = sys.argv[1:] or ["engine", "generate", "evaluate", "shift", "sampling", "busy"]
     rows = []
     if "engine" in parts:
         rows += engine.run(model(random_model.HALF_BILLION))
@@ -40,6 +50,10 @@ def main() -> None:
             model(random_model.SIXTY_MILLION, 1),
             model(random_model.HALF_BILLION),
         )
+    if "sampling" in parts:
+        rows += sampling.run(real_or_random())
+    if "busy" in parts:
+        rows += busy.run(real_or_random())
     print("\n| what | here | yardstick in the same run | ratio | goal |\n|---|---|---|---|---|")
     for r in rows:
         ratio = f"{r['ratio']:.2f}×" if r["ratio"] is not None else ""

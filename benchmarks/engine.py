@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from urial_local.runtime import llama_api
-from urial_local.runtime.model import Model, default_threads
+from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.prefix_cache import PrefixCache
 from urial_local.runtime.rows import Request
 from urial_local.runtime.sequences import BatchToken, Sequences
+from urial_local.runtime.threads import default_threads
 
 PREFIX, QUESTION, ANSWER, QUESTIONS = 1000, 16, 24, 32  # tokens, tokens, tokens, rows
 REPEATS = 5

@@ -12,9 +12,10 @@ from benchmarks.engine import high_level, row
 from urial_local.runtime import llama_api
 from urial_local.runtime.alphabet import Alphabet
 from urial_local.runtime.forms import Choice, Form, Literal, Part, Text
-from urial_local.runtime.model import Model, default_threads
+from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.rows import Request
+from urial_local.runtime.threads import default_threads
 
 # Tokens of our general rubric and of a case (question and answer of some 170 words) in a usual
 # vocabulary; judgements; tokens of each of the five reasons.

@@ -10,9 +10,10 @@ from typing import Any
 
 from benchmarks.engine import PREFIX, PREFIX_IDS, QUESTION_IDS, row
 from urial_local.runtime.engine import Engine
-from urial_local.runtime.model import Model, default_threads
+from urial_local.runtime.model import Model
 from urial_local.runtime.rows import Request
 from urial_local.runtime.sequences import Sequences
+from urial_local.runtime.threads import default_threads
 
 ROWS, LONG = 8, 300  # rows at a time; tokens of a long answer
 

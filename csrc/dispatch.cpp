@@ -2,6 +2,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "draw.h"
 #include "row_scores.h"
 #include "shift_rows.h"
 
@@ -10,6 +11,7 @@ namespace urial {
 #define URIAL_DECLARE(level)                                                                  \
   namespace level {                                                                           \
   RowScore row_score(const float *, std::size_t, std::size_t);                                \
+  Draw draw(const DrawTask &, std::size_t, std::vector<float> &);                             \
   ShiftRow shift_row(const float *, const float *, std::size_t, std::size_t, int, TopLists);  \
   }
 URIAL_DECLARE(portable)
@@ -24,14 +26,15 @@ namespace {
 struct Level {
   const char *name;
   RowScoreFn row_score;
+  DrawFn draw;
   ShiftRowFn shift_row;
 };
 
 // nullptr if unknown or not runnable here.
 const Level *find_level(const char *name) {
 #ifdef URIAL_X86
-  static const Level avx512_level{"avx512", avx512::row_score, avx512::shift_row};
-  static const Level avx2_level{"avx2", avx2::row_score, avx2::shift_row};
+  static const Level avx512_level{"avx512", avx512::row_score, avx512::draw, avx512::shift_row};
+  static const Level avx2_level{"avx2", avx2::row_score, avx2::draw, avx2::shift_row};
   __builtin_cpu_init();
   if (std::strcmp(name, "avx512") == 0 && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
@@ -41,7 +44,7 @@ const Level *find_level(const char *name) {
       __builtin_cpu_supports("fma"))
     return &avx2_level;
 #endif
-  static const Level portable_level{"portable", portable::row_score, portable::shift_row};
+  static const Level portable_level{"portable", portable::row_score, portable::draw, portable::shift_row};
   return std::strcmp(name, "portable") == 0 ? &portable_level : nullptr;
 }
 
@@ -61,12 +64,18 @@ RowScoreFn row_score_named(const char *name) {
   return level ? level->row_score : nullptr;
 }
 
+DrawFn draw_named(const char *name) {
+  const Level *level = find_level(name);
+  return level ? level->draw : nullptr;
+}
+
 ShiftRowFn shift_row_named(const char *name) {
   const Level *level = find_level(name);
   return level ? level->shift_row : nullptr;
 }
 
 RowScoreFn best_row_score() { return best_level().row_score; }
+DrawFn best_draw() { return best_level().draw; }
 ShiftRowFn best_shift_row() { return best_level().shift_row; }
 const char *best_level_name() { return best_level().name; }
 

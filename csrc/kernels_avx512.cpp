@@ -1,4 +1,5 @@
 // Compiled for its instruction level by CMakeLists.txt.
 #define URIAL_LEVEL avx512
 #include "row_scores.inl"
+#include "draw.inl"
 #include "shift_rows.inl"

@@ -2,13 +2,18 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
+#include "draw.h"
 #include "interrupts.h"
 #include "row_scores.h"
 #include "shift_rows.h"
@@ -68,18 +73,59 @@ nb::ndarray<nb::numpy, T, nb::ndim<2>> own(T *data, std::size_t n, std::size_t k
   return nb::ndarray<nb::numpy, T, nb::ndim<2>>(data, {n, k}, owner);
 }
 
-// Calls work(i) for i in [0, n) over this many threads. Each takes the next that is not taken, so a
-// thread that starts late (llama.cpp's own still spin for some milliseconds) holds nobody up.
+// Calls work(i, t) for i in [0, n) over this many threads, t being the thread's number. Each takes the
+// next that is not taken, so a thread that starts late holds nobody up.
 template <typename F>
 void spread(std::size_t n, std::size_t threads, const F &work) {
   std::atomic<std::size_t> next{0};
-  const auto share = [&] {
-    for (std::size_t i = next++; i < n; i = next++) work(i);
+  const auto share = [&](std::size_t t) {
+    for (std::size_t i = next++; i < n; i = next++) work(i, t);
   };
   std::vector<std::thread> others;
-  for (std::size_t t = 1; t < threads; ++t) others.emplace_back(share);
-  share();
+  for (std::size_t t = 1; t < threads; ++t) others.emplace_back(share, t);
+  share(0);
   for (std::thread &other : others) other.join();
+}
+
+// A row to draw from, as Python hands it: addresses of float32 [n_vocab], filters, ids, uniform.
+using DrawRow = std::tuple<std::uintptr_t, std::uintptr_t, double, std::int64_t, double, double,
+                           double, Ids, double>;
+
+nb::tuple draw_rows(const std::vector<DrawRow> &rows, std::size_t n_vocab, std::size_t threads,
+                    const std::string &level) {
+  const std::size_t n = rows.size();
+  if (n_vocab == 0 || n_vocab > std::numeric_limits<std::int32_t>::max())
+    throw nb::value_error("n_vocab must be between 1 and 2^31 - 1");
+  const urial::DrawFn draw = level.empty() ? urial::best_draw() : urial::draw_named(level.c_str());
+  if (!draw) throw nb::value_error("this processor does not run that instruction level");
+  std::vector<urial::DrawTask> tasks;
+  for (const auto &[row, view, temperature, top_k, top_p, min_p, penalty, seen, uniform] : rows) {
+    if (row == 0 || view == 0) throw nb::value_error("address of the logits is null");
+    for (std::size_t i = 0; i < seen.shape(0); ++i)
+      if (seen(i) < 0 || static_cast<std::size_t>(seen(i)) >= n_vocab)
+        throw nb::index_error("id under penalty out of range");
+    tasks.push_back({reinterpret_cast<const float *>(row), reinterpret_cast<const float *>(view),
+                     {temperature, top_k, top_p, min_p, static_cast<float>(penalty)},
+                     seen.data(), seen.shape(0), uniform});
+  }
+  auto *token = new std::int32_t[n];
+  auto *status = new std::int32_t[n];
+  auto *logprob = new double[n];
+  {
+    nb::gil_scoped_release release;
+    // Kept from call to call: a megabyte that is new costs as much as the pass that fills it.
+    thread_local std::vector<std::vector<float>> scratch;
+    auto &room = scratch;  // the caller's, whichever thread uses its places
+    const std::size_t used = std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(n, 1));
+    room.resize(std::max(room.size(), used));
+    spread(n, used, [&](std::size_t i, std::size_t t) {
+      const urial::Draw drawn = draw(tasks[i], n_vocab, room[t]);
+      token[i] = drawn.token;
+      status[i] = drawn.status;
+      logprob[i] = drawn.logprob;
+    });
+  }
+  return nb::make_tuple(own(token, n), own(logprob, n), own(status, n));
 }
 
 nb::dict shift_rows(std::uintptr_t base, std::uintptr_t aligned, std::size_t n_rows,
@@ -112,7 +158,8 @@ nb::dict shift_rows(std::uintptr_t base, std::uintptr_t aligned, std::size_t n_r
     const auto row = [n_vocab](std::uintptr_t address, std::int32_t number) {
       return reinterpret_cast<const float *>(address) + static_cast<std::size_t>(number) * n_vocab;
     };
-    spread(n, std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(n, 1)), [&](std::size_t i) {
+    const std::size_t used = std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(n, 1));
+    spread(n, used, [&](std::size_t i, std::size_t) {
       const urial::TopLists top{base_ids + i * width, aligned_ids + i * width,
                                 base_logprobs + i * width, aligned_logprobs + i * width};
       rows[i] = shift(row(base, base_rows(i)), row(aligned, aligned_rows(i)), n_vocab,
@@ -154,6 +201,9 @@ NB_MODULE(_native, m) {
         "level"_a = "",
         "Log-sum-exp, log-probability and rank of one target id in each of the named rows of a\n"
         "float32 matrix [n_rows, n_vocab] at an address. See urial_local.runtime.row_scores.");
+  m.def("draw_rows", &draw_rows, "rows"_a, "n_vocab"_a, "threads"_a = 1, "level"_a = "",
+        "The next token of each row of logits, its log-probability and whether the row is finite.\n"
+        "See urial_local.runtime.draw_rows.");
   m.def("shift_rows", &shift_rows, "base"_a, "aligned"_a, "n_rows"_a, "n_vocab"_a, "base_rows"_a,
         "aligned_rows"_a, "targets"_a, "k"_a, "threads"_a = 1, "level"_a = "",
         "Shift statistics of pairs of rows of two float32 matrices [n_rows, n_vocab] at two\n"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.hub_server import NAMES, REPO, serving
-from tests.tiny_gguf import write_hybrid, write_llama, write_mamba
+from tests.tiny_gguf import write_hybrid, write_llama, write_mamba, write_windowed
+from tools import real_models
 
 # A run that others depend on should not fail by chance; at home, new examples are welcome.
 patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -15,6 +16,7 @@ settings.register_profile("home", **patient)
 settings.register_profile("ci", derandomize=True, **patient)
 settings.load_profile("ci" if os.environ.get("CI") else "home")
 
+REAL_MODELS = real_models.folder()  # before any test's own folders are set
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
@@ -60,6 +62,30 @@ def tiny_mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_hybrid(tmp_path_factory.mktemp("models") / "tiny-hybrid.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_windowed(tmp_path_factory.mktemp("models") / "tiny-windowed.gguf")
+
+
+def real(name: str) -> Path:
+    path = REAL_MODELS / real_models.MODELS[name].file
+    if not path.exists():
+        pytest.skip(f"the real model {name} is not here; `make real-models` fetches it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_base() -> Path:
+    """Gemma 3 270M, a base model with sliding windows and a vocabulary of 262,144."""
+    return real("gemma-3-270m")
+
+
+@pytest.fixture(scope="session")
+def real_aligned() -> Path:
+    """SmolLM2 135M Instruct: a chat template and a byte-pair vocabulary of 49,152."""
+    return real("smollm2-135m")
 
 
 @pytest.fixture(scope="session")

@@ -71,14 +71,12 @@ class FakeDecoder:
         cells: int = 4096,
         batch_size: int = 64,
         recurrent: bool = False,
+        window: int = 0,
     ) -> None:
-        self.logits_of = logits
-        self.n_seq, self.cells, self.batch_size, self.recurrent = (
-            n_seq,
-            cells,
-            batch_size,
-            recurrent,
-        )
+        """`window`: tokens attended to; a loaded state then holds no others, as llama.cpp's."""
+        self.logits_of, self.threads = logits, 1
+        self.n_seq, self.cells, self.batch_size = n_seq, cells, batch_size
+        self.recurrent, self.window = recurrent, window
         self.abort_flag = np.zeros(1, np.int32)
         self.sequences: list[list[object]] = [[] for _ in range(n_seq)]  # of cells, shared or not
         self.decoded = 0  # tokens
@@ -98,6 +96,9 @@ class FakeDecoder:
         for t in tokens:
             cells = self.sequences[t.sequence]
             assert t.position == len(cells), "positions must follow on each other"
+            if self.window:
+                seen = cells[max(0, len(cells) - self.window + 1) :]
+                assert all(len(c) == 1 for c in seen), "a lost cell is attended to"  # type: ignore[arg-type]
             cells.append([t.token])  # a new object: a cell of its own
             if t.wanted:
                 rows.append(self.logits_of(self.tokens(t.sequence)))
@@ -110,18 +111,21 @@ class FakeDecoder:
         return np.array(rows, np.float32)
 
     def copy(self, source: int, target: int, n: int) -> bool:
-        if self.recurrent and n != len(self.sequences[source]):
-            self.sequences[target] = []
-            return False
-        self.sequences[target] = self.sequences[source][:n]
-        return True
+        kept = self.sequences[source][:n] if self.holds(source, n) else []
+        self.sequences[target] = kept
+        return len(kept) == n
 
     def cut(self, sequence: int, n: int) -> bool:
-        if self.recurrent and n != len(self.sequences[sequence]):
-            self.sequences[sequence] = []
-            return False
-        del self.sequences[sequence][n:]
-        return True
+        kept = n == 0 or self.holds(sequence, n)
+        del self.sequences[sequence][n if kept else 0 :]
+        return kept
+
+    def holds(self, sequence: int, n: int) -> bool:
+        cells = self.sequences[sequence]
+        if self.recurrent:
+            return len(cells) == n
+        least = next((i for i, c in enumerate(cells) if len(c) == 1), 0)  # type: ignore[arg-type]
+        return len(cells) >= n and (not self.window or least <= max(0, n - self.window))
 
     def clear(self, sequence: int) -> None:
         self.sequences[sequence] = []
@@ -129,8 +133,16 @@ class FakeDecoder:
     def save(self, sequence: int) -> bytes:
         return bytes(self.tokens(sequence))
 
+    def settle(self, sequence: int, keep: bool) -> bytes:
+        state = self.save(sequence)
+        if self.window:
+            self.load(sequence, memoryview(state), len(state))
+        return state if keep else b""
+
     def load(self, sequence: int, state: memoryview, n: int) -> bool:
-        self.sequences[sequence] = [[t] for t in state]
+        """Cells that are lost keep their token for the books, and are longer than others."""
+        lost = max(0, n - self.window) if self.window else 0
+        self.sequences[sequence] = [[t, None] if i < lost else [t] for i, t in enumerate(state)]
         return len(state) == n
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from urial_local.base import gguf_facts
 from urial_local.base.errors import UrialError
 from urial_local.base.gguf_header import read_header
 from urial_local.base.registry import find_model
+from urial_local.runtime import llama_api
+from urial_local.runtime.model import Model
 from urial_local.tasks.doctor import examine, machine
 
 # --- models show ---------------------------------------------------------------------------------
@@ -155,7 +159,6 @@ def test_doctor(tmp_path, monkeypatch):
 
 
 def test_doctor_says_what_is_broken(tmp_path, monkeypatch):
-    import os
 
     folder = Path(os.environ["URIAL_CONFIG_DIR"])
     (folder / "prompts").mkdir(parents=True)
@@ -170,7 +173,6 @@ def test_doctor_says_what_is_broken(tmp_path, monkeypatch):
 
 def test_a_torn_installation_is_said(tmp_path, monkeypatch):
     """Without the embedded models, and with a damaged record of pulls, all else is there still."""
-    import os
 
     from urial_local.base import registry
     from urial_local.cli.options import complete_models
@@ -221,6 +223,43 @@ def test_advice_names_the_line_that_closes_the_gap():
     assert advise([], [], ["CUDA"], ["CUDA0"], "1.0") == []
 
 
+def test_amx_is_never_advised_and_a_build_with_it_is_told_of():
+    advise = examine.build_advice
+    assert advise(["AVX2", "AMX_INT8"], ["AVX2"], [], [], "1.0") == []
+    (one,) = advise(["AVX2", "AMX_INT8"], ["AVX2", "AMX_INT8"], [], [], "1.0")
+    assert "built for AMX" in one["why"]
+    flags = shlex.split(shlex.split(one["command"])[0].partition("=")[2])
+    assert flags[0] == "-DCMAKE_C_FLAGS=-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+
+
+def test_a_build_for_amx_is_used_without_it(monkeypatch, tiny_llama):
+    """Its code ends the process with SIGILL; weights in ordinary buffers never reach it."""
+    asked = []
+    load = llama_api.lib.llama_model_load_from_file
+
+    def loaded(path, params):
+        asked.append(params.use_extra_bufts)
+        return load(path, params)
+
+    monkeypatch.setattr(llama_api.lib, "llama_model_load_from_file", loaded)
+    for built in (True, False):
+        monkeypatch.setattr(llama_api, "amx_built", lambda built=built: built)
+        Model(tiny_llama).close()
+    assert asked == [False, True]
+
+
+def test_threads_are_told_with_the_reason(monkeypatch):
+    from urial_local.cli.doctor import screen
+
+    found = examine.examine()
+    cores = {"affinity": 8, "quota": 3.5, "usable": 4, "others": 1.1, "now": 3, "waiting": {}}
+    lines = screen({**found, "threads": cores, "rates": None})
+    (line,) = (line for line in lines if line.startswith("threads"))
+    assert line.split(maxsplit=1)[1] == (
+        "4 (8 cores, a quota of 3.5); others keep 1.1 cores busy now, so 3 of them work"
+    )
+
+
 def test_what_processors_say_of_themselves():
     x86 = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu ssse3 avx avx2 avx512f bmi2\n"
     assert machine.parse_cpuinfo(x86 + x86)[0] == "Some CPU"
@@ -260,7 +299,6 @@ def test_completion_scripts(shell):
     ],
 )
 def test_completion_of_words(words, begun, expected, tmp_path):
-    import os
 
     count = len(words.split())
     env = {"_URIAL_LOCAL_COMPLETE": "bash_complete", "COMP_WORDS": words + begun,
@@ -306,7 +344,6 @@ printf '%s\n' "${COMPREPLY[@]}"
 )
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not here")
 def test_completion_in_bash(line, expected, tmp_path):
-    import os
 
     folder = tmp_path / "hub" / "models--some--one" / "snapshots" / ("c" * 40)
     folder.mkdir(parents=True)

@@ -18,7 +18,7 @@ from tests.endpoint_server import KEY as SECRET
 from tests.endpoint_server import Answer, says, serving
 from tests.endpoint_server import fails as refuses
 from tests.test_cli import fails, urial
-from urial_local.records.judged import KEY, just_eval_record, read_judgements
+from urial_local.records.judged import KEY, JudgedRow, just_eval_record, read_judgements
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL, MODES
 
@@ -304,7 +304,7 @@ def test_just_evals_records_in_both_directions(judged, tmp_path):
             mine.record, mine.answer, mine.query, mine.judge, mine.generator)  # fmt: skip
     pair = {"id": "7", "mode": "pairwise", "order": "BA", "answer": "a", "other": "b"}
     pair |= {"generator": "one", "other_generator": "two", "parsed_result": {"choices": {}}}
-    made = just_eval_record(pair, "j")
+    made = just_eval_record(JudgedRow.read(pair), "j")
     assert (made["output_A"], made["generator_A"], made["output_B"]) == ("b", "two", "a")
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.test_cli import fails, urial
 from tests.test_generate import QUESTIONS, data, run
 from urial_local.records.datasets import read_items
+from urial_local.records.generated import Generated
 from urial_local.tasks.generate.flags import flags_of, repetitive, runaway
 from urial_local.tasks.generate.summary import summarise
 
@@ -43,11 +44,13 @@ def test_lists_and_code_are_no_loops():
 
 def test_a_dialogue_counts_with_all_its_turns():
     def turn(words: int, reason: str = "frame") -> dict:
-        return {"answer": "w " * words, "finish_reason": reason, "completion_tokens": 2 * words}
+        answer = {"query": "q", "answer": "w " * words, "finish_reason": reason}
+        return {"id": "1", "number": 0, **answer, "completion_tokens": 2 * words}
 
     plain = {**turn(4), "flags": []}
     dialogue = {**turn(2), "flags": ["truncated"], "turns": [turn(2), turn(6, "length")]}
-    found = summarise([plain, dialogue, {"error": "no"}])
+    failed = {"id": "2", "number": 1, "error": "no"}
+    found = summarise(map(Generated.read, (plain, dialogue, failed)))
     assert (found["answered"], found["failed"]) == (2, 1)
     assert (found["ended"], found["truncated"]) == (0.5, 0.5)
     assert (found["words"], found["tokens"]) == (4, 8)

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from urial_local.base.errors import UsageError
-from urial_local.records.judged import is_judged, just_eval_record, of_row, read_judgements
+from urial_local.base.errors import RunError, UsageError
+from urial_local.records.judged import (
+    JudgedRow,
+    is_judged,
+    just_eval_record,
+    of_row,
+    read_judgements,
+)
 from urial_local.tasks.evaluate.modes import GENERAL, MODES
 from urial_local.tasks.evaluate.tags import count_tags, tags_of
 
@@ -62,11 +68,11 @@ def test_pairs_and_turns_come_back_from_just_evals_shape(tmp_path):
          "parsed_result": {"rating": {"reason": "r", "score": "9"}}},
     ]  # fmt: skip
     path = tmp_path / "x.json"
-    path.write_text(json.dumps([just_eval_record(row, "j") for row in rows]))
+    path.write_text(json.dumps([just_eval_record(JudgedRow.read(row), "j") for row in rows]))
     assert json.loads(path.read_text())[0]["output_A"] == "theirs", "which stood first"
     found = list(read_judgements(str(path)))
     for j, row in zip(found, rows, strict=True):
-        assert j == of_row({"turn": 0, "repeat": 0, **row}, "j")
+        assert j == of_row(JudgedRow.read(row), "j")
 
 
 def test_ids_that_come_twice_do_not_hide_each_other(tmp_path):
@@ -81,24 +87,28 @@ def test_ids_that_come_twice_do_not_hide_each_other(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "said"),
     [
-        {"parsed_result": [1]},
-        {"repeat": "x"},
-        {"tags": [1]},
-        {"flags": 5},
-        {"turn": [1]},
-        {"expected": {"depth": "x"}},
-        {"expected": {"depth": float("nan")}},
+        ({"parsed_result": [1]}, "parsed_result must be an object, not a list"),
+        ({"repeat": "x"}, "repeat must be a whole number, not text"),
+        ({"repeat": -1}, "repeat must be from 0"),
+        ({"tags": [1]}, "tags must be an object"),
+        ({"tags": {"task": "x"}}, r"tags\.task must be a list, not text"),
+        ({"flags": 5}, "flags must be a list, not a number"),
+        ({"turn": [1]}, "turn must be text or a whole number, not a list"),
+        ({"mode": "poetry"}, "mode must be one of 'general', "),
+        ({"expected": {"depth": "x"}}, r"expected\.depth must be a number, not text"),
+        ({"expected": {"depth": 1e300}}, r"expected\.depth must be from 0 to 10"),
+        ({"expected": {"depth": float("nan")}}, "not JSON: it holds NaN"),
     ],
 )
-def test_rows_that_were_changed_from_outside(change, tmp_path):
+def test_rows_that_were_changed_from_outside(change, said, tmp_path):
     (tmp_path / "run.json").write_text(
         json.dumps({"format": 1, "config": {"task": "evaluate", "judge": {"name": "j"}}})
     )
     row = {"id": "1", "mode": "general", "order": "", "turn": 0, "repeat": 0, **change}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(UsageError, match=r"row '1' of .* is no judgement"):
+    with pytest.raises(RunError, match=rf"rows\.jsonl, line 1: .*{said}"):
         list(read_judgements(str(tmp_path)))
 
 
@@ -118,7 +128,7 @@ def test_tags_of_a_judge():
     record = {"task": {"math": "yes", "coding": "no"}, "topic": {"stem": "yes"}}
     record["difficulty"] = "hard"
     row = {"id": "1", "mode": "tags", "order": "", "parsed_result": record}
-    j = of_row(row, "j")
+    j = of_row(JudgedRow.read(row), "j")
     assert tags_of(j) == {"task": ("math",), "topic": ("stem",), "difficulty": ("hard",)}
     assert count_tags([j, j])["task"] == {"math": 2}
     assert count_tags([]) is None

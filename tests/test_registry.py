@@ -39,7 +39,8 @@ def test_the_shipped_registry():
     assert problems == []
     assert registry().problems == ()
     bases = [e for e in entries.values() if e.role == "base"]
-    assert len(bases) >= 12
+    readme = Path(__file__).parent.parent.joinpath("README.md").read_text("utf-8")
+    assert f"`models list` names {len(bases)} base models" in readme
     for entry in entries.values():
         other = entries[entry.pair]
         assert (other.pair, other.quant) == (entry.name, entry.quant)
@@ -51,6 +52,8 @@ def test_the_shipped_registry():
     assert {"llama-2-7b", "llama-2-7b-chat", "mistral-7b", "mistral-7b-instruct"} <= set(entries)
     assert any("70b" in name for name in entries)
     assert any("135m" in name for name in entries)
+    assert entries["gemma-3-270m"].pair == "gemma-3-270m-it"
+    assert entries["gemma-3-1b-pt"].pair == "gemma-3-1b-it"
 
 
 @pytest.mark.parametrize(

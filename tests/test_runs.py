@@ -34,7 +34,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
         assert not log.has("2")
         log.append({"id": "2", "text": ""})
     assert rows(tmp_path / "run") == [{"id": "1", "text": "ä🙂\n"}, {"id": "2", "text": ""}]
-    assert len(read_run(tmp_path / "run")["sessions"]) == 2
+    assert len(read_run(tmp_path / "run").sessions) == 2
 
 
 def test_error_rows_are_tried_again_and_the_last_row_counts(tmp_path):
@@ -69,7 +69,9 @@ def test_a_damaged_line_is_named(tmp_path):
         log.append({"id": "1"})
     path = tmp_path / "rows.jsonl"
     path.write_bytes(path.read_bytes() + b"{broken\n" + b'{"id":"2"}\n')
-    with pytest.raises(RunError, match=r"Line 2 of .* is not a row"):
+    with pytest.raises(
+        RunError, match=r"rows\.jsonl, line 2: this is not a row, since it is not JSON"
+    ):
         RunLog(tmp_path, CONFIG, KEY)
 
 

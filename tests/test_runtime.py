@@ -23,7 +23,7 @@ from urial_local.runtime.stops import StopPolicy
 from urial_local.tasks.prompted import PromptedModel
 
 F32 = {"kv_type": "f32", "threads": 1, "disk_cache": False}
-KINDS = ["tiny_llama", "tiny_mamba", "tiny_hybrid"]  # attention, recurrent, both
+KINDS = ["tiny_llama", "tiny_mamba", "tiny_hybrid", "tiny_windowed"]  # four kinds of memory
 TEXTS = ["the rain then", "the sea is there", "an ant ate the tea", "!", "hesitate, the other"]
 
 

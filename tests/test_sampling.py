@@ -4,20 +4,30 @@ import numpy as np
 import pytest
 
 from urial_local.base.errors import UsageError
+from urial_local.runtime.draw_rows import DrawTask, draw_rows
 from urial_local.runtime.sampling import Sampler, Sampling, row_seed
 
+SEEDED = [1, 1, 4, 2, 0, 2, 1, 0, 2, 0, 0, 0]
 LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05])).astype(np.float32)
+
+
+def choose(sampler: Sampler, logits: np.ndarray) -> int:
+    """As the engine's step does it."""
+    task = DrawTask(logits, logits, sampler.sampling, sampler.seen(), sampler.uniform())
+    token = int(draw_rows([task]).tokens[0])
+    sampler.accept(token)
+    return token
 
 
 def shares(sampling: Sampling, n: int = 4000) -> np.ndarray:
     sampler = Sampler(sampling, [])
-    drawn = [sampler.choose(LOGITS) for _ in range(n)]
+    drawn = [choose(sampler, LOGITS) for _ in range(n)]
     return np.bincount(drawn, minlength=5) / n
 
 
 def test_greedy_takes_the_best_and_the_lower_id_of_equals():
-    assert Sampler(Sampling(), []).choose(LOGITS) == 0
-    assert Sampler(Sampling(), []).choose(np.array([1, 3, 3], np.float32)) == 1
+    assert choose(Sampler(Sampling(), []), LOGITS) == 0
+    assert choose(Sampler(Sampling(), []), np.array([1, 3, 3], np.float32)) == 1
 
 
 @pytest.mark.parametrize(
@@ -40,7 +50,7 @@ def test_draws_follow_the_distribution(sampling, expected):
 def test_seeds_repeat_and_differ():
     def draw(seed: int) -> list[int]:
         sampler = Sampler(Sampling(temperature=1, seed=seed), [])
-        return [sampler.choose(LOGITS) for _ in range(50)]
+        return [choose(sampler, LOGITS) for _ in range(50)]
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
@@ -48,24 +58,33 @@ def test_seeds_repeat_and_differ():
     assert len({row_seed(s, r, k) for s in range(3) for r in "abc" for k in range(3)}) == 27
 
 
-def penalised(scope: str, prompt: list[int], x: list[float]) -> np.ndarray:
-    return Sampler(Sampling(repeat_penalty=2, penalty_scope=scope), prompt)._penalised(
-        np.array(x, np.float32)
-    )
+def test_what_the_penalty_looks_at():
+    """All of it, the output alone, or a window that slides over both."""
+    seen = {}
+    for scope in ("all", "output", "3"):
+        sampler = Sampler(Sampling(repeat_penalty=2, penalty_scope=scope), [1, 2])
+        before = sampler.seen().tolist()
+        for token in (5, 6, 7, 7):
+            sampler.accept(token)
+        seen[scope] = (before, sampler.seen().tolist())
+    assert seen == {
+        "all": ([1, 2], [1, 2, 5, 6, 7, 7]),
+        "output": ([], [5, 6, 7, 7]),
+        "3": ([1, 2], [6, 7, 7]),
+    }
 
 
-def test_the_penalty_is_hugging_faces():
-    # Once for each token of the scope, however often it occurs; positive divided, negative times.
-    assert penalised("all", [0, 0, 2], [4, 4, -4, -4]).tolist() == [2, 4, -8, -4]
-    assert penalised("output", [0, 0, 2], [4, 4, -4, -4]).tolist() == [4, 4, -4, -4]
-    assert penalised("2", [0, 1, 2], [4, 4, 4, 4]).tolist() == [4, 2, 2, 4]
+def test_a_seed_draws_what_it_drew_before():
+    """Row seeds and their results are kept from release to release."""
+    sampler = Sampler(Sampling(temperature=1, seed=row_seed(0, "a")), [])
+    assert [choose(sampler, LOGITS) for _ in range(12)] == SEEDED
 
 
 def test_the_penalty_follows_the_output():
     logits = np.array([3, 2, 1], np.float32)
     for scope, expected in (("output", [0, 1, 0]), ("1", [0, 1, 0])):
         sampler = Sampler(Sampling(repeat_penalty=2, penalty_scope=scope), [])
-        assert [sampler.choose(logits) for _ in range(3)] == expected
+        assert [choose(sampler, logits) for _ in range(3)] == expected
     assert logits.tolist() == [3, 2, 1], "the model's own logits are not changed"
 
 

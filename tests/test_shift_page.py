@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from tests.test_cli import urial
-from urial_local.records.runlog import RunLog, RunRows
+from urial_local.records.runlog import RunLog
 from urial_local.report.page import embed, packed
 from urial_local.report.shift_page import write_page
 from urial_local.runtime.shift_rows import shift_rows_numpy
 from urial_local.tasks.shift.record import ALIGNED_COLUMNS, CONTEXT_COLUMNS, KEY, to_json
-from urial_local.tasks.shift.results import write_summary
+from urial_local.tasks.shift.results import ShiftRun, write_summary
 from urial_local.tasks.shift.scoring import NOT_IN_BASE, columns
 
 EVIL = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>\u2028&amp;"'
@@ -67,8 +67,8 @@ def hostile_run(folder, n: int = 3, length: int = 12):
         log.append({"id": "e", "number": 9, "aligned": "a", "query": EVIL, "error": EVIL})
     texts = [f"{EVIL}{i}" if i % 2 else f" word{i}" for i in range(40)]
     (folder / "tokens-a.json").write_text(json.dumps(texts))
-    rows = RunRows(folder, KEY)
-    return write_page(folder, write_summary(folder, rows), rows)
+    run = ShiftRun(folder)
+    return write_page(run, write_summary(run))
 
 
 def test_data_can_not_leave_its_element():

@@ -15,6 +15,7 @@ from urial_local.base.terminal import one_line, printable
 from urial_local.cli import terminal
 from urial_local.cli.cells import cut, padded, width_of, wrapped
 from urial_local.cli.show import lines
+from urial_local.records.generated import AnsweredTurn, Generated
 
 HOSTILE = "\x1b]0;title\x07\x9b31m\u202eabc\ufeff\x7f\r\u2066"
 KEPT = [
@@ -107,12 +108,16 @@ def test_wrapping_breaks_at_blanks_and_keeps_an_indentation():
     assert padded("日本", 6) == "日本  "
 
 
-def test_columns_of_show_have_their_cells(monkeypatch):
-    row = {"id": "1", "query": "東京\u3000大阪", "answer": "日本の都道府県" * 20 + "\x1b[2J"}
-    found = list(lines(["a\x1b[1m", "東京" * 30], [row, {**row, "answer": "e\u0301" * 90}], 100))
+def row(answer: str) -> Generated:
+    query = "東京\u3000大阪"
+    return Generated("1", 1, query, turns=(AnsweredTurn(query, answer, "eos", 1),))
+
+
+def test_columns_of_show_have_their_cells():
+    rows = [row("日本の都道府県" * 20 + "\x1b[2J"), row("e\u0301" * 90)]
+    found = list(lines(["a\x1b[1m", "東京" * 30], rows, 100))
     assert max(map(width_of, found)) <= 100
     assert any("東京\u3000大阪" in line for line in found)
-    bars = [i for line in found for i, c in enumerate(line) if c == "─"]
-    assert bars
+    assert any("─" in line for line in found)
     for width in (1, 2, 10, 75):
-        assert list(lines(["a", "b"], [row, row], width))
+        assert list(lines(["a", "b"], rows, width))

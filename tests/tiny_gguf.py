@@ -155,6 +155,49 @@ def write_mamba(path: Path, *, seed: int = 0, width: int = 64, layers: int = 2) 
     return _write(writer, path)
 
 
+def write_windowed(
+    path: Path, *, seed: int = 0, width: int = 64, window: int = 32, layers: int = 6
+) -> Path:
+    """A Gemma 3 with random weights: all layers but each sixth attend to `window` tokens back."""
+    rng = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "gemma3")
+    writer.add_name("tiny-windowed")
+    n_vocab = _vocabulary(writer)
+    heads, ffn = 4, 2 * width
+    head_dim = width // heads
+    writer.add_context_length(512)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_sliding_window(window)
+    writer.add_vocab_size(n_vocab)
+
+    def tensor(name: str, *shape: int, scale: float = 0.3) -> None:
+        writer.add_tensor(name, (rng.normal(size=shape) * scale).astype(np.float32))
+
+    def ones(name: str, n: int) -> None:
+        writer.add_tensor(name, np.ones(n, np.float32))
+
+    tensor("token_embd.weight", n_vocab, width, scale=0.6)
+    ones("output_norm.weight", width)
+    for i in range(layers):
+        for name in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            ones(f"blk.{i}.{name}.weight", width)
+        for name in ("attn_q_norm", "attn_k_norm"):
+            ones(f"blk.{i}.{name}.weight", head_dim)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            tensor(f"blk.{i}.{name}.weight", width, width)
+        tensor(f"blk.{i}.ffn_gate.weight", ffn, width)
+        tensor(f"blk.{i}.ffn_up.weight", ffn, width)
+        tensor(f"blk.{i}.ffn_down.weight", width, ffn)
+    return _write(writer, path)
+
+
 def write_hybrid(path: Path, *, seed: int = 0, width: int = 64) -> Path:
     """An LFM2 with random weights: a short convolution, whose state cannot be cut back, and a
     layer of attention."""

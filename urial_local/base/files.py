@@ -1,4 +1,8 @@
-"""Files that a reader finds whole: written under another name, then renamed."""
+"""Files that a reader finds whole: written under another name, then renamed.
+
+A power cut leaves the old file or the new one, too: what is written reaches the disk before it gets
+its name, since some file systems would otherwise keep the name and lose the content.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +29,25 @@ def replacing(path: Path) -> Iterator[TextIO]:
             handle, "w", encoding="utf-8", errors="backslashreplace", newline=""
         ) as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
+        sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where its file system can do that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:

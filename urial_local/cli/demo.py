@@ -100,7 +100,7 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
     from urial_local.cli.shift_results import finish, print_summary
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.shift.analysis import Analysis, Progress
-    from urial_local.tasks.shift.record import KEY
+    from urial_local.tasks.shift.record import KEY, Answer
     from urial_local.tasks.shift.setup import ShiftOptions, set_up
 
     if output is None:
@@ -110,7 +110,7 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
     setup = set_up(ShiftOptions(base, (aligned,), contexts, max_tokens=300))
     say(f"\nHow far the two are apart, over {len(items)} answers of the aligned model:\n")
     with (
-        RunLog(output, setup.config(given_answers=False), KEY) as log,
+        RunLog(output, setup.config(given_answers=False), KEY, Answer.read) as log,
         bar(len(items), "answer") as shown,
     ):
         progress = Progress(len(items), tell=lambda p: shown.to(p.done))

@@ -58,6 +58,7 @@ def screen(found: dict[str, Any]) -> list[str]:
         _line("system", system),
         _line("processor", f"{processor['name']}, {processor['cores']} cores for this process"),
         _line("", f"it offers {' '.join(processor['offers']) or 'what it does not say'}"),
+        _line("threads", _threads(found["threads"])),
     ]
     if build:
         for backend, features in build["built"].items():
@@ -98,3 +99,14 @@ def screen(found: dict[str, Any]) -> list[str]:
 
 def _line(label: str, text: str) -> str:
     return f"{label:<12} {text}"
+
+
+def _threads(found: dict[str, Any]) -> str:
+    """How many threads, and why."""
+    quota = found["quota"]
+    why = f"{found['affinity']} cores" + (f", a quota of {quota:g}" if quota is not None else "")
+    text = f"{found['usable']} ({why})"
+    if found["others"] is None:
+        return text
+    text += f"; others keep {found['others']:.1f} cores busy now"
+    return text if found["now"] == found["usable"] else f"{text}, so {found['now']} of them work"

@@ -212,12 +212,17 @@ def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
 
 def default_folder(answers: str, judge: str, mode: str) -> Path:
     """Beside the answers, named after the judge, and after the mode where one was named."""
+    from urial_local.records.runs import is_run
+
     folder = Path(answers).expanduser()
-    if not (folder / "run.json").exists():
+    if not is_run(folder):
         raise UsageError(f"{answers} is a file, so the judgements need a folder.", "Add -o FOLDER.")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(judge.removeprefix("openai:")).name)
     name = f"judged-{name.removesuffix('.gguf')}"
-    return folder / (name if mode == "auto" else f"{name}-{mode}")
+    chosen = folder / (name if mode == "auto" else f"{name}-{mode}")
+    if chosen.is_symlink():  # not chosen by the user, perhaps, but by who made the run
+        raise UsageError(f"{chosen} is a symbolic link.", "Name where it leads to with -o.")
+    return chosen
 
 
 @contextmanager
@@ -269,7 +274,7 @@ def judge_rows(rows: list[Any], folder: Path, wording: Any, options: Mapping[str
     from urial_local.cli.progress import bar
     from urial_local.cli.stopping import stoppable
     from urial_local.cli.terminal import note
-    from urial_local.records.judged import KEY
+    from urial_local.records.judged import KEY, JudgedRow
     from urial_local.records.runlog import RunLog
     from urial_local.runtime.sequences import Aborted
     from urial_local.tasks.evaluate.job import Evaluation, key_of
@@ -284,7 +289,7 @@ def judge_rows(rows: list[Any], folder: Path, wording: Any, options: Mapping[str
             "against": sorted({row.get("other_generator", "") for row, _ in rows} - {""}),
             "shard": shard,
         }
-        with RunLog(folder, config, KEY) as log:
+        with RunLog(folder, config, KEY, JudgedRow.read) as log:
             there = sum(log.has(*key_of(row)) for row, _ in rows)
             if there:
                 note(f"{there:,} of them are there already.")

@@ -30,8 +30,8 @@ def finish(folder: Path) -> dict[str, Any]:
 def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
     """The page of judged runs or files, side by side."""
     from urial_local.base.registry import EMBEDDED
-    from urial_local.records.judged import read_judgements
-    from urial_local.records.runlog import read_run
+    from urial_local.records.judged import EvaluateConfig, read_judgements
+    from urial_local.records.runs import is_run, read_run
     from urial_local.report.judged_page import write_judged_page
     from urial_local.report.page import sessions
     from urial_local.tasks.evaluate.summary import Reading, judges
@@ -41,13 +41,14 @@ def write_page(folders: Sequence[Path], path: Path, na: str = "five") -> None:
         judgements = list(read_judgements(str(folder)))
         runs.append((run_name(folder, judgements), judgements))
         facts: list[list[str]] = []
-        if (folder / "run.json").exists():
+        if is_run(folder):
             info = read_run(folder)
-            judge = info["config"]["judge"]
-            facts.append(["judge", judge["name"]])
-            facts += [[f"judge, {k}", json.dumps(v)] for k, v in judge.items() if k != "name"]
+            judge = info.config_as(EvaluateConfig).judge.name
+            facts.append(["judge", judge])
+            more = info.config["judge"].items()
+            facts += [[f"judge, {k}", json.dumps(v)] for k, v in more if k != "name"]
             facts += sessions(info)
-            if judge["name"] in EMBEDDED:
+            if judge in EMBEDDED:
                 notes.append(
                     f"The judge of {runs[-1][0]} is the embedded demo model, as a"
                     " stand-in: it shows that judging works, and its scores mean nothing."

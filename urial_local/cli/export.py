@@ -46,16 +46,17 @@ def command(
     from urial_local.cli.show import answered_run
     from urial_local.cli.terminal import note
     from urial_local.records.formats import Export, export
-    from urial_local.records.runlog import RunRows
+    from urial_local.records.generated import GenerateConfig, Generated
+    from urial_local.records.runs import RunRows
     from urial_local.tasks.generate.job import KEY
 
     if shape == JUDGED:
         write(judged_pieces(run), output)
         return
-    info = answered_run(run)
-    prompt = info["prompt"]["name"] if isinstance(info["prompt"], dict) else "auto"
-    about = Export(generator or f"{info['model']['name']}-{prompt}", info["sampling"], compat or "")
-    rows = RunRows(run, KEY)
+    config = answered_run(run).config_as(GenerateConfig)
+    name = generator or f"{config.model.name}-{config.prompt_name}"
+    about = Export(name, config.sampling, compat or "")
+    rows = RunRows(run, KEY, Generated.read)
     failed = len(rows.errors())
     if failed and shape != "csv":
         note(f"{failed:,} rows failed and are left out.")
@@ -67,17 +68,18 @@ def judged_pieces(run: Path) -> Iterator[str]:
     import json
 
     from urial_local.cli.terminal import note
-    from urial_local.records.judged import KEY, just_eval_record
-    from urial_local.records.runlog import RunRows, read_run
+    from urial_local.records.judged import KEY, EvaluateConfig, JudgedRow, just_eval_record
+    from urial_local.records.runs import RunRows, read_run
 
-    config = read_run(run)["config"]
-    if config.get("task") != "evaluate":
-        raise UsageError(f"{run} is a run of {config.get('task')}; {JUDGED} is of judged ones.")
-    rows = RunRows(run, KEY)
+    info = read_run(run)
+    if info.task != "evaluate":
+        raise UsageError(f"{run} is a run of {info.task}; {JUDGED} is of judged ones.")
+    judge = info.config_as(EvaluateConfig).judge.name
+    rows = RunRows(run, KEY, JudgedRow.read)
     if failed := len(rows.errors()):
         note(f"{failed:,} rows failed and are left out.")
-    ordered = sorted(rows, key=lambda r: (int(r["number"]), r["repeat"], r["turn"], r["order"]))
-    records = [just_eval_record(row, config["judge"]["name"]) for row in ordered]
+    ordered = sorted(rows, key=lambda r: (r.number, r.repeat, r.turn, r.order))
+    records = [just_eval_record(row, judge) for row in ordered]
     yield json.dumps(records, ensure_ascii=False, indent=2) + "\n"
 
 

@@ -206,6 +206,7 @@ def answer(
     from urial_local.cli.stopping import stoppable
     from urial_local.cli.terminal import note
     from urial_local.records.datasets import iterate
+    from urial_local.records.generated import Generated
     from urial_local.records.runlog import RunLog
     from urial_local.runtime.sequences import Aborted
     from urial_local.tasks.generate import setup
@@ -213,7 +214,7 @@ def answer(
 
     source, rows, wanted = data
     file, prompt, pool = what
-    with RunLog(output, config, KEY) as log:
+    with RunLog(output, config, KEY, Generated.read) as log:
 
         def items() -> Iterator[Any]:
             """Rows that are not done, all their repeats; those that are done must be the same."""

@@ -25,20 +25,27 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     from urial_local.cli import evaluate_results, shift_results
     from urial_local.cli.report import answers
     from urial_local.cli.terminal import note
+    from urial_local.records.generated import Generated
     from urial_local.records.judged import KEY as EVALUATE_KEY
+    from urial_local.records.judged import JudgedRow
     from urial_local.records.merge import merge_runs
-    from urial_local.records.runlog import read_run
+    from urial_local.records.runs import read_run
     from urial_local.tasks.generate.job import KEY as GENERATE_KEY
     from urial_local.tasks.shift.record import KEY as SHIFT_KEY
+    from urial_local.tasks.shift.record import Answer
 
-    kinds = {str(read_run(run)["config"].get("task")) for run in runs}
+    kinds = {read_run(run).task for run in runs}
     if len(kinds) > 1:
         raise UsageError(f"These are runs of different kinds: {', '.join(sorted(kinds))}.")
     task = kinds.pop()
-    keys = {"generate": GENERATE_KEY, "shift": SHIFT_KEY, "evaluate": EVALUATE_KEY}
-    if task not in keys:
+    kinds_of_rows = {
+        "generate": (GENERATE_KEY, Generated.read),
+        "shift": (SHIFT_KEY, Answer.read),
+        "evaluate": (EVALUATE_KEY, JudgedRow.read),
+    }
+    if task not in kinds_of_rows:
         raise UsageError(f"{runs[0]} is a run of {task!r}, which has no shards.")
-    merged = merge_runs(output, runs, keys[task])
+    merged = merge_runs(output, runs, *kinds_of_rows[task])
     if merged.missing_shards:
         note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
     if task == "shift":

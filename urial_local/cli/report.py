@@ -37,11 +37,9 @@ def command(
       urial-local report shift-run --csv
       urial-local report plain urial aligned -o answers.html
     """
-    from urial_local.records.runlog import read_run
+    from urial_local.records.runs import read_run
 
-    tasks = {
-        "evaluate" if run.is_file() else str(read_run(run)["config"].get("task")) for run in runs
-    }
+    tasks = {"evaluate" if run.is_file() else read_run(run).task for run in runs}
     if tasks == {"generate"}:
         answers(runs, output or runs[0] / "report.html", as_json)
     elif tasks == {"shift"} and len(runs) == 1:
@@ -89,12 +87,13 @@ def judged(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
 
 def answers(runs: tuple[Path, ...], path: Path, as_json: bool) -> None:
     """The page of generation runs, and a table of them to stdout."""
-    from urial_local.records.runlog import latest_rows
+    from urial_local.records.generated import Generated
+    from urial_local.records.runs import latest_rows
     from urial_local.report.answers_page import write_answers_page
     from urial_local.tasks.generate.job import KEY
     from urial_local.tasks.generate.summary import summarise
 
-    found = {str(run): summarise(latest_rows(run, KEY)) for run in runs}
+    found = {str(run): summarise(latest_rows(run, KEY, Generated.read)) for run in runs}
     write_answers_page(runs, path)
     if as_json:
         say_json(found)

@@ -118,7 +118,7 @@ def command(questions: str, output: Path, **options: Any) -> None:
     from urial_local.records.datasets import read_items
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.shift.analysis import Analysis, Progress
-    from urial_local.tasks.shift.record import KEY
+    from urial_local.tasks.shift.record import KEY, Answer
     from urial_local.tasks.shift.setup import set_up
 
     names, answers = fields(options), options["answers"]
@@ -132,7 +132,7 @@ def command(questions: str, output: Path, **options: Any) -> None:
     for remark in setup.remarks:
         note(remark)
     total = len(items) * len(setup.aligned)
-    with RunLog(output, setup.config(answers is not None), KEY) as log:
+    with RunLog(output, setup.config(answers is not None), KEY, Answer.read) as log:
         done = sum(log.has(m.name, i.id) for m in setup.aligned for i in items)
         if done:
             note(f"{done:,} of {total:,} rows are there already.")

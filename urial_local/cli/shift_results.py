@@ -11,16 +11,14 @@ from urial_local.cli.terminal import say, say_json, tell
 
 def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> dict[str, Any]:
     """Make summary.json and report.html from the rows; returns the summary."""
-    from urial_local.records.runlog import RunRows
     from urial_local.report.shift_page import write_page
-    from urial_local.tasks.shift.record import KEY
-    from urial_local.tasks.shift.results import write_csv, write_summary
+    from urial_local.tasks.shift.results import ShiftRun, write_csv, write_summary
 
-    rows = RunRows(folder, KEY)
-    summary = write_summary(folder, rows)
-    write_page(folder, summary, rows)
+    run = ShiftRun(folder)
+    summary = write_summary(run)
+    write_page(run, summary)
     if csv:
-        write_csv(rows, folder / "positions.csv")
+        write_csv(run, folder / "positions.csv")
     if figures:
         from urial_local.report.figures import write_figures
 

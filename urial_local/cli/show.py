@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,10 @@ from urial_local.base.errors import UsageError
 from urial_local.base.terminal import one_line
 from urial_local.cli.cells import cut, padded, wrapped
 from urial_local.cli.terminal import say
+
+if TYPE_CHECKING:
+    from urial_local.records.generated import Generated
+    from urial_local.records.runs import RunInfo
 
 MIN_COLUMN = 36  # cells; narrower terminals get answers below each other
 
@@ -36,24 +40,24 @@ def command(
       urial-local show run --id 17
       urial-local show plain urial --limit 5
     """
-    from urial_local.records.runlog import latest_rows
+    from urial_local.records.generated import Generated
+    from urial_local.records.runs import latest_rows
     from urial_local.tasks.generate.job import KEY
     from urial_local.tasks.generate.summary import FLAGS
 
     for folder in runs:
         answered_run(folder)
     tables = [
-        {(str(r["id"]), str(r.get("repeat", 0))): r for r in latest_rows(folder, KEY)}
-        for folder in runs
+        {(r.id, r.repeat): r for r in latest_rows(folder, KEY, Generated.read)} for folder in runs
     ]
-    places = {key: int(row["number"]) for table in tables[::-1] for key, row in table.items()}
-    keys = sorted(places, key=lambda k: (places[k], int(k[1])))
+    places = {key: row.number for table in tables[::-1] for key, row in table.items()}
+    keys = sorted(places, key=lambda k: (places[k], k[1]))
     if wanted is not None:
         keys = [k for k in keys if k[0] == wanted]
         if not keys:
             raise UsageError(f"{runs[0]} has no row {wanted!r}.")
     if flag is not None:
-        keys = [k for k in keys if any(flag in t.get(k, {}).get("flags", ()) for t in tables)]
+        keys = [k for k in keys if any(k in t and flag in t[k].flags for t in tables)]
         if not keys:
             raise UsageError(f"No row has the flag {flag!r}.", f"Flags: {', '.join(FLAGS)}.")
     width = shutil.get_terminal_size((100, 24)).columns
@@ -63,36 +67,32 @@ def command(
             say(line)
 
 
-def answered_run(folder: Path) -> dict[str, Any]:
-    """The configuration of a generation run. Raises UsageError for another folder."""
-    from urial_local.records.runlog import read_run
+def answered_run(folder: Path) -> RunInfo:
+    """What a generation run says of itself. Raises UsageError for another folder."""
+    from urial_local.records.runs import read_run
 
-    config: dict[str, Any] = read_run(folder)["config"]
-    if config.get("task") != "generate":
+    info = read_run(folder)
+    if info.task != "generate":
         raise UsageError(
-            f"{folder} is a run of {config.get('task')!r}, not of generate.",
+            f"{folder} is a run of {info.task!r}, not of generate.",
             "Its page is report.html; `urial-local report` makes it anew.",
         )
-    return config
+    return info
 
 
-def lines(
-    names: Sequence[str], rows: Sequence[Mapping[str, Any] | None], width: int
-) -> Iterator[str]:
+def lines(names: Sequence[str], rows: Sequence[Generated | None], width: int) -> Iterator[str]:
     """One row of each run: question, then answers, side by side where there is room."""
-    from urial_local.records.formats import turns_of
 
     first = next(row for row in rows if row)
-    n_turns = max(len(turns_of(row)) for row in rows if row)
+    n_turns = max(max(len(row.turns), 1) for row in rows if row)
     for turn in range(n_turns):
-        label = str(first["id"])
-        if first.get("repeat"):
-            label += f", repeat {int(first['repeat']) + 1}"
+        label = first.id
+        if first.repeat:
+            label += f", repeat {first.repeat + 1}"
         if turn:
             label += f", turn {turn + 1}"
-        query = next(
-            (t[turn]["query"] for row in rows if row and turn < len(t := turns_of(row))), ""
-        )
+        asked = [row.turns[turn].query for row in rows if row and turn < len(row.turns)]
+        query = asked[0] if asked else first.query
         yield from wrapped(f"[{label}] {query}", width)
         yield ""
         answers = [_answer(row, turn) for row in rows]
@@ -114,16 +114,13 @@ def lines(
         yield ""
 
 
-def _answer(row: Mapping[str, Any] | None, turn: int) -> str:
-    from urial_local.records.formats import turns_of
-
+def _answer(row: Generated | None, turn: int) -> str:
     if row is None:
         return "(no such row)"
-    if row.get("error"):
-        return f"(failed: {row['error']})"
-    turns = turns_of(row)
-    if turn >= len(turns):
+    if row.error:
+        return f"(failed: {row.error})"
+    if turn >= len(row.turns):
         return "(no such turn)"
-    found = turns[turn]
-    flags = f"\n({', '.join(found['flags'])})" if found.get("flags") else ""
-    return f"{found['answer']}{flags}"
+    found = row.turns[turn]
+    flags = f"\n({', '.join(found.flags)})" if found.flags else ""
+    return f"{found.answer}{flags}"

@@ -98,7 +98,9 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
     from urial_local.cli import generate
     from urial_local.cli.report import table
     from urial_local.cli.terminal import note
-    from urial_local.records.runlog import latest_rows, read_run, write_json
+    from urial_local.records.generated import Generated
+    from urial_local.records.runlog import write_json
+    from urial_local.records.runs import latest_rows, read_run
     from urial_local.records.sources import open_source
     from urial_local.tasks.generate.job import KEY
     from urial_local.tasks.generate.setup import check, chosen_prompt
@@ -121,10 +123,10 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
             note(f"{number} of {len(grid)}: {name}")
             _, errors = generate.run(source, output / name, chosen)
             failed += errors
-            sessions = read_run(output / name)["sessions"]
-            tokens, seconds = (sum(s.get(k, 0) for s in sessions) for k in ("tokens", "seconds"))
+            sessions = read_run(output / name).sessions
+            tokens, seconds = sum(s.tokens for s in sessions), sum(s.seconds for s in sessions)
             found[name] = {
-                **summarise(latest_rows(output / name, KEY)),
+                **summarise(latest_rows(output / name, KEY, Generated.read)),
                 "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
             }
     write_json(output / "sweep.json", found)

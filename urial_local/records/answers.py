@@ -8,7 +8,7 @@ from pathlib import Path
 
 from urial_local.base.errors import UsageError
 from urial_local.records.datasets import Fields, Item, answer_of, as_item, identity_of
-from urial_local.records.runlog import RunRows, read_run
+from urial_local.records.runs import RunRows, any_row, read_run
 from urial_local.records.sources import RawRow, open_source, read_rows
 
 
@@ -70,7 +70,8 @@ def _read(name: str, fields: Fields, kind: str | None) -> list[_Given]:
 
 def _from_run(folder: Path) -> list[_Given]:
     read_run(folder)
-    rows = [r for r in RunRows(folder, ("aligned", "id", "repeat")) if not r.get("repeat")]
+    every = RunRows(folder, ("aligned", "id", "repeat"), any_row)
+    rows = [row for row in every if not row.get("repeat")]
     models = sorted({str(row.get("aligned", "")) for row in rows})
     if len(models) > 1:
         raise UsageError(

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from urial_local.base.errors import UsageError
+from urial_local.records.generated import AnsweredTurn, Candidate, Generated
 
-Row = Mapping[str, Any]
 CSV_COLUMNS = (
     *("id", "repeat", "turn", "query", "answer", "finish_reason", "flags", "prompt_tokens"),
     *("completion_tokens", "mean_logprob", "error"),
@@ -40,31 +40,26 @@ class Export:
         return answer.replace("```", "").replace("<|endoftext|>", " ").strip()
 
 
-def export(rows: Iterable[Row], shape: str, about: Export) -> Iterator[str]:
+def export(rows: Iterable[Generated], shape: str, about: Export) -> Iterator[str]:
     """The file's text in pieces. Error rows are left out, except in CSV.
 
     Raises UsageError for an unknown shape, and for MT-bench's where rows have no question_id.
     """
     if shape not in SHAPES:
         raise UsageError(f"There is no shape {shape!r}.", f"Known: {', '.join(SHAPES)}.")
-    ordered = sorted(rows, key=lambda r: (int(r["number"]), int(r.get("repeat", 0))))
+    ordered = sorted(rows, key=lambda r: (r.number, r.repeat))
     return SHAPES[shape](ordered, about)
 
 
-def turns_of(row: Row) -> list[Mapping[str, Any]]:
-    """The turns of a row: those of a dialogue, or its one."""
-    return list(row.get("turns") or [row])
-
-
-def _just_eval(rows: Sequence[Row], about: Export) -> Iterator[str]:
+def _just_eval(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     yield _array(
         {
             "id": _id(row),
-            "instruction": row["query"],
-            "source_id": row["fields"].get("source_id", str(row["id"])),
-            "dataset": row["fields"].get("dataset", ""),
+            "instruction": row.query,
+            "source_id": row.fields.get("source_id", row.id),
+            "dataset": row.fields.get("dataset", ""),
             **_some(row, "category"),
-            "output": about.text(row["answer"]),
+            "output": about.text(row.turns[0].answer),
             "generator": about.generator,
             "datasplit": "just_eval",
         }
@@ -72,41 +67,43 @@ def _just_eval(rows: Sequence[Row], about: Export) -> Iterator[str]:
     )
 
 
-def _alpaca_eval(rows: Sequence[Row], about: Export) -> Iterator[str]:
-    def output(row: Row) -> Any:
-        texts = [about.text(c["answer"]) for c in row.get("candidates") or [row]]
-        return texts if about.compat == "urial" else about.text(row["answer"])
+def _alpaca_eval(rows: Sequence[Generated], about: Export) -> Iterator[str]:
+    def output(row: Generated) -> Any:
+        first = row.turns[0]
+        several: Sequence[Candidate | AnsweredTurn] = first.candidates or (first,)
+        texts = [about.text(one.answer) for one in several]
+        return texts if about.compat == "urial" else about.text(first.answer)
 
     yield _array(
         {
-            "instruction": row["query"],
+            "instruction": row.query,
             "output": output(row),
             "generator": about.generator,
-            "dataset": row["fields"].get("dataset", ""),
+            "dataset": row.fields.get("dataset", ""),
         }
         for row in _answered(rows)
     )
 
 
-def _mt_bench(rows: Sequence[Row], about: Export) -> Iterator[str]:
+def _mt_bench(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     yield _array(
         {
             "question_id": _question_id(row),
-            "category": row["fields"].get("category", ""),
-            f"turn{n}_output": about.text(turn["answer"]),
+            "category": row.fields.get("category", ""),
+            f"turn{n}_output": about.text(turn.answer),
             "model_id": about.generator,
             "turn_id": n,
             "configs": dict(about.sampling),
         }
         for row in _answered(rows)
-        for n, turn in enumerate(turns_of(row), 1)
+        for n, turn in enumerate(row.turns, 1)
     )
 
 
-def _fastchat(rows: Sequence[Row], about: Export) -> Iterator[str]:
+def _fastchat(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     for row in _answered(rows):
-        turns = [about.text(turn["answer"]) for turn in turns_of(row)]
-        digest = hashlib.sha256(json.dumps([about.generator, row["id"], turns]).encode())
+        turns = [about.text(turn.answer) for turn in row.turns]
+        digest = hashlib.sha256(json.dumps([about.generator, row.id, turns]).encode())
         record = {
             "question_id": _question_id(row),
             "answer_id": digest.hexdigest()[:22],
@@ -116,28 +113,37 @@ def _fastchat(rows: Sequence[Row], about: Export) -> Iterator[str]:
         yield json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _csv(rows: Sequence[Row], about: Export) -> Iterator[str]:
+def _csv(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(CSV_COLUMNS)
     for row in rows:
-        for n, turn in enumerate(turns_of(row), 1):
-            cells = {**row, **turn, "turn": n, "answer": about.text(str(turn.get("answer", "")))}
-            cells["flags"] = " ".join(turn.get("flags", ()))
-            writer.writerow([cells.get(name, "") for name in CSV_COLUMNS])
+        for n, turn in enumerate(row.turns or (None,), 1):
+            writer.writerow(_cells(row, turn, n, about))
         yield out.getvalue()
         out.seek(0)
         out.truncate()
     yield out.getvalue()
 
 
-def _text(rows: Sequence[Row], about: Export) -> Iterator[str]:
+def _cells(row: Generated, turn: AnsweredTurn | None, n: int, about: Export) -> list[Any]:
+    """A line of CSV_COLUMNS; an error row has no turn."""
+    if turn is None:
+        return [row.id, row.repeat, n, row.query, *[""] * 6, row.error]
+    return [
+        *(row.id, row.repeat, n, turn.query, about.text(turn.answer), turn.finish_reason),
+        *(" ".join(turn.flags), turn.prompt_tokens, turn.completion_tokens),
+        *("" if turn.mean_logprob is None else turn.mean_logprob, ""),
+    ]
+
+
+def _text(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     for row in _answered(rows):
-        for turn in turns_of(row):
-            yield f"[{row['id']}] {turn['query']}\n\n{about.text(turn['answer'])}\n\n\n"
+        for turn in row.turns:
+            yield f"[{row.id}] {turn.query}\n\n{about.text(turn.answer)}\n\n\n"
 
 
-SHAPES: dict[str, Callable[[Sequence[Row], Export], Iterator[str]]] = {
+SHAPES: dict[str, Callable[[Sequence[Generated], Export], Iterator[str]]] = {
     "just-eval": _just_eval,
     "alpaca-eval": _alpaca_eval,
     "mt-bench": _mt_bench,
@@ -147,31 +153,34 @@ SHAPES: dict[str, Callable[[Sequence[Row], Export], Iterator[str]]] = {
 }
 
 
-def _answered(rows: Sequence[Row]) -> Iterator[Row]:
-    return (row for row in rows if not row.get("error"))
+def _answered(rows: Sequence[Generated]) -> Iterator[Generated]:
+    return (row for row in rows if not row.error)
 
 
 def _array(records: Iterable[Mapping[str, Any]]) -> str:
     return json.dumps(list(records), ensure_ascii=False, indent=2) + "\n"
 
 
-def _id(row: Row) -> Any:
+def _id(row: Generated) -> Any:
     """The id as the dataset had it, a number or a text; the place where it had none."""
-    found = row["fields"].get("id")
-    if str(found) == row["id"]:
-        return found
-    text = str(row["id"])
-    return int(text) if text.isascii() and text.isdigit() and str(int(text)) == text else text
+    found = row.fields.get("id")
+    return found if str(found) == row.id else plain_id(row.id)
 
 
-def _question_id(row: Row) -> Any:
-    if "question_id" not in row["fields"]:
+def plain_id(text: str) -> str | int:
+    """An id as a number where it reads as one, as in the files of others."""
+    number = text.isascii() and text.isdigit() and len(text) < 19 and str(int(text)) == text
+    return int(text) if number else text
+
+
+def _question_id(row: Generated) -> Any:
+    if "question_id" not in row.fields:
         raise UsageError(
-            f"The row {row['id']!r} has no question_id, so this is no MT-bench run.",
+            f"The row {row.id!r} has no question_id, so this is no MT-bench run.",
             "Other shapes: just-eval, alpaca-eval, csv, text.",
         )
-    return row["fields"]["question_id"]
+    return row.fields["question_id"]
 
 
-def _some(row: Row, *names: str) -> dict[str, Any]:
-    return {name: row["fields"][name] for name in names if name in row["fields"]}
+def _some(row: Generated, *names: str) -> dict[str, Any]:
+    return {name: row.fields[name] for name in names if name in row.fields}

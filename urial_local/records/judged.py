@@ -8,17 +8,18 @@ files output_A, output_B, generator_A, generator_B and parsed_result {preference
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from urial_local.base.errors import UsageError
-from urial_local.records.runlog import latest_rows, read_run
+from urial_local.records.formats import plain_id
+from urial_local.records.runs import is_run, latest_rows, read_run
 from urial_local.records.sources import open_source, read_rows
+from urial_local.records.typed import Count, Malformed, read_as, within
 
 _NUMBER = re.compile(r"[0-9]{1,2}(\.[0-9]{1,6})?")
 KEY = ("id", "repeat", "mode", "turn", "order")
@@ -78,11 +79,58 @@ class Judgement:
         return len(self.answer.split())
 
 
+Score = Annotated[float, within(0, 10)]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRow:
+    """A row of a run of `evaluate`, as it is kept; see Judgement."""
+
+    id: str
+    mode: Literal["general", "safety", "pairwise", "mt-bench", "tags"]
+    repeat: Count = 0
+    turn: Count = 0
+    order: Literal["", "AB", "BA"] = ""
+    number: Count = 0  # of the answer in its dataset
+    generator: str = ""
+    query: str = ""
+    answer: str = ""
+    prompt: str = ""  # all that the judge read
+    result: str = ""  # all that it wrote
+    parsed_result: Mapping[str, Any] = field(default_factory=dict)
+    expected: Mapping[str, Score] = field(default_factory=dict)
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    ended: bool | None = None
+    other: str = ""
+    other_generator: str = ""
+    error: str = ""
+
+    @staticmethod
+    def read(row: Mapping[str, Any]) -> JudgedRow:
+        """A row of rows.jsonl. Raises Malformed."""
+        return read_as(JudgedRow, row)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeFacts:
+    """What a run says of its judge, as far as it is the same for all judges."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    """What pages and exports say of a run of `evaluate`."""
+
+    judge: JudgeFacts
+
+
 def is_judged(name: str) -> bool:
     """Whether a name is a run of `evaluate` or a file of JUST-EVAL's judgements."""
     folder = Path(name).expanduser()
-    if (folder / "run.json").exists():
-        return bool(read_run(folder)["config"].get("task") == "evaluate")
+    if is_run(folder):
+        return read_run(folder).task == "evaluate"
     if name == "-":
         return False
     with open_source(name) as source:
@@ -93,61 +141,52 @@ def is_judged(name: str) -> bool:
 def read_judgements(name: str) -> Iterator[Judgement]:
     """The judgements of a run folder, or of a JUST-EVAL file. Raises UsageError for other files."""
     folder = Path(name).expanduser()
-    if (folder / "run.json").exists():
-        config = read_run(folder)["config"]
-        if config.get("task") != "evaluate":
+    if is_run(folder):
+        info = read_run(folder)
+        if info.task != "evaluate":
             raise UsageError(
-                f"{folder} is a run of {config.get('task')}; it has not been judged.",
+                f"{folder} is a run of {info.task}; it has not been judged.",
                 f"urial-local evaluate {folder} --judge JUDGE",
             )
-        judge = str(config["judge"]["name"])
-        for row in latest_rows(folder, KEY):
-            try:
-                yield of_row(row, judge)
-            except (TypeError, ValueError, AttributeError, KeyError) as error:
-                raise UsageError(
-                    f"The row {row.get('id')!r} of {folder} is no judgement: {error}.",
-                    "The file was changed from outside; remove that line, and the same command"
-                    " makes the row again.",
-                ) from None
+        judge = info.config_as(EvaluateConfig).judge.name
+        for row in latest_rows(folder, KEY, JudgedRow.read):
+            yield of_row(row, judge)
         return
     met: Counter[tuple[Any, ...]] = Counter()
     with open_source(name) as source:
         for number, raw in enumerate(read_rows(source)):
             if raw.error:
                 raise UsageError(f"{name}: {raw.error}.")
-            found = _of_just_eval(raw.fields, number, name)
+            try:
+                found = _of_just_eval(raw.fields, number, name)
+            except Malformed as error:
+                raise UsageError(f"{name}, row {number + 1}: {error}.") from None
             # Shards that the reference merged have the same ids again; no row may hide another.
             key = (found.mode, found.id, found.repeat, found.turn, found.order)
             yield replace(found, repeat=found.repeat + met[key])
             met[key] += 1
 
 
-def of_row(row: Mapping[str, Any], judge: str) -> Judgement:
-    """A row of our own. Raises ValueError or TypeError where somebody changed it."""
-    record = row.get("parsed_result") or {}
-    expected = {str(k): float(v) for k, v in dict(row.get("expected") or {}).items()}
-    if not isinstance(record, Mapping) or not all(map(math.isfinite, expected.values())):
-        raise ValueError("its record is malformed")
-    ended = row.get("ended")
+def of_row(row: JudgedRow, judge: str) -> Judgement:
+    """A row of our own, as its judge saw it."""
     return Judgement(
-        id=str(row["id"]),
-        repeat=int(row.get("repeat", 0)),
-        mode=str(row["mode"]),
-        turn=int(row.get("turn") or 0),
-        order=str(row.get("order") or ""),
+        id=row.id,
+        repeat=row.repeat,
+        mode=row.mode,
+        turn=row.turn,
+        order=row.order,
         judge=judge,
-        generator=str(row.get("generator", "")),
-        query=str(row.get("query", "")),
-        answer=str(row.get("answer", "")),
-        record=record,
-        expected=expected,
-        tags={str(k): tuple(map(str, v)) for k, v in dict(row.get("tags") or {}).items()},
-        flags=tuple(map(str, row.get("flags") or ())),
-        ended=ended if isinstance(ended, bool) else None,
-        other=str(row.get("other", "")),
-        other_generator=str(row.get("other_generator", "")),
-        error=str(row.get("error") or "") or _wrong_score(record),
+        generator=row.generator,
+        query=row.query,
+        answer=row.answer,
+        record=row.parsed_result,
+        expected=row.expected,
+        tags=row.tags,
+        flags=row.flags,
+        ended=row.ended,
+        other=row.other,
+        other_generator=row.other_generator,
+        error=row.error or _wrong_score(row.parsed_result),
     )
 
 
@@ -167,7 +206,8 @@ def _of_just_eval(fields: Mapping[str, Any], number: int, name: str) -> Judgemen
             f"Row {number + 1} of {name} is no judgement that is known (mode {theirs!r}).",
             f"Known are runs of evaluate, and JUST-EVAL's {', '.join(THEIR_MODES)}.",
         )
-    record, error = fields.get("parsed_result"), ""
+    row = read_as(_Theirs, fields)
+    record, error = row.parsed_result, ""
     if not isinstance(record, Mapping):
         record, error = {}, "It has no parsed_result."
     else:
@@ -183,24 +223,50 @@ def _of_just_eval(fields: Mapping[str, Any], number: int, name: str) -> Judgemen
         record = {"choices": {k: v.get("preference") for k, v in record.items()
                               if isinstance(v, Mapping)}}  # fmt: skip
     # Where we wrote the file: which answer of a pair is the first one, and which turn it was.
-    order = "BA" if fields.get("order") == "BA" else "AB"
-    one, two = ("A", "B") if order == "AB" else ("B", "A")
-    repeat, turn = fields.get("repeat", 0), fields.get("turn", 0)
+    order = "BA" if row.order == "BA" else "AB"
+    a, b = (row.output_A, row.generator_A), (row.output_B, row.generator_B)
+    (one, who), (other, other_who) = (a, b) if order == "AB" else (b, a)
     return Judgement(
-        id=str(fields.get("id", number)),
-        repeat=repeat if isinstance(repeat, int) else 0,
+        id=str(number if row.id is None else _whole(row.id)),
+        repeat=row.repeat,
         mode=mode,
-        turn=turn if isinstance(turn, int) else 0,
+        turn=row.turn,
         order=order if pair else "",
-        judge=str(config.get("gpt", "unknown")),
-        generator=_stem(fields.get(f"generator_{one}" if pair else "generator_cand")),
-        query=str(fields.get("input", "")),
-        answer=str(fields.get(f"output_{one}" if pair else "output_cand", "")),
+        judge=row.eval_config.gpt,
+        generator=_stem(who if pair else row.generator_cand),
+        query=row.input,
+        answer=one if pair else row.output_cand,
         record=record,
-        other=str(fields.get(f"output_{two}", "")) if pair else "",
-        other_generator=_stem(fields.get(f"generator_{two}")) if pair else "",
+        other=other if pair else "",
+        other_generator=_stem(other_who) if pair else "",
         error=error,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _TheirConfig:
+    """What JUST-EVAL says of a judgement's making."""
+
+    gpt: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class _Theirs:
+    """A judgement in JUST-EVAL's shape; its `order`, `turn` and `repeat` are ours."""
+
+    eval_config: _TheirConfig
+    id: str | int | float | None = None
+    parsed_result: Any = None
+    input: str = ""
+    output_cand: str = ""
+    generator_cand: str = ""
+    output_A: str = ""
+    output_B: str = ""
+    generator_A: str = ""
+    generator_B: str = ""
+    order: str = ""
+    repeat: Count = 0
+    turn: Count = 0
 
 
 def _is_score(value: Any, highest: int) -> bool:
@@ -212,39 +278,39 @@ def _is_score(value: Any, highest: int) -> bool:
     return text.upper() == "N/A" or (bool(_NUMBER.fullmatch(text)) and 1 <= float(text) <= highest)
 
 
-def just_eval_record(row: Mapping[str, Any], judge: str) -> dict[str, Any]:
+def just_eval_record(row: JudgedRow, judge: str) -> dict[str, Any]:
     """A judgement of ours in JUST-EVAL's shape; a mode that it does not know keeps our name."""
-    mode = str(row["mode"])
-    numeric = str(row["id"]).isascii() and str(row["id"]).isdigit()
     shared = {
-        "eval_config": {"mode": OUR_MODES.get(mode, mode), "gpt": judge, "max_words": -1},
-        "prompt": row.get("prompt", ""),
-        "result": row.get("result", ""),
-        "parsed_result": row.get("parsed_result"),
+        "eval_config": {"mode": OUR_MODES.get(row.mode, row.mode), "gpt": judge, "max_words": -1},
+        "prompt": row.prompt,
+        "result": row.result,
+        "parsed_result": row.parsed_result,
         # Not the reference's; so that reading it again gives the same rows.
-        **{name: row[name] for name in ("repeat", "turn", "order") if row.get(name)},
+        **({"repeat": row.repeat} if row.repeat else {}),
+        **({"turn": row.turn} if row.turn else {}),
+        **({"order": row.order} if row.order else {}),
     }
-    texts: dict[str, Any] = {
-        "id": int(row["id"]) if numeric else row["id"],
-        "input": row.get("query", ""),
-    }
-    if mode == "pairwise":
-        first, second = ("answer", "other") if row.get("order") != "BA" else ("other", "answer")
-        names = {"answer": "generator", "other": "other_generator"}
+    texts: dict[str, Any] = {"id": plain_id(row.id), "input": row.query}
+    if row.mode == "pairwise":
+        first, second = (row.answer, row.generator), (row.other, row.other_generator)
+        if row.order == "BA":
+            first, second = second, first
         texts |= {
-            "output_A": row.get(first, ""),
-            "output_B": row.get(second, ""),
-            "generator_A": row.get(names[first], ""),
-            "generator_B": row.get(names[second], ""),
+            "output_A": first[0],
+            "output_B": second[0],
+            "generator_A": first[1],
+            "generator_B": second[1],
         }
     else:
-        texts |= {
-            "output_cand": row.get("answer", ""),
-            "generator_cand": row.get("generator", ""),
-        }
+        texts |= {"output_cand": row.answer, "generator_cand": row.generator}
     return {**texts, **shared}
 
 
-def _stem(value: Any) -> str:
+def _whole(value: str | int | float) -> str | int | float:
+    """An id that a table wrote as a float, as the whole number that it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _stem(value: str) -> str:
     """Of a path its stem: the reference names generators by their files."""
-    return str(value or "").split("/")[-1].removesuffix(".json")
+    return value.split("/")[-1].removesuffix(".json")

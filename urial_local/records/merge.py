@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import UsageError
-from urial_local.records.runlog import Row, RunLog, latest_rows, read_run, refuse_other
+from urial_local.records.runlog import RunLog, refuse_other, write_json
+from urial_local.records.runs import (
+    Row,
+    any_row,
+    key_of,
+    latest_rows,
+    read_run,
+    read_token_texts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,44 +31,60 @@ class Merged:
     missing_shards: tuple[str, ...]
 
 
-def merge_runs(output: Path, folders: Sequence[Path], key: tuple[str, ...]) -> Merged:
+def merge_runs(
+    output: Path,
+    folders: Sequence[Path],
+    key: tuple[str, ...],
+    read: Callable[[Row], object] = any_row,
+) -> Merged:
     """Append the rows of several runs to one; merging again adds only what is new.
 
-    `key` names the fields that tell rows apart. Raises UsageError where the configurations differ
-    in more than the shard, or where a row was made twice with different results; RunError as
-    RunLog does.
+    `key` and `read` are those of RunLog. Raises UsageError where the configurations differ in more
+    than the shard, or where a row was made twice with different results; RunError as RunLog does,
+    and where a run holds what is not a row, before anything is written.
     """
+
+    def whole(row: Row) -> Row:
+        if not row.get("error"):
+            read(row)
+        return any_row(row)  # with what no record looks at, since all of it is copied
+
     infos = [read_run(folder) for folder in folders]
-    configs = [info["config"] for info in infos]
-    whole = {**configs[0], "shard": None}
+    configs = [info.config for info in infos]
+    merged = {**configs[0], "shard": None}
     for folder, config in zip(folders, configs, strict=True):
-        refuse_other(whole, {**config, "shard": None}, folder)
-    refuse_conflicts(folders, key)
-    with RunLog(output, whole, key) as log:
+        refuse_other(merged, {**config, "shard": None}, folder)
+    refuse_conflicts(folders, key, whole)
+    with RunLog(output, merged, key, read) as log:
         for folder in folders:
             if folder.resolve() == output.resolve():
                 raise UsageError("A run cannot be merged into itself; choose another -o.")
-            for row in latest_rows(folder, key):
-                names = tuple(str(row.get(name, "")) for name in key)
-                if not log.has(*names):
+            for row in latest_rows(folder, key, whole):
+                if not log.has(*key_of(row, key)):
                     log.append(row)
-            for path in folder.glob("tokens-*.json"):
-                if not (output / path.name).exists():
-                    shutil.copyfile(path, output / path.name)
-        shards = [str(c["shard"]) for c in configs if c.get("shard")]
-        log.add_sessions([s for info in infos for s in info["sessions"]], shards)
+            _copy_token_texts(folder, output)
+        shards = [info.shard for info in infos if info.shard]
+        log.add_sessions([s for i in infos for s in i.raw.get("sessions") or ()], shards)
         missing = _missing(log.merged_shards) if len(shards) == len(configs) else ()
         return Merged(len(log.keys), log.count_errors(), missing)
 
 
-def refuse_conflicts(folders: Sequence[Path], key: tuple[str, ...]) -> None:
+def _copy_token_texts(folder: Path, output: Path) -> None:
+    for path in folder.glob("tokens-*.json"):
+        if not os.path.lexists(output / path.name):
+            write_json(output / path.name, read_token_texts(path))
+
+
+def refuse_conflicts(
+    folders: Sequence[Path], key: tuple[str, ...], read: Callable[[Row], Row] = any_row
+) -> None:
     """Raises UsageError where two runs hold the same row with different answers."""
     seen: dict[tuple[str, ...], tuple[Path, Any]] = {}
     for folder in folders:
-        for row in latest_rows(folder, key):
+        for row in latest_rows(folder, key, read):
             if row.get("error"):
                 continue
-            names = tuple(str(row.get(name, "")) for name in key)
+            names = key_of(row, key)
             first, other = seen.setdefault(names, (folder, _content(row)))
             if other != _content(row):
                 raise UsageError(

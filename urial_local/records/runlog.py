@@ -2,6 +2,7 @@
 
 Opening it again goes on: rows that are there are not made again. A torn last line (the process was
 killed, the disk was full) is cut off and kept aside in `rows.torn`. One process writes at a time.
+What a folder holds may have come from anywhere: it is read by `runs`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,30 +24,57 @@ import filelock
 
 from urial_local import __version__
 from urial_local.base.errors import RunError, UsageError
-from urial_local.base.files import replacing
+from urial_local.base.files import replacing, sync_folder
+from urial_local.base.terminal import printable
+from urial_local.records.disk import MAX_ROW, open_plain, read_plain
+from urial_local.records.runs import (
+    FORMAT,
+    REDESCRIBE,
+    Key,
+    Row,
+    RunRows,
+    any_row,
+    error_of,
+    is_run,
+    key_of,
+    latest_rows,
+    named,
+    numbered_rows,
+    read_rows,
+    read_run,
+)
 
-FORMAT = 1
+__all__ = ["RunLog", "RunRows", "cut_torn_tail", "latest_rows", "read_rows", "read_run"]
+SYNC_SECONDS = 1.0  # a power cut costs the rows of so long at most
 # The same file under another name is the same model: its fingerprint says so.
 UNCOMPARED = ("model.name", "model.file", "model.title")
-Row = dict[str, Any]
-Key = tuple[str, ...]
 
 
 class RunLog:
-    """An open run folder; a context manager. `key` names the fields that tell rows apart."""
+    """An open run folder; a context manager. `key` names the fields that tell rows apart, `read`
+    makes a record of a row that is no error row, and raises Malformed where it is none."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], key: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        key: tuple[str, ...],
+        read: Callable[[Row], object] = any_row,
+    ) -> None:
         """Create the folder, or go on with it.
 
         Raises UsageError where the folder holds a run of another configuration (saying what
-        differs) or something else; RunError where another process has it or the disk refuses.
+        differs) or something else; RunError where another process has it, a row is none, or the
+        disk refuses.
         """
-        self.folder, self.key = folder, key
+        self.folder, self.key, self._read = folder, key, read
         self.config = json.loads(json.dumps(config))
         self.keys: dict[Key, str] = {}  # of finished rows; the value is an error row's message
         self.asked: dict[Key, str] = {}  # of finished rows, what `asked_sha` says of the question
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.is_dir():
+                folder.mkdir(parents=True, exist_ok=True)
+                sync_folder(folder.parent)
             self._lock = filelock.FileLock(folder / "run.lock")
             self._take_lock()
             try:
@@ -65,12 +94,15 @@ class RunLog:
         self.close()
 
     def close(self) -> None:
-        """Safe to call twice."""
-        if not self._rows.closed:
-            self._rows.close()
-        with contextlib.suppress(OSError):
-            (self.folder / "run.owner").unlink()
-        self._lock.release()
+        """Safe to call twice. Raises RunError where the last rows do not reach the disk."""
+        try:
+            if not self._rows.closed:
+                with self._rows:
+                    self._sync()
+        finally:
+            with contextlib.suppress(OSError):
+                (self.folder / "run.owner").unlink()
+            self._lock.release()
 
     @property
     def rows_path(self) -> Path:
@@ -82,36 +114,39 @@ class RunLog:
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
             who = ""
-            with contextlib.suppress(OSError):
-                who = f" ({owner.read_text().strip()})"
+            with contextlib.suppress(OSError, RunError):
+                said = read_plain(owner).decode("utf-8", "replace").strip()
+                who = f" ({printable(said[:200])})"
             raise RunError(
                 f"Another process is writing to {self.folder}{who}.",
                 "Wait for it, or choose another folder with -o.",
             ) from None
-        owner.write_text(f"process {os.getpid()} on {platform.node()}")
+        with contextlib.suppress(FileNotFoundError):
+            owner.unlink()  # a link of this name is not followed
+        with owner.open("x", encoding="utf-8") as file:
+            file.write(f"process {os.getpid()} on {platform.node()}")
 
     def _open(self) -> None:
         path = self.folder / "run.json"
-        if path.exists():
-            self._info = read_run(self.folder)
-            refuse_other(self._info["config"], self.config, self.folder)
+        if _is_new(self.folder):
+            self._info: dict[str, Any] = {"format": FORMAT, "config": self.config, "sessions": []}
         else:
-            if self.rows_path.exists():
-                raise UsageError(
-                    f"{self.folder} holds rows but no run.json, so they cannot be told apart.",
-                    "Choose another folder with -o.",
-                )
-            self._info = {"format": FORMAT, "config": self.config, "sessions": []}
+            found = read_run(self.folder)
+            refuse_other(found.config, self.config, self.folder)
+            self._info = {**found.raw, "sessions": list(found.raw.get("sessions") or [])}
         self._info["sessions"].append(session())
         write_json(path, self._info)
         cut_torn_tail(self.rows_path)
-        for row in read_rows(self.rows_path):
-            self.keys[self._key(row)] = str(row.get("error") or "")
-            self.asked[self._key(row)] = str(row.get("asked_sha") or "")
-        self._rows: BinaryIO = self.rows_path.open("ab", buffering=0)
-
-    def _key(self, row: Mapping[str, Any]) -> Key:
-        return tuple(str(row.get(name, "")) for name in self.key)
+        for number, _, row in numbered_rows(self.rows_path):
+            with named(self.rows_path, number):
+                key, error = key_of(row, self.key), error_of(row)
+                if not error:
+                    self._read(row)
+                self.keys[key] = error
+                self.asked[key] = str(row.get("asked_sha") or "")
+        self._rows: BinaryIO = open_plain(self.rows_path, "ab")
+        sync_folder(self.folder)
+        self._synced = time.monotonic()
 
     def has(self, *key: str) -> bool:
         """Whether this row is done. Error rows are not: the next run tries them again."""
@@ -119,7 +154,7 @@ class RunLog:
 
     def append(self, row: Row) -> None:
         """Write one row in one piece. Raises RunError, with the file as it was, if it cannot."""
-        key, error = self._key(row), str(row.get("error") or "")
+        key, error = key_of(row, self.key), error_of(row)
         if error and self.keys.get(key) == error:
             return  # tried again, and nothing has changed
         line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -127,6 +162,8 @@ class RunLog:
             data = line.encode("utf-8") + b"\n"
         except UnicodeEncodeError:  # half a character, from a stranger's file: spelled in ASCII
             data = json.dumps(row, allow_nan=False).encode("ascii") + b"\n"
+        if len(data) > MAX_ROW:
+            raise RunError(f"A row of {len(data):,} bytes is more than a run can hold.")
         size = os.fstat(self._rows.fileno()).st_size
         try:
             written = 0
@@ -141,6 +178,19 @@ class RunLog:
                 " goes on.",
             ) from None
         self.keys[key] = error
+        if time.monotonic() - self._synced >= SYNC_SECONDS:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Bring the rows to the disk. Raises RunError."""
+        try:
+            os.fsync(self._rows.fileno())
+        except OSError as failure:
+            raise RunError(
+                f"The rows of {self.folder} do not reach the disk: {failure.strerror or failure}.",
+                "Look after the disk; then the same command makes what is missing.",
+            ) from None
+        self._synced = time.monotonic()
 
     def end_session(self, **figures: float) -> None:
         """Keep what this start did (rows, tokens, seconds) beside when and how it was made."""
@@ -153,12 +203,12 @@ class RunLog:
         known = self._info["sessions"]
         known += [s for s in sessions if s not in known]
         known.append(own)
-        self._info["merged"] = sorted({*self._info.get("merged", []), *shards})
+        self._info["merged"] = sorted({*self.merged_shards, *shards})
         write_json(self.folder / "run.json", self._info)
 
     @property
     def merged_shards(self) -> list[str]:
-        return list(self._info.get("merged", []))
+        return list(self._info.get("merged") or [])
 
     def count_errors(self) -> int:
         return sum(1 for error in self.keys.values() if error)
@@ -178,101 +228,32 @@ def session() -> dict[str, Any]:
     }
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """A folder's run.json. Raises UsageError where it is not one of ours."""
-    path = folder / "run.json"
-    try:
-        info = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{folder} is not a run: it has no run.json.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    if not isinstance(info, dict) or not isinstance(info.get("config"), dict):
-        raise UsageError(f"{path} is not the description of a run.")
-    if info.get("format") != FORMAT:
-        raise UsageError(
-            f"{path} has format {info.get('format')!r}; this version reads format {FORMAT}."
-        )
-    info.setdefault("sessions", [])
-    return info
+def _is_new(folder: Path) -> bool:
+    """Whether there is nothing yet that a new run.json would be wrong about.
 
-
-class RunRows:
-    """The rows of a run as they stand at one moment: of rows with the same key the last, since an
-    error row is followed by the row of a later try.
-
-    Made by one pass over the file; later passes read the chosen lines only, one at a time, and see
-    nothing of what another process appends meanwhile.
-    """
-
-    def __init__(self, folder: Path, key: tuple[str, ...]) -> None:
-        self.folder, self._path = folder, folder / "rows.jsonl"
-        places: dict[Key, tuple[int, str]] = {}
-        at = 0
-        for row, size in _sized_rows(self._path):
-            names = tuple(str(row.get(name, "")) for name in key)
-            places.pop(names, None)  # so that the order is that of the last ones
-            places[names] = (at, str(row.get("error") or ""))
-            at += size
-        self._places = places
-
-    def errors(self) -> list[Row]:
-        """The error rows."""
-        return list(self._read(lambda error: bool(error)))
-
-    def __iter__(self) -> Iterator[Row]:
-        """The rows that are no error rows."""
-        return self._read(lambda error: not error)
-
-    def every(self) -> Iterator[Row]:
-        return self._read(lambda error: True)
-
-    def _read(self, wanted: Callable[[str], bool]) -> Iterator[Row]:
-        if not self._places:
-            return
-        with self._path.open("rb") as file:
-            for at, error in self._places.values():
-                if wanted(error):
-                    file.seek(at)
-                    yield json.loads(file.readline())
-
-
-def latest_rows(folder: Path, key: tuple[str, ...]) -> Iterator[Row]:
-    """All rows of a run, error rows included; see RunRows."""
-    return RunRows(folder, key).every()
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """The whole rows of a file. A line in the middle that is no row raises RunError."""
-    for row, _ in _sized_rows(path):
-        yield row
-
-
-def _sized_rows(path: Path) -> Iterator[tuple[Row, int]]:
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return  # torn: the writer was stopped here
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                raise RunError(
-                    f"Line {number} of {path} is not a row.",
-                    "The file was damaged from outside; remove that line, and the same command"
-                    " makes the row again.",
-                )
-            yield row, len(line)
+    An empty run.json is what a power cut may leave of a run that was about to begin. Raises
+    UsageError where it is empty or missing beside rows."""
+    path, rows = folder / "run.json", folder / "rows.jsonl"
+    empty = is_run(folder) and not read_plain(path)
+    if is_run(folder) and not empty:
+        return False
+    if not os.path.lexists(rows) or (empty and not rows.lstat().st_size):
+        return True
+    if empty:
+        raise UsageError(f"{path} is empty.", REDESCRIBE)
+    raise UsageError(
+        f"{folder} holds rows but no run.json, so they cannot be told apart.",
+        "Choose another folder with -o.",
+    )
 
 
 def cut_torn_tail(path: Path) -> None:
     """Cut an unfinished last line off and keep it in `rows.torn`."""
-    if not path.exists() or path.stat().st_size == 0:
+    try:
+        file = open_plain(path, "r+b")
+    except FileNotFoundError:
         return
-    with path.open("r+b") as file:
+    with file:
         end = file.seek(0, os.SEEK_END)
         at = end
         while at > 0:
@@ -286,8 +267,10 @@ def cut_torn_tail(path: Path) -> None:
         if at == end:
             return
         file.seek(at)
-        with path.with_suffix(".torn").open("ab") as aside:
-            aside.write(file.read() + b"\n")
+        with open_plain(path.with_suffix(".torn"), "ab") as aside:
+            shutil.copyfileobj(file, aside)
+            aside.write(b"\n")
+            os.fsync(aside.fileno())  # before it is cut off here
         file.truncate(at)
 
 

@@ -17,13 +17,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from urial_local.base import hub
 from urial_local.base.errors import UsageError, near
-from urial_local.records.runlog import RunRows
+from urial_local.records.runs import Row, RunRows
+from urial_local.records.typed import MAX_DEPTH, Count, Malformed, json_value, read_as
 
 FORMATS = {
     ".json": "json",
@@ -110,7 +111,9 @@ def read_rows(source: Source) -> Iterator[RawRow]:
         for row in reader(source):
             try:
                 fields = {str(k): plain(v) for k, v in row.fields.items()}
-            except RecursionError:
+                # A run keeps them in its rows, which are read back with that limit.
+                json_value(fields, "", MAX_DEPTH - 2)
+            except (RecursionError, Malformed):
                 yield RawRow(row.line, {}, f"row {row.line} is nested too deeply")
                 continue
             yield RawRow(row.line, fields, row.error)
@@ -135,11 +138,23 @@ def plain(value: Any) -> Any:
 
 def _run(source: Source) -> Iterator[RawRow]:
     """The rows of a run: what the dataset held, with the answer that was made."""
-    rows = sorted(RunRows(source.path, ("id",)), key=lambda r: int(r.get("number", 0)))
+    rows = sorted(RunRows(source.path, ("id",), _Kept.read), key=lambda r: r.number)
     for number, row in enumerate(rows, 1):
-        kept = row.get("fields")
-        fields = dict(kept) if isinstance(kept, Mapping) else dict(row)
-        yield RawRow(number, {**fields, "id": row.get("id"), "answer": row.get("answer")})
+        yield RawRow(number, {**row.fields, "id": row.id, "answer": row.answer})
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A row of a run of any kind; those of `shift` and `evaluate` are their own fields."""
+
+    id: str
+    number: Count = 0
+    answer: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(row: Row) -> _Kept:
+        return read_as(_Kept, row if row.get("fields") is not None else {**row, "fields": row})
 
 
 def _lines(source: Source) -> Iterator[tuple[int, bytes, str]]:

@@ -7,24 +7,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from urial_local.records.formats import turns_of
-from urial_local.records.runlog import latest_rows, read_run
+from urial_local.records.generated import AnsweredTurn, GenerateConfig, Generated
+from urial_local.records.runs import latest_rows, read_run
 from urial_local.report.page import sessions, template, write_html
 from urial_local.tasks.generate.job import KEY
 from urial_local.tasks.generate.summary import summarise
+
+Key = tuple[str, int]  # id and repeat
 
 
 def write_answers_page(folders: Sequence[Path], path: Path) -> Path:
     """Write the page of runs; rows are matched by id and repeat."""
     tables = [
-        {tuple(str(row.get(k, "")) for k in KEY): row for row in latest_rows(folder, KEY)}
+        {(row.id, row.repeat): row for row in latest_rows(folder, KEY, Generated.read)}
         for folder in folders
     ]
-    keys: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    keys: dict[Key, Generated] = {}
     for table in tables:
         for key, row in table.items():
             keys.setdefault(key, row)
-    ordered = sorted(keys, key=lambda k: (int(keys[k]["number"]), k))
+    ordered = sorted(keys, key=lambda k: (keys[k].number, k))
     names = [folder.resolve().name for folder in folders]
     data = {
         "runs": [
@@ -44,43 +46,45 @@ def write_answers_page(folders: Sequence[Path], path: Path) -> Path:
     return path
 
 
-def _run(name: str, folder: Path, table: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+def _run(name: str, folder: Path, table: Mapping[Key, Generated]) -> dict[str, Any]:
     info = read_run(folder)
-    config = info["config"]
-    prompt = config["prompt"]
-    model = config["model"]
+    config = info.config_as(GenerateConfig)
+    model = config.model
     about = [
-        ["model", f"{model['title']} ({model['file']}, {model['quantisation']})"],
-        ["fingerprint", model["fingerprint"]],
-        ["sampling", json.dumps(config["sampling"]) if config["sampling"] else "greedy"],
+        ["model", f"{model.title} ({model.file}, {model.quantisation})"],
+        ["fingerprint", model.fingerprint],
+        ["sampling", json.dumps(config.sampling) if config.sampling else "greedy"],
     ]
     about += sessions(info)
     return {
         "name": name,
-        "model": model["name"],
-        "prompt": prompt["name"] if isinstance(prompt, Mapping) else str(prompt),
+        "model": model.name,
+        "prompt": config.prompt_name,
         "about": about,
         **summarise(table.values()),
     }
 
 
-def _row(key: tuple[str, ...], rows: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    several = [turns_of(row) if row else [] for row in rows]
+def _row(key: Key, rows: Sequence[Generated | None]) -> dict[str, Any]:
     turns = []
-    for n in range(max(map(len, several))):
-        here = [turns[n] if n < len(turns) else None for turns in several]
-        query = next(str(t["query"]) for t in here if t)
-        turns.append({"query": query, "answers": [_answer(t) if t else None for t in here]})
-    label = key[0] if key[1] in ("", "0") else f"{key[0]} ({int(key[1]) + 1})"
+    for n in range(max(max(len(row.turns), 1) for row in rows if row)):
+        asked = [row.turns[n].query for row in rows if row and n < len(row.turns)]
+        query = asked[0] if asked else next(row.query for row in rows if row)
+        turns.append({"query": query, "answers": [_answer(row, n) for row in rows]})
+    label = f"{key[0]} ({key[1] + 1})" if key[1] else key[0]
     return {"id": label, "turns": turns}
 
 
-def _answer(turn: Mapping[str, Any]) -> dict[str, Any]:
-    if turn.get("error"):
-        return {"error": str(turn["error"]), "flags": [], "text": ""}
+def _answer(row: Generated | None, n: int) -> dict[str, Any] | None:
+    """What was answered in a row's n-th turn; None where it has none."""
+    if row and row.error and n == 0:
+        return {"error": row.error, "flags": [], "text": ""}
+    if row is None or n >= len(row.turns):
+        return None
+    turn: AnsweredTurn = row.turns[n]
     return {
-        "text": turn["answer"],
-        "flags": list(turn["flags"]),
-        "tokens": turn["completion_tokens"],
-        "reason": turn["finish_reason"],
+        "text": turn.answer,
+        "flags": list(turn.flags),
+        "tokens": turn.completion_tokens,
+        "reason": turn.finish_reason,
     }

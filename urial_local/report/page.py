@@ -12,12 +12,13 @@ import hashlib
 import html
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from urial_local.base.files import replacing
 from urial_local.base.paths import shipped
+from urial_local.records.runs import RunInfo
 
 
 def template(name: str) -> str:
@@ -63,13 +64,13 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
 
 
-def sessions(info: Mapping[str, Any]) -> list[list[str]]:
+def sessions(info: RunInfo) -> list[list[str]]:
     """Each start of a run, from its run.json, as lines of [label, text]: when, where, with what."""
     lines = []
-    for start in info["sessions"]:
-        versions = ", ".join(f"{k} {v}" for k, v in start["versions"].items())
-        lines.append(["run", f"{start['started']}, {start['platform']}; {versions}"])
-        lines.append(["command", start["command"]])
+    for start in info.sessions:
+        versions = ", ".join(f"{k} {v}" for k, v in start.versions.items())
+        lines.append(["run", f"{start.started}, {start.platform}; {versions}"])
+        lines.append(["command", start.command])
     return lines
 
 

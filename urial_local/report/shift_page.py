@@ -4,40 +4,37 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from urial_local.records.runlog import RunRows, read_run
 from urial_local.report.page import packed, template, write_html
-from urial_local.tasks.shift.record import Answer, jaccard
-from urial_local.tasks.shift.results import aligned_names, as_answer, token_texts
+from urial_local.tasks.shift.record import NOT_FINITE, Answer, jaccard
+from urial_local.tasks.shift.results import ShiftRun
 from urial_local.tasks.shift.scoring import INFINITE
-from urial_local.tasks.shift.summary import NOT_FINITE, classes
+from urial_local.tasks.shift.summary import classes
 
 
-def write_page(folder: Path, summary: dict[str, Any], rows: RunRows) -> Path:
+def write_page(run: ShiftRun, summary: dict[str, Any]) -> Path:
     """Write the page from the run's rows and its summary; returns its path."""
-    info = read_run(folder)
-    names = aligned_names(info)
+    names = [model.name for model in run.config.aligned]
     index: list[dict[str, Any]] = []
     seen: list[set[int]] = [set() for _ in names]
     with tempfile.TemporaryFile("w+", encoding="ascii", newline="") as spool:
-        for row in rows:
-            answer = as_answer(row, folder)
+        for answer in run:
             number = names.index(answer.aligned)
             seen[number].update(_ids(answer))
-            index.append(_index_entry(answer, str(row.get("answer", "")), number))
+            index.append(_index_entry(answer, number))
             spool.write(packed(_details(answer)) + "\n")
         spool.seek(0)
-        return _write(folder, summary, info, names, seen, index, spool)
+        return _write(run, summary, names, seen, index, spool)
 
 
 def _write(
-    folder: Path,
+    run: ShiftRun,
     summary: dict[str, Any],
-    info: dict[str, Any],
     names: list[str],
     seen: list[set[int]],
     index: list[dict[str, Any]],
@@ -45,17 +42,17 @@ def _write(
 ) -> Path:
     order = sorted(range(len(index)), key=lambda i: (index[i]["aligned"], index[i]["number"]))
     place = {original: i for i, original in enumerate(order)}
-    base = summary["config"]["base"]["name"]
+    base = run.config.base.name
     data = {
         "summary": summary,
-        "sessions": info["sessions"],
+        "sessions": [asdict(session) for session in run.info.sessions],
         "names": names,
-        "contexts": list(summary["config"]["contexts"]),  # in order, which objects do not keep
+        "contexts": list(run.config.contexts),  # in order, which objects do not keep
         "base": base,
-        "tokens": [_texts(folder, name, ids) for name, ids in zip(names, seen, strict=True)],
+        "tokens": [_texts(run, name, ids) for name, ids in zip(names, seen, strict=True)],
         "answers": [index[i] for i in order],
     }
-    path = folder / "report.html"
+    path = run.folder / "report.html"
     write_html(
         path,
         title=f"Shift: {base} → {', '.join(names)}",
@@ -74,14 +71,14 @@ def _ids(answer: Answer) -> set[int]:
     return {int(i) for i in np.unique(np.concatenate(lists))} - {-1}
 
 
-def _texts(folder: Path, name: str, ids: set[int]) -> dict[str, str]:
+def _texts(run: ShiftRun, name: str, ids: set[int]) -> dict[str, str]:
     if not ids:
         return {}
-    texts = token_texts(folder, name)
+    texts = run.texts[name]
     return {str(i): texts[i] for i in sorted(ids)}
 
 
-def _index_entry(answer: Answer, text: str, aligned: int) -> dict[str, Any]:
+def _index_entry(answer: Answer, aligned: int) -> dict[str, Any]:
     """What the list of answers shows: a digit of class for each position in each context."""
     contexts = []
     for columns in answer.contexts.values():
@@ -99,7 +96,7 @@ def _index_entry(answer: Answer, text: str, aligned: int) -> dict[str, Any]:
         "number": answer.number,
         "aligned": aligned,
         "query": answer.query,
-        "text": text,
+        "text": answer.text,
         "tags": {k: list(v) for k, v in answer.tags.items()},
         "ended": answer.ended,
         "end_token": answer.end_token,

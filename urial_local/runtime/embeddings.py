@@ -13,7 +13,8 @@ import numpy.typing as npt
 from urial_local.base.errors import ModelError
 from urial_local.runtime import llama_api
 from urial_local.runtime.llama_api import lib
-from urial_local.runtime.model import GpuLayers, Model, default_threads
+from urial_local.runtime.model import GpuLayers, Model
+from urial_local.runtime.threads import default_threads
 
 MAX_TOKENS = 512  # of a text; the rest is left out, as embedding models do
 _NONE, _MEAN = 0, 1  # pooling types, see llama.h

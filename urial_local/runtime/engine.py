@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from urial_local.base.errors import ContextOverflow, UrialError, UsageError
+from urial_local.runtime.draw_rows import draw_rows
 from urial_local.runtime.prefix_cache import PrefixCache
-from urial_local.runtime.row_scores import score_rows
 from urial_local.runtime.rows import Completion, Request, Row, common_prefix
 from urial_local.runtime.sequences import Aborted, BatchToken, Logits
 from urial_local.runtime.vocabulary import Ids
@@ -40,13 +40,15 @@ class Decoder(Protocol):
     batch_size: int
     cells: int
     n_seq: int
+    threads: int  # that computing between two decodes may use
     abort_flag: npt.NDArray[np.int32]
 
     def decode(self, tokens: list[BatchToken]) -> Logits: ...
     def copy(self, source: int, target: int, n: int) -> bool: ...
     def cut(self, sequence: int, n: int) -> bool: ...
+    def holds(self, sequence: int, n: int) -> bool: ...
     def clear(self, sequence: int) -> None: ...
-    def save(self, sequence: int) -> bytes: ...
+    def settle(self, sequence: int, keep: bool) -> bytes: ...
     def load(self, sequence: int, state: memoryview, n: int) -> bool: ...
 
 
@@ -205,17 +207,16 @@ class Engine:
         if not ready:
             return []
         now = time.perf_counter()
-        chosen = np.array([r.choose(logits[i]) for i, r in enumerate(ready)], np.int32)
-        scores = score_rows(logits, np.arange(len(ready), dtype=np.int32), chosen)
+        drawn = draw_rows([r.draw(logits[i]) for i, r in enumerate(ready)], self.decoder.threads)
         steps = []
         for i, row in enumerate(ready):
-            token = int(chosen[i])
-            if scores.status[i]:
+            token = int(drawn.tokens[i])
+            if drawn.status[i]:
                 row.error = "The model's logits are not finite (NaN or infinite)."
                 text, reason = "", "error"
             else:
                 text, reason = row.accept(
-                    token, float(scores.logprob[i]), self.vocab.is_end(token), now
+                    token, float(drawn.logprobs[i]), self.vocab.is_end(token), now
                 )
             completion = self._finish(row, reason) if reason else None
             if completion is not None:
@@ -249,26 +250,42 @@ class Engine:
     def _prefix_ready(self, row: Row) -> bool:
         """Have the row's shared prefix decoded, from the cache on disk where it is there."""
         self._fresh_prefix = 0
-        shared = row.request.shared
-        if shared < MIN_SHARED or common_prefix(self._resident[PREFIX], row.tokens) >= shared:
+        if self._prefix_there(row):
             return True
         if self._live:
             return False
-        self._load_prefix(row.tokens[:shared])
+        self._load_prefix(row.tokens[: row.request.shared])
         return True
 
+    def _prefix_there(self, row: Row) -> bool:
+        """Whether the row's shared prefix, if worth sharing, is what the prefix's sequence holds.
+
+        It may hold the tokens and not all their cells: a state from disk lacks those outside a
+        window, which a shorter prefix would need.
+        """
+        shared = row.request.shared
+        if shared < MIN_SHARED:
+            return True
+        same = common_prefix(self._resident[PREFIX], row.tokens) >= shared
+        return same and self.decoder.holds(PREFIX, shared)
+
     def _load_prefix(self, tokens: list[int]) -> None:
-        self._evict(PREFIX)
+        """Into an empty cache, so that cells lie as after a start: where they lie decides in which
+        order sums run, and so the last digits."""
+        for sequence in range(self.decoder.n_seq):
+            self._evict(sequence)
         ids = np.asarray(tokens, np.int32)
-        state = self.cache.load(ids) if self.cache else None
-        if state is not None and self.decoder.load(PREFIX, state, len(tokens)):
+        kept = self.cache.load(ids) if self.cache else None
+        if kept is not None and self.decoder.load(PREFIX, kept, len(tokens)):
             self._resident[PREFIX] = list(tokens)
             return
         self._decode_prefix(tokens)
         self._resident[PREFIX] = list(tokens)
         self._fresh_prefix = len(tokens)
-        if self.cache and len(tokens) >= MIN_STORED:
-            self.cache.store(ids, self.decoder.save(PREFIX))
+        if len(tokens) >= MIN_STORED:
+            state = self.decoder.settle(PREFIX, keep=self.cache is not None)
+            if self.cache:
+                self.cache.store(ids, state)
 
     def _decode_prefix(self, tokens: list[int]) -> None:
         size = self.decoder.batch_size
@@ -311,16 +328,14 @@ class Engine:
         return self._room_for(row)
 
     def _room_for(self, row: Row) -> bool:
-        held = len(self._resident[PREFIX])
+        # A prefix that the row cannot use gives way to its own; who shares its cells keeps them.
+        prefix = self._resident[PREFIX] if self._prefix_there(row) else []
+        held = len(prefix)
         for sequence in range(1, self.decoder.n_seq):
             live = self._live.get(sequence)
             tokens = live.reserved if live else len(self._resident[sequence])
-            shared = common_prefix(self._resident[PREFIX], self._resident[sequence])
-            held += max(0, tokens - shared)
-        shared = common_prefix(self._resident[PREFIX], row.tokens)
-        if shared < row.request.shared:  # its own prefix will take the place of this one
-            held, shared = held - len(self._resident[PREFIX]), 0
-        return held + row.reserved - shared <= self.decoder.cells
+            held += max(0, tokens - common_prefix(prefix, self._resident[sequence]))
+        return held + row.reserved - common_prefix(prefix, row.tokens) <= self.decoder.cells
 
     def _evict(self, sequence: int) -> None:
         self.decoder.clear(sequence)

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from urial_local.base.errors import UrialError
+from urial_local.runtime.threads import set_waiting
 
 TESTED_VERSIONS = ("0.3.36",)
 INSTALL = f"pip install 'llama-cpp-python=={TESTED_VERSIONS[-1]}'"
@@ -41,6 +42,7 @@ NEEDED = (
     "llama_memory_clear",
     "llama_memory_seq_cp",
     "llama_memory_seq_pos_max",
+    "llama_memory_seq_pos_min",
     "llama_memory_seq_rm",
     "llama_model_default_params",
     "llama_model_desc",
@@ -55,10 +57,13 @@ NEEDED = (
     "llama_model_n_embd",
     "llama_model_n_layer",
     "llama_model_n_params",
+    "llama_model_n_swa",
+    "llama_n_batch",
     "llama_n_ctx",
     "llama_pooling_type",
     "llama_print_system_info",
     "llama_set_abort_callback",
+    "llama_set_n_threads",
     "llama_state_seq_get_data",
     "llama_state_seq_get_size",
     "llama_state_seq_set_data",
@@ -100,6 +105,7 @@ def check_symbols(module: Any) -> None:
 
 
 def _load() -> Any:
+    set_waiting()
     try:
         check_version(metadata.version("llama-cpp-python"))
         import llama_cpp
@@ -142,6 +148,15 @@ def clear_errors() -> None:
 def gpu_offload() -> bool:
     """Whether this build of llama.cpp can put layers on a GPU that is present."""
     return bool(lib.llama_supports_gpu_offload())
+
+
+def amx_built() -> bool:
+    """Whether this build has code for Intel's AMX.
+
+    GCC leaves out the stores that fill in its tile configuration (llama.cpp#26954), and the first
+    tile instruction then ends the process with SIGILL. The Makefile builds without it.
+    """
+    return b"AMX_INT8 = 1" in lib.llama_print_system_info()
 
 
 def build_id() -> str:

@@ -23,7 +23,6 @@ from urial_local.runtime.vocabulary import Vocabulary
 
 GpuLayers = int | Literal["auto", "all"]
 _SAMPLES, _SAMPLE_BYTES = 256, 1 << 14
-_TINY_PARAMS = 30_000_000
 
 
 class Model:
@@ -46,6 +45,8 @@ class Model:
         self._handles = ExitStack()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = _layers(gpu_layers)
+        # The code for AMX ends the process where GCC compiled it: llama_api says why.
+        params.use_extra_bufts = not llama_api.amx_built()
         self.gpu_layers: int = params.n_gpu_layers
         llama_api.clear_errors()
         self.handle: Any = lib.llama_model_load_from_file(os.fsencode(self.path), params)
@@ -65,6 +66,8 @@ class Model:
         self.ctx_train: int = lib.llama_model_n_ctx_train(self.handle)
         self.n_layer: int = lib.llama_model_n_layer(self.handle)
         self.n_params: int = lib.llama_model_n_params(self.handle)
+        # Tokens that windowed layers attend to; 0 where every layer attends to all.
+        self.window: int = lib.llama_model_n_swa(self.handle)
         # Recurrent state cannot be cut back to an earlier position.
         self.recurrent = bool(
             lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle)
@@ -160,24 +163,3 @@ def _layers(gpu_layers: GpuLayers) -> int:
     if gpu_layers < 0:
         raise UsageError(f"--gpu-layers {gpu_layers} must be auto, all, or 0 and more.")
     return gpu_layers
-
-
-def default_threads(n_params: int) -> int:
-    """Threads for decoding: the cores this process may use, hyperthreads counted once on Linux.
-
-    A tiny model's layers take less time than threads need to meet after each: one thread is faster
-    there, and far faster on a busy machine.
-    """
-    if n_params < _TINY_PARAMS:
-        return 1
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    cpus = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in cpus:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(siblings.read_text().strip())
-        except OSError:
-            cores.add(str(cpu))
-    return max(1, len(cores))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.runtime.draw_rows import DrawTask
 from urial_local.runtime.forms import Field, Filling, Form
 from urial_local.runtime.sampling import Sampler, Sampling
 from urial_local.runtime.stops import StopPolicy
@@ -112,13 +113,17 @@ class Row:
         self._chunk = 0
         return chunk
 
-    def choose(self, logits: npt.NDArray[np.float32]) -> int:
-        return self._sampler.choose(self._filling.masked(logits) if self._filling else logits)
+    def draw(self, logits: npt.NDArray[np.float32]) -> DrawTask:
+        """What the next token is drawn from. logits: float32 [n_vocab]."""
+        sampler = self._sampler
+        view = self._filling.masked(logits) if self._filling else logits
+        return DrawTask(logits, view, sampler.sampling, sampler.seen(), sampler.uniform())
 
     def accept(self, token: int, logprob: float, is_end: bool, now: float) -> tuple[str, str]:
         """Take the token chosen. Returns the text it made certain, and why the row ended or ""."""
         self._first = self._first or now
         self._last = now
+        self._sampler.accept(token)
         if self._filling is not None:
             return self._fill(self._filling, token, logprob)
         if is_end:

@@ -1,16 +1,13 @@
-"""Chooses the next token of a row from its logits. Neutral unless asked.
+"""How a row's tokens are drawn, and what a row keeps for it. Neutral unless asked.
 
-Order, as in llama.cpp: repetition penalty, top-k, top-p, min-p, temperature, draw. The repetition
-penalty follows Hugging Face's rule (Keskar et al. 2019, arXiv 1909.05858, eq. 2, as transformers
-has it): every token of the scope counts once, a positive logit is divided by the penalty and a
-negative one multiplied. llama.cpp's own sampler looks at a window of 64 tokens and never at the
-prompt, so the same number means something else there.
+The definitions stand in `draw_rows`. The repetition penalty follows Hugging Face's rule: every
+token of the scope counts once. llama.cpp's own sampler looks at a window of 64 tokens and never at
+the prompt, so the same number means something else there.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +17,7 @@ import numpy.typing as npt
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 
-FloatRow = npt.NDArray[np.float32]
+IdArray = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +76,25 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
         self.sampling = sampling
         self._random = np.random.Generator(np.random.Philox(key=sampling.seed % 2**64))
+        self._tokens = np.array(prompt, np.int32)  # prompt and output, with room for more
+        self._count = len(self._tokens)
         scope = sampling.penalty_scope
+        self._first = self._count if scope == "output" else 0
         # A window slides over prompt and output, as llama.cpp's repeat_last_n does.
-        self._window = deque(prompt, maxlen=int(scope)) if scope.isdigit() else None
-        self._seen = dict.fromkeys(prompt) if scope == "all" else {}
+        self._window = int(scope) if scope.isdigit() else None
 
-    def choose(self, logits: FloatRow) -> int:
-        """The next token. logits: float32 [n_vocab], not changed. Ties go to the lower id."""
-        s = self.sampling
-        if s.repeat_penalty != 1.0:
-            logits = self._penalised(logits)
-        token = int(logits.argmax()) if s.temperature == 0 else self._draw(logits)
-        if s.repeat_penalty != 1.0:
-            if self._window is not None:
-                self._window.append(token)
-            else:
-                self._seen[token] = None
-        return token
+    def uniform(self) -> float:
+        """The number of the next draw, in [0, 1). Greedy decoding draws none."""
+        return float(self._random.random()) if self.sampling.temperature else 0.0
 
-    def _penalised(self, logits: FloatRow) -> FloatRow:
-        ids = list(dict.fromkeys(self._window) if self._window is not None else self._seen)
-        if not ids:
-            return logits
-        out: FloatRow = logits.copy()
-        x = out[ids]
-        out[ids] = np.where(
-            x > 0, x / self.sampling.repeat_penalty, x * self.sampling.repeat_penalty
-        )
-        return out
+    def seen(self) -> IdArray:
+        """The ids that the penalty looks at now; an id may stand there more than once."""
+        first = self._first if self._window is None else max(0, self._count - self._window)
+        return self._tokens[first : self._count]
 
-    def _draw(self, logits: FloatRow) -> int:
-        s = self.sampling
-        ids = np.arange(len(logits))
-        if 0 < s.top_k < len(logits):
-            ids = np.argpartition(-logits, s.top_k - 1)[: s.top_k]
-        # Most probable first, equal ones by id, so that the draw does not hang on memory order.
-        ids = ids[np.lexsort((ids, -logits[ids]))]
-        x = logits[ids].astype(np.float64)
-        if not np.isfinite(x[0]):
-            return int(ids[0])  # the engine finds and reports rows that are not finite
-        p = np.exp(x - x[0])
-        keep = p >= s.min_p  # p[0] is 1: min-p is relative to it
-        if s.top_p < 1:
-            mass = np.cumsum(p) / p.sum()
-            keep &= np.concatenate(([True], mass[:-1] < s.top_p))
-        ids, x = ids[keep], x[keep]
-        p = np.exp((x - x[0]) / s.temperature)
-        total = np.cumsum(p)
-        return int(ids[np.searchsorted(total, self._random.random() * total[-1], side="right")])
+    def accept(self, token: int) -> None:
+        """The token was chosen."""
+        if self._count == len(self._tokens):
+            self._tokens = np.concatenate([self._tokens, np.zeros(self._count + 64, np.int32)])
+        self._tokens[self._count] = token
+        self._count += 1

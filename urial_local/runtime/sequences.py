@@ -19,7 +19,8 @@ from urial_local.base.errors import ContextOverflow, ModelError
 from urial_local.base.gguf_facts import refuse_beyond_memory
 from urial_local.runtime import llama_api
 from urial_local.runtime.llama_api import lib
-from urial_local.runtime.model import Model, default_threads
+from urial_local.runtime.model import Model
+from urial_local.runtime.threads import default_threads, unhindered
 
 Logits = npt.NDArray[np.float32]
 _NO_ROOM, _ABORTED = 1, 2
@@ -63,7 +64,7 @@ class Sequences:
         Flash attention is left to llama.cpp on a GPU and off on a CPU, where it rounds keys and
         values and makes logits depend on the shape of the batch.
         """
-        self.model, self.batch_size, self.n_seq = model, batch, n_seq
+        self.model, self.n_seq = model, n_seq
         self.n_vocab = model.vocab.size
         params = lib.llama_context_default_params()
         # llama.cpp aborts where a batch, or the context, has no room for a token of each sequence.
@@ -72,14 +73,16 @@ class Sequences:
         params.n_seq_max, params.kv_unified = n_seq, unified
         if not model.gpu_layers:
             refuse_beyond_memory(model.header, params.n_ctx, kv_type)
-        params.n_threads = params.n_threads_batch = threads or default_threads(model.n_params)
+        # A number that the user chose stays; ours leaves cores to those who keep them busy.
+        self._most_threads = 0 if threads else default_threads(model.n_params)
+        self.threads = threads or self._most_threads
+        params.n_threads = params.n_threads_batch = self.threads
         params.no_perf = True
         kinds = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml type numbers
         params.type_k = params.type_v = kinds[kv_type]
         if flash_attention is None:
             flash_attention = None if model.gpu_layers else kv_type == "q8_0"
         params.flash_attn_type = -1 if flash_attention is None else int(flash_attention)
-        self.cache_id = f"{kv_type} fa={params.flash_attn_type} gpu={model.gpu_layers}"
         self._handles = ExitStack()
         llama_api.clear_errors()
         self.handle: Any = lib.llama_init_from_model(model.handle, params)
@@ -93,7 +96,14 @@ class Sequences:
         self._handles.callback(lib.llama_free, self.handle)
         self._memory = lib.llama_get_memory(self.handle)
         self.cells: int = lib.llama_n_ctx(self.handle)
-        self._make_batch(batch)
+        # llama.cpp rounds and clamps: what it says is what it takes.
+        self.batch_size = min(batch, lib.llama_n_batch(self.handle))
+        # All that decides whether, and with which numbers, a state of this model can be loaded.
+        self.cache_id = (
+            f"{kv_type} fa={params.flash_attn_type} gpu={model.gpu_layers}"
+            f" streams={1 if unified else n_seq} batch={self.batch_size}"
+        )
+        self._make_batch(self.batch_size)
         # Set from any thread, or by SIGINT, to stop a decode that is under way.
         self.abort_flag = np.zeros(1, np.int32) if abort_flag is None else abort_flag
         callback = ctypes.cast(_native.abort_callback(), lib.ggml_abort_callback)
@@ -140,6 +150,8 @@ class Sequences:
             self._ids[i] = t.sequence
             self._wanted[i] = t.wanted
         self._batch.n_tokens = n
+        if self._most_threads > 1:
+            self._follow(unhindered(self._most_threads))
         status = lib.llama_decode(self.handle, self._batch)
         if status == 0:
             return self._logits(sum(t.wanted for t in tokens))
@@ -150,6 +162,13 @@ class Sequences:
                 f"The cache of {self.cells:,} tokens is full.", "Use a larger --ctx-size."
             )
         raise ModelError(f"llama.cpp failed to decode ({status}): {llama_api.last_errors()}")
+
+    def _follow(self, threads: int) -> None:
+        """Compute with so many threads from now on. It changes no number: each of llama.cpp's sums
+        is one thread's, whichever that is."""
+        if threads != self.threads:
+            self.threads = threads
+            lib.llama_set_n_threads(self.handle, threads, threads)
 
     def _logits(self, rows: int) -> Logits:
         if rows == 0:
@@ -165,19 +184,35 @@ class Sequences:
         """Let `target`, which is cleared, begin with the first n tokens of `source`."""
         self.clear(target)
         end = -1 if n == self.length(source) else n
-        if self.model.recurrent and end != -1:
-            return False  # a recurrent state can be copied whole only
+        if not self.holds(source, n):
+            return False
         lib.llama_memory_seq_cp(self._memory, source, target, 0 if end >= 0 else -1, end)
-        return self.length(target) == n or self._give_up(target)
+        return self.holds(target, n) or self._give_up(target)
 
     def cut(self, sequence: int, n: int) -> bool:
-        """Keep the first n tokens. False, and nothing is kept, where the memory cannot be cut."""
-        length = self.length(sequence)
-        if length == n:
+        """Keep the first n tokens. False, and nothing is kept, where that cannot be done."""
+        if n == 0:
+            self.clear(sequence)
             return True
-        if n and lib.llama_memory_seq_rm(self._memory, sequence, n, -1):
-            return self.length(sequence) == n or self._give_up(sequence)
-        return self._give_up(sequence) or n == 0
+        if not self.holds(sequence, n):
+            return self._give_up(sequence)
+        if self.length(sequence) > n:
+            lib.llama_memory_seq_rm(self._memory, sequence, n, -1)
+        return self.length(sequence) == n or self._give_up(sequence)
+
+    def holds(self, sequence: int, n: int) -> bool:
+        """Whether the first n tokens are there with all that the next token attends to.
+
+        A recurrent state is there as a whole only. A state from disk holds of a windowed layer the
+        cells in the window alone, so it serves no shorter beginning of the sequence.
+        """
+        length = self.length(sequence)
+        if self.model.recurrent or n == 0:
+            return length == n
+        if self.model.window:
+            least = int(lib.llama_memory_seq_pos_min(self._memory, sequence))
+            return length >= n and least <= max(0, n - self.model.window)
+        return length >= n
 
     def _give_up(self, sequence: int) -> bool:
         self.clear(sequence)
@@ -205,6 +240,22 @@ class Sequences:
         self.clear(sequence)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         read = lib.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
-        if read == len(state) and self.length(sequence) == n:
+        if read == len(state) and self.length(sequence) == n and self.holds(sequence, n):
             return True
         return self._give_up(sequence)
+
+    def settle(self, sequence: int, keep: bool) -> bytes:
+        """Let the cells of a decoded sequence lie as `load` puts them; its state, if to `keep`.
+
+        Where layers are windowed, a loaded state lies in other cells than a decoded one. Then sums
+        run in another order, which a quantised model amplifies to tenths of a nat. So both starts,
+        with and without a state on disk, take this one path.
+        """
+        if not (keep or self.model.window):
+            return b""
+        state = self.save(sequence)
+        if self.model.window:
+            length = self.length(sequence)
+            if not self.load(sequence, memoryview(bytearray(state)), length):
+                raise ModelError("llama.cpp does not take back the state that it saved.")
+        return state

@@ -34,6 +34,7 @@ class Forcible(Protocol):
     def decode(self, tokens: list[BatchToken]) -> Logits: ...
     def cut(self, sequence: int, n: int) -> bool: ...
     def clear(self, sequence: int) -> None: ...
+    def settle(self, sequence: int, keep: bool) -> bytes: ...
     def save(self, sequence: int) -> bytes: ...
     def load(self, sequence: int, state: memoryview, n: int) -> bool: ...
 
@@ -41,9 +42,12 @@ class Forcible(Protocol):
 class TeacherForced:
     """Prompts and given answers over the sequences of one context."""
 
-    def __init__(self, sequences: Forcible, cache: PrefixCache | None = None) -> None:
+    def __init__(
+        self, sequences: Forcible, cache: PrefixCache | None = None, ctx_size: int | None = None
+    ) -> None:
+        """ctx_size: tokens that a sequence may hold; by default as many as there are cells for."""
         self.sequences, self.cache = sequences, cache
-        self.room = sequences.cells // sequences.n_seq  # tokens a sequence may hold
+        self.room = min(ctx_size or sequences.cells, sequences.cells // sequences.n_seq)
         # Answer tokens at a time: the same for both models of a pair, whose vocabularies agree.
         self.chunk = max(1, min(sequences.batch_size, LOGITS_BYTES // (4 * sequences.n_vocab)))
         self._resident: list[list[int]] = [[] for _ in range(sequences.n_seq)]
@@ -108,14 +112,17 @@ class TeacherForced:
         self.sequences.clear(sequence)
         self._resident[sequence] = []
         ids = np.asarray(prefix, np.int32)
-        state = self.cache.load(ids) if self.cache and len(prefix) >= MIN_STORED else None
-        if state is not None and self.sequences.load(sequence, state, len(prefix)):
+        stored = len(prefix) >= MIN_STORED
+        kept = self.cache.load(ids) if self.cache and stored else None
+        if kept is not None and self.sequences.load(sequence, kept, len(prefix)):
             self._resident[sequence] = list(prefix)
         else:
             self._decode(sequence, prefix)
             self.prefix_tokens_decoded += len(prefix)
-            if self.cache and len(prefix) >= MIN_STORED:
-                self.cache.store(ids, self.sequences.save(sequence))
+            if stored:
+                state = self.sequences.settle(sequence, keep=self.cache is not None)
+                if self.cache:
+                    self.cache.store(ids, state)
         if prefix and not self._can_cut(sequence):
             self._states[sequence] = (list(prefix), self.sequences.save(sequence))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from urial_local.base.paths import cache_dir, shipped
 from urial_local.base.registry import EMBEDDED, find_model, registry
 from urial_local.prompting.frames import frame_names
 from urial_local.prompting.library import load_prompt, prompt_files
+from urial_local.runtime import threads
 from urial_local.tasks.doctor import machine
 from urial_local.tasks.models import pulled
 from urial_local.tasks.models.catalog import catalog
@@ -26,6 +29,8 @@ BITS = {"Q4_K_M": 4.85, "Q8_0": 8.5, "F16": 16.0}
 SIZES = (0.5, 1, 3, 7, 13, 34, 70)  # billions of parameters
 SPARE = 0.85  # share of the memory that a model may take
 OPTIMISED = "-DGGML_NATIVE=ON"
+_NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+WITHOUT_AMX = f"-DCMAKE_C_FLAGS='{_NO_AMX}' -DCMAKE_CXX_FLAGS='{_NO_AMX}'"
 BUILDS = {"CUDA": "-DGGML_CUDA=on", "Metal": "-DGGML_METAL=on", "Vulkan": "-DGGML_VULKAN=on"}
 
 
@@ -42,6 +47,7 @@ def examine() -> dict[str, Any]:
         "processor": asdict(machine.processor()),
         "graphics": [asdict(g) for g in machine.graphics()],
     }
+    found["threads"] = _threads()
     found["llama.cpp"] = _build(found, broken, advice)
     total, free = machine.memory()
     found["memory"] = {"total": total, "available": free, "fits": largest(free)}
@@ -61,6 +67,22 @@ def _versions() -> dict[str, str]:
             found[name] = "missing"
     found["system"] = platform.platform(terse=True)
     return found
+
+
+def _threads() -> dict[str, Any]:
+    """How many threads a model gets here, why, and how busy the machine is now."""
+    threads.set_waiting()
+    cores = threads.cores()
+    meter = threads.LoadMeter()
+    time.sleep(1.1 * meter.EVERY)
+    others = meter.others()
+    return {
+        **asdict(cores),
+        "usable": cores.usable,
+        "others": others,
+        "now": threads.unhindered(cores.usable, meter),
+        "waiting": {k: os.environ[k] for k in threads.CHOSEN if k in os.environ},
+    }
 
 
 def _build(
@@ -95,7 +117,14 @@ def build_advice(
     """What another build of llama.cpp would bring: `why`, and the `command` that makes it."""
     advice = []
     flags: list[str] = []
-    missing = [name for name in offers if name not in built]
+    # AMX: what GCC makes of llama.cpp's code for it ends the process, so it is never advised.
+    missing = [name for name in offers if name not in built and name != "AMX_INT8"]
+    if "AMX_INT8" in built:
+        flags.append(WITHOUT_AMX)
+        advice.append(
+            "llama.cpp was built for AMX, where its code can end the process, so its repacked"
+            " weights are not used; without AMX they are, and reading prompts is faster"
+        )
     if missing and built:
         flags.append(OPTIMISED)
         advice.append(

@@ -11,8 +11,8 @@ from typing import Any
 from urial_local.base.errors import UsageError
 from urial_local.prompting.prompts import Turn
 from urial_local.records.datasets import Fields, Item, as_item
-from urial_local.records.formats import turns_of
-from urial_local.records.runlog import latest_rows, read_run
+from urial_local.records.generated import GenerateConfig, Generated, PromptFacts
+from urial_local.records.runs import is_run, latest_rows, read_run
 from urial_local.records.sources import RawRow, open_source, read_rows
 from urial_local.tasks.generate.flags import flags_of
 from urial_local.tasks.generate.job import KEY
@@ -58,7 +58,7 @@ def read_answered(
     Raises UsageError for a run of another kind.
     """
     folder = Path(name).expanduser()
-    if (folder / "run.json").exists():
+    if is_run(folder):
         yield from _of_run(folder)
         return
     met: Counter[str] = Counter()  # shards that were merged have the same ids again
@@ -70,32 +70,28 @@ def read_answered(
 
 
 def _of_run(folder: Path) -> Iterator[Answered]:
-    config = read_run(folder)["config"]
-    if config.get("task") != "generate":
-        raise UsageError(
-            f"{folder} is a run of {config.get('task')}, which holds no answers to judge."
-        )
-    prompt = config.get("prompt")
-    generator = f"{config['model']['name']} {prompt['name'] if isinstance(prompt, dict) else ''}"
+    info = read_run(folder)
+    if info.task != "generate":
+        raise UsageError(f"{folder} is a run of {info.task}, which holds no answers to judge.")
+    config = info.config_as(GenerateConfig)
+    prompt = config.prompt.name if isinstance(config.prompt, PromptFacts) else ""
+    generator = f"{config.model.name} {prompt}"
     # In the dataset's order, so that the first rows of two runs are the same questions.
-    for row in sorted(latest_rows(folder, KEY), key=lambda r: (int(r["number"]), r.get("repeat"))):
-        number, kept = int(row["number"]), row.get("fields") or {}
-        item = as_item(number, RawRow(number, kept))
-        error = str(row.get("error") or "")
-        said = [] if error else turns_of(row)
+    rows = latest_rows(folder, KEY, Generated.read)
+    for row in sorted(rows, key=lambda r: (r.number, r.repeat)):
+        item = as_item(row.number, RawRow(row.number, row.fields))
         yield Answered(
-            str(row["id"]),
-            int(row.get("repeat", 0)),
-            number,
-            tuple(Turn(str(t["query"]), str(t["answer"])) for t in said)
-            or (Turn(str(row.get("query", "")), ""),),
+            row.id,
+            row.repeat,
+            row.number,
+            tuple(Turn(t.query, t.answer) for t in row.turns) or (Turn(row.query, ""),),
             generator.strip(),
             item.tags,
-            tuple(row.get("flags", ())),
-            None if error else all(turn["finish_reason"] in ENDED for turn in said),
-            _references(kept),
+            row.flags,
+            None if row.error else all(turn.finish_reason in ENDED for turn in row.turns),
+            _references(row.fields),
             False,
-            error,
+            row.error,
         )
 
 

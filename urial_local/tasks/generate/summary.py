@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
+
+from urial_local.records.generated import Generated
 
 ENDED = ("eos", "frame", "stop")
 FLAGS = ("empty", "truncated", "repetitive", "runaway")
 
 
-def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(rows: Iterable[Generated]) -> dict[str, Any]:
     """Counts and shares over a run's rows.
 
     answered: rows with an answer; failed: error rows; ended: share of the answered that the model
@@ -20,16 +22,16 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     answered = failed = ended = turns = words = tokens = 0
     flagged = dict.fromkeys(FLAGS, 0)
     for row in rows:
-        if row.get("error"):
+        if row.error:
             failed += 1
             continue
         answered += 1
-        said = row.get("turns") or [row]
+        said = row.turns
         turns += len(said)
-        ended += all(turn["finish_reason"] in ENDED for turn in said)
-        words += sum(len(str(turn["answer"]).split()) for turn in said)
-        tokens += sum(int(turn["completion_tokens"]) for turn in said)
-        for flag in row["flags"]:
+        ended += all(turn.finish_reason in ENDED for turn in said)
+        words += sum(len(turn.answer.split()) for turn in said)
+        tokens += sum(turn.completion_tokens for turn in said)
+        for flag in row.flags:
             if flag in flagged:
                 flagged[flag] += 1
     n = max(answered, 1)

@@ -16,7 +16,8 @@ import numpy as np
 
 from urial_local.base.errors import Interrupted, ModelError, UrialError
 from urial_local.records.datasets import Item
-from urial_local.records.runlog import RunLog, read_rows, write_json
+from urial_local.records.runlog import RunLog, write_json
+from urial_local.records.runs import read_rows
 from urial_local.runtime import llama_api
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.interrupt import interruptible
@@ -191,7 +192,7 @@ class Analysis:
             abort_flag=self._abort_flag,
         )
         stack.callback(sequences.close)
-        return TeacherForced(sequences, self._cache(model, sequences))
+        return TeacherForced(sequences, self._cache(model, sequences), ctx)
 
     def _cache(self, model: Model, sequences: Sequences) -> PrefixCache | None:
         if not self.setup.options.runtime.disk_cache:

@@ -6,17 +6,31 @@ What is in `rows.jsonl` is documented in docs/shift.md; here it is written and r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.base.errors import UsageError
+from urial_local.records.columns import Column, column
+from urial_local.records.generated import ModelFacts, PromptFacts
+from urial_local.records.runs import RunInfo
+from urial_local.records.typed import Count, Malformed, read_as
 from urial_local.runtime.row_scores import IdArray
-from urial_local.runtime.shift_rows import FloatArray
-from urial_local.tasks.shift.scoring import Columns
+from urial_local.runtime.shift_rows import ALIGNED_NOT_FINITE, BASE_NOT_FINITE, TOP, FloatArray
+from urial_local.tasks.shift.scoring import INFINITE, NOT_IN_BASE, Columns
+
+
+def _file_name(name: str, at: str) -> str:
+    """Part of a file's name, and so no way out of the run's folder."""
+    if not name or "/" in name or "\0" in name or len(name) > 200:
+        raise Malformed(f"{at} must be a plain name, not {name[:40]!r}")
+    return name
+
 
 KEY = ("aligned", "id")
+FileName = Annotated[str, _file_name]
 DIGITS = 7  # significant ones, of every number in a row
 ALIGNED_COLUMNS = (
     "aligned_rank",
@@ -39,6 +53,25 @@ CONTEXT_COLUMNS = (
     "base_top_logprobs",
 )
 _WHOLE = ("status", "base_rank", "aligned_rank", "base_top_ids", "aligned_top_ids")
+NOT_FINITE = BASE_NOT_FINITE | ALIGNED_NOT_FINITE
+_RANK = Column(True, 0, 2**31 - 1)
+_ID = Column(True, -1, 2**31 - 1)  # -1 past the last possible token
+_LOGPROB = Column(False, -1e30, 1e-3)
+_NATS = Column(False, -1, 1e30)
+_SHARE = Column(False, -1e-3, 1 + 1e-3)
+IDS = Column(True, 0, 2**31 - 1)
+SHAPES = {
+    "status": Column(True, 0, 15),
+    **dict.fromkeys(("base_rank", "aligned_rank", "other_rank"), _RANK),
+    **dict.fromkeys(("base_top", "other_top"), _ID),
+    **dict.fromkeys(("base_top_ids", "aligned_top_ids"), replace(_ID, width=TOP)),
+    **dict.fromkeys(("base_logprob", "aligned_logprob"), _LOGPROB),
+    **dict.fromkeys(("base_top_logprobs", "aligned_top_logprobs"), replace(_LOGPROB, width=TOP)),
+    **dict.fromkeys(("base_outside", "aligned_outside"), _SHARE),
+    **dict.fromkeys(("base_entropy", "aligned_entropy", "js"), _NATS),
+    **dict.fromkeys(("kl_base_aligned", "kl_aligned_base"), _NATS),
+    **dict.fromkeys(("kl_base_other", "kl_other_base"), _NATS),
+}
 # The noise floor's columns, and what they are called in the kernel's terms.
 NOISE_COLUMNS = {
     "status": "status",
@@ -82,6 +115,69 @@ def _rounded(values: FloatArray) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class ShiftConfig:
+    """What summaries and pages say of a run. `sampling`: None where answers were given."""
+
+    base: ModelFacts
+    aligned: tuple[AlignedFacts, ...]
+    contexts: Mapping[str, PromptFacts]
+    noise_floor: ModelFacts | None = None
+    answers: Literal["given", "generated"] = "given"
+    sampling: SamplingFacts | None = None
+    max_tokens: Count | None = None
+    kv_type: str = ""
+
+    @staticmethod
+    def of(info: RunInfo) -> ShiftConfig:
+        """Raises UsageError for another kind of run, and for a run.json that is damaged."""
+        if info.task != "shift":
+            raise UsageError(f"{info.folder} is a run of {info.task!r}, not of shift.")
+        found = info.config_as(ShiftConfig)
+        if not found.aligned or not found.contexts:
+            raise UsageError(f"{info.folder / 'run.json'} names no aligned model or no context.")
+        if found.answers == "generated" and found.sampling is None:
+            raise UsageError(f"{info.folder / 'run.json'}: config.sampling is missing.")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedFacts:
+    """What a run says of an aligned model. Its name is part of a file's."""
+
+    name: FileName
+    file: str = ""
+    title: str = ""
+    quantisation: str = ""
+    fingerprint: str = ""
+    prompt: str = ""
+    prompt_sha: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingFacts:
+    """How answers were drawn."""
+
+    temperature: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a row holds besides its columns."""
+
+    id: str
+    number: Count
+    aligned: str
+    query: str
+    ended: bool
+    end_token: bool
+    contexts: Mapping[str, Any]
+    noise_floor: Mapping[str, Any] | None = None
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A row read back, as arrays; what the statistics of a whole run are made of."""
 
@@ -89,6 +185,7 @@ class Answer:
     number: int
     aligned: str
     query: str
+    text: str
     tags: Mapping[str, tuple[str, ...]]
     ids: IdArray  # [n], the end token included where there is one
     ended: bool  # by the model itself, rather than cut off
@@ -99,27 +196,78 @@ class Answer:
 
     @staticmethod
     def read(row: Mapping[str, Any]) -> Answer:
-        """Raises KeyError, TypeError or ValueError for a row that is none."""
+        """Raises Malformed for a row that is none: every column has an entry for each id, and what
+        the status says of a position holds."""
+        head = read_as(_Head, row)
+        ids = column(row.get("answer_ids"), "answer_ids", IDS)
+        if not len(ids):
+            raise Malformed("answer_ids must not be empty")
+        n = len(ids)
+        aligned = _columns(row, "", ALIGNED_COLUMNS, n)
+        contexts = {}
+        for name, columns in head.contexts.items():
+            found = contexts[name] = _columns(columns, f"contexts.{name}", CONTEXT_COLUMNS, n)
+            _refuse_gaps(found, aligned, f"contexts.{name}")
+        if not contexts:
+            raise Malformed("contexts must not be empty")
+        noise = None
+        if head.noise_floor is not None:
+            noise = _columns(head.noise_floor, "noise_floor", tuple(NOISE_COLUMNS), n)
+            sound = noise["status"] & (NOT_FINITE | INFINITE) == 0
+            _refuse_gap(noise, "kl_base_other", sound, "noise_floor")
         return Answer(
-            id=str(row["id"]),
-            number=int(row["number"]),
-            aligned=str(row["aligned"]),
-            query=str(row["query"]),
-            tags={str(k): tuple(v) for k, v in row.get("tags", {}).items()},
-            ids=np.asarray(row["answer_ids"], np.int32),
-            ended=bool(row["ended"]),
-            end_token=bool(row["end_token"]),
-            aligned_columns=_from_json(row, ALIGNED_COLUMNS),
-            contexts={n: _from_json(c, CONTEXT_COLUMNS) for n, c in row["contexts"].items()},
-            noise=_from_json(row["noise_floor"], tuple(NOISE_COLUMNS))
-            if row.get("noise_floor")
-            else None,
+            head.id,
+            head.number,
+            head.aligned,
+            head.query,
+            head.answer,
+            head.tags,
+            ids,
+            head.ended,
+            head.end_token,
+            aligned,
+            contexts,
+            noise,
         )
 
+    def highest_id(self) -> int:
+        """Of the tokens that were written and of those in the lists of the most probable ones."""
+        tops = [c["base_top_ids"] for c in self.contexts.values()]
+        return max(int(a.max()) for a in (self.ids, self.aligned_columns["aligned_top_ids"], *tops))
 
-def _from_json(row: Mapping[str, Any], names: tuple[str, ...]) -> Columns:
-    whole = {*_WHOLE, "other_rank", "base_top", "other_top"}
-    return {n: np.asarray(row[n], np.int32 if n in whole else np.float64) for n in names}
+
+def _columns(row: Mapping[str, Any], at: str, names: tuple[str, ...], n: int) -> Columns:
+    if not isinstance(row, Mapping):
+        raise Malformed.expected(at, "an object", row)
+    found = {}
+    for name in names:
+        place = f"{at}.{name}" if at else name
+        found[name] = column(row.get(name), place, SHAPES[name])
+        if len(found[name]) != n:
+            raise Malformed(f"{place} must have {n:,} entries as answer_ids, not"
+                            f" {len(found[name]):,}")  # fmt: skip
+    return found
+
+
+def _refuse_gaps(ours: Columns, theirs: Columns, at: str) -> None:
+    """Raises Malformed where a number is missing that the status says is there; without it, means
+    would be none."""
+    status = ours["status"]
+    ranked = status & NOT_FINITE == 0
+    for name in ("kl_base_aligned", "kl_aligned_base"):
+        _refuse_gap(ours, name, ranked & (status & INFINITE == 0), at)
+    for name in ("js", "base_entropy"):
+        _refuse_gap(ours, name, ranked, at)
+    _refuse_gap(theirs, "aligned_entropy", ranked, "")
+    known = ranked & (status & NOT_IN_BASE == 0)
+    if (bad := np.flatnonzero(known & (ours["base_rank"] < 1))).size:
+        raise Malformed(f"{at}.base_rank[{bad[0]}] must be 1 or more")
+
+
+def _refuse_gap(columns: Columns, name: str, wanted: npt.NDArray[np.bool_], at: str) -> None:
+    if (bad := np.flatnonzero(wanted & ~np.isfinite(columns[name]))).size:
+        place = f"{at}.{name}" if at else name
+        raise Malformed(f"{place}[{bad[0]}] must be a number, not null")
 
 
 def same_top(answer: Answer, context: str) -> npt.NDArray[np.bool_]:

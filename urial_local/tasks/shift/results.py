@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from urial_local.base.errors import RunError, UsageError
 from urial_local.base.files import replacing
-from urial_local.records.runlog import RunRows, read_run, write_json
-from urial_local.tasks.shift.record import Answer, jaccard, same_top
+from urial_local.records.runlog import write_json
+from urial_local.records.runs import FailedRow, Row, RunRows, read_run, read_token_texts
+from urial_local.records.typed import Malformed
+from urial_local.tasks.shift.record import KEY, Answer, ShiftConfig, jaccard, same_top
 from urial_local.tasks.shift.summary import CLASSES, classes, summarise
 
 SCALARS = ("base_logprob", "kl_base_aligned", "kl_aligned_base", "js", "base_entropy")
@@ -24,80 +25,72 @@ CSV_COLUMNS = (
 )
 
 
-def read_answers(rows: RunRows) -> Iterator[Answer]:
-    """The scored rows of a run, one at a time. Raises RunError for a row that is none."""
-    for row in rows:
-        yield as_answer(row, rows.folder)
-
-
-def as_answer(row: dict[str, Any], folder: Path) -> Answer:
-    """Raises RunError for a row that is not one of shift."""
-    try:
-        return Answer.read(row)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"The row {row.get('id')!r} of {folder} is damaged ({error!r}).",
-            "Remove its line from rows.jsonl; the same command then makes it again.",
-        ) from None
-
-
-class TokenTexts(dict[str, list[str]]):
-    """What the ids in each aligned model's rows stand for, read when asked for."""
+class TokenTexts(dict[str, tuple[str, ...]]):
+    """What the ids in each aligned model's rows stand for, read when asked for. Raises RunError
+    where a `tokens-NAME.json` is missing or damaged."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
 
-    def __missing__(self, aligned: str) -> list[str]:
-        self[aligned] = texts = token_texts(self._folder, aligned)
+    def __missing__(self, aligned: str) -> tuple[str, ...]:
+        self[aligned] = texts = read_token_texts(self._folder / f"tokens-{aligned}.json")
         return texts
 
 
-def token_texts(folder: Path, aligned: str) -> list[str]:
-    """What the ids in an aligned model's rows stand for. Raises RunError where it is missing."""
-    path = folder / f"tokens-{aligned}.json"
-    try:
-        texts = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} cannot be read: {error}",
-            "It says what token ids stand for; copy it from another run of the same model.",
-        ) from None
-    if not isinstance(texts, list):
-        raise RunError(f"{path} is not a list of tokens.")
-    return [str(t) for t in texts]
+class ShiftRun:
+    """A run folder as it stands at one moment; its answers can be read again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UsageError for another kind of run, RunError for damaged rows."""
+        self.folder = folder
+        self.info = read_run(folder)
+        self.config = ShiftConfig.of(self.info)
+        self.texts = TokenTexts(folder)
+        self._rows = RunRows(folder, KEY, self._read)
+
+    def errors(self) -> list[FailedRow]:
+        return self._rows.errors()
+
+    def __iter__(self) -> Iterator[Answer]:
+        """The scored rows, one at a time. Raises RunError for a row that is not of this run."""
+        return iter(self._rows)
+
+    def _read(self, row: Row) -> Answer:
+        answer = Answer.read(row)
+        names = [model.name for model in self.config.aligned]
+        if answer.aligned not in names:
+            raise Malformed(f"aligned must be one of {', '.join(names)}, not {answer.aligned!r}")
+        if answer.contexts.keys() != self.config.contexts.keys():
+            raise Malformed(f"contexts must be {', '.join(self.config.contexts)}")
+        known = len(self.texts[answer.aligned])
+        if (highest := answer.highest_id()) >= known:
+            raise Malformed(
+                f"it holds the token id {highest:,}, and tokens-{answer.aligned}.json has"
+                f" {known:,} tokens"
+            )
+        return replace(answer, contexts={n: answer.contexts[n] for n in self.config.contexts})
 
 
-def aligned_names(info: dict[str, Any]) -> list[str]:
-    """Names of the aligned models in a run's configuration. Raises UsageError for other runs."""
-    config = info["config"]
-    if config.get("task") != "shift":
-        raise UsageError(f"This is a run of {config.get('task')!r}, not of shift.")
-    return [str(m["name"]) for m in config["aligned"]]
-
-
-def write_summary(folder: Path, rows: RunRows) -> dict[str, Any]:
+def write_summary(run: ShiftRun) -> dict[str, Any]:
     """Make `summary.json` from the rows; returns it."""
-    info = read_run(folder)
-    aligned_names(info)
     summary = {
         "format": 1,
         "task": "shift",
-        "config": info["config"],
-        "errors": [{n: row.get(n) for n in ("id", "aligned", "error")} for row in rows.errors()],
-        "aligned": summarise(read_answers(rows), TokenTexts(folder)),
+        "config": run.info.config,
+        "errors": [{"id": e.id, "aligned": e.aligned, "error": e.error} for e in run.errors()],
+        "aligned": summarise(run, run.texts),
     }
-    write_json(folder / "summary.json", summary)
+    write_json(run.folder / "summary.json", summary)
     return summary
 
 
-def write_csv(rows: RunRows, path: Path) -> None:
+def write_csv(run: ShiftRun, path: Path) -> None:
     """One line for each position of each answer in each context."""
-    texts = TokenTexts(rows.folder)
     with replacing(path) as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
-        for answer in read_answers(rows):
+        for answer in run:
             theirs = answer.aligned_columns
             for name, ours in answer.contexts.items():
                 kinds = classes(ours["status"], ours["base_rank"])
@@ -110,7 +103,7 @@ def write_csv(rows: RunRows, path: Path) -> None:
                             name,
                             t,
                             token,
-                            texts[answer.aligned][token],
+                            run.texts[answer.aligned][token],
                             CLASSES[kinds[t]] if kinds[t] >= 0 else "",
                             ours["status"][t],
                             ours["base_rank"][t],

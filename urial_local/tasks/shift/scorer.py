@@ -10,10 +10,10 @@ from typing import Any
 from urial_local.base.errors import ContextOverflow, UrialError
 from urial_local.prompting.prompts import Rendered
 from urial_local.records.datasets import Item
-from urial_local.runtime.model import default_threads
 from urial_local.runtime.rows import Completion, Request
 from urial_local.runtime.sampling import row_seed
 from urial_local.runtime.teacher_forced import TeacherForced
+from urial_local.runtime.threads import default_threads
 from urial_local.tasks.prompted import PromptedModel
 from urial_local.tasks.shift.record import (
     ALIGNED_COLUMNS,

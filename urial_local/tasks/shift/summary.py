@@ -25,7 +25,7 @@ from urial_local.tasks.shift.curves import (
     position_edges,
     quartiles,
 )
-from urial_local.tasks.shift.record import Answer, jaccard, same_top
+from urial_local.tasks.shift.record import NOT_FINITE, Answer, jaccard, same_top
 from urial_local.tasks.shift.scoring import INFINITE, NOT_IN_BASE
 from urial_local.tasks.shift.style import is_stylistic
 
@@ -35,7 +35,6 @@ REFERENCE = "zero-shot"  # the context that repairs are counted against, if it i
 MIN_COUNT = 5  # occurrences that a token needs for a shift ratio
 LISTED = 60  # tokens in a list
 Text = Callable[[int], str]
-NOT_FINITE = BASE_NOT_FINITE | ALIGNED_NOT_FINITE
 
 
 def classes(status: npt.NDArray[np.int32], rank: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:

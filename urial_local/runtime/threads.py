@@ -1,0 +1,173 @@
+"""How many threads llama.cpp gets, and how they wait for each other. Knows nothing of llama.cpp.
+
+llama.cpp's threads meet after every operation. On Linux they are OpenMP's, and those spin for up to
+ten milliseconds before they sleep. While another process wants the core of one of them, the others
+spin through its time slice at every meeting: tens of times slower than to sleep at once. So the
+spinning is cut short, before the library is loaded, to what costs an idle machine nothing; figures
+in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+SPIN = 3000  # turns of OpenMP's waiting loop, about a tenth of a millisecond
+_TINY_PARAMS = 30_000_000
+# Whoever sets one of these has chosen how threads wait.
+CHOSEN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def set_waiting() -> None:
+    """Cut OpenMP's spinning short, unless the user chose otherwise.
+
+    Must run before the OpenMP library is loaded, which reads the environment once; so the module
+    that loads llama.cpp calls it first, in every process.
+    """
+    if not any(name in os.environ for name in CHOSEN):
+        os.environ["GOMP_SPINCOUNT"] = str(SPIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """What this process may compute on."""
+
+    affinity: int  # physical cores it may run on, hyperthreads counted once
+    quota: float | None  # cores' worth of time that a container allows it, or None
+
+    @property
+    def usable(self) -> int:
+        """Threads that can run at the same time. A part of a core in the quota counts as one."""
+        if self.quota is None:
+            return self.affinity
+        return max(1, min(self.affinity, -int(-self.quota // 1)))
+
+
+def cores(root: Path = Path("/")) -> Cores:
+    """The cores of this process; `root` is where the system's files are (for tests)."""
+    return Cores(_affinity(root), _quota(root))
+
+
+def default_threads(n_params: int, found: Cores | None = None) -> int:
+    """Threads for a model of so many parameters: one for each usable core.
+
+    A tiny model's layers take less time than threads need to meet after each: one thread is faster
+    there, and far faster on a busy machine.
+    """
+    return 1 if n_params < _TINY_PARAMS else (found or cores()).usable
+
+
+class LoadMeter:
+    """Cores' worth of time that other processes take."""
+
+    EVERY = 0.25  # seconds between looks at the machine; a look takes some 50 microseconds
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """`root` is where the system's files are (for tests)."""
+        self._root = root
+        self._last = self._look()
+        self._others: float | None = None
+
+    def others(self) -> float | None:
+        """On the processors that this process may run on, its own time left out; over the last
+        quarter of a second or more. None before that, and where the system does not say."""
+        if self._last and time.monotonic() - self._last[0] >= self.EVERY:
+            before, self._last = self._last, self._look()
+            if self._last:
+                passed, busy, own = (b - a for a, b in zip(before, self._last, strict=True))
+                self._others = max(0.0, (busy - own) / passed)
+        return self._others
+
+    def _look(self) -> tuple[float, float, float] | None:
+        """Seconds: of the clock, of all processes, of this one."""
+        try:
+            busy = _busy_ticks(self._root) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError, AttributeError):
+            return None
+        return time.monotonic(), busy, time.process_time()
+
+
+def unhindered(threads: int, meter: LoadMeter | None = None) -> int:
+    """So many threads, less one for each core that others keep busy; one at least.
+
+    A thread that must share its core holds up all the others at every meeting: on a machine of 16
+    cores with one busy process, 16 threads run at half the speed of 15.
+    """
+    return max(1, threads - round((meter or MACHINE).others() or 0.0))
+
+
+def _busy_ticks(root: Path) -> int:
+    """Clock ticks that our processors spent on processes: user, nice, system, interrupts."""
+    lines = (root / "proc/stat").read_text().splitlines()
+    mine = {f"cpu{cpu}" for cpu in os.sched_getaffinity(0)}
+    total = 0
+    for line in lines:
+        name, *numbers = line.split()
+        if not name.startswith("cpu"):
+            break
+        if name in mine:
+            user, nice, system, _, _, irq, softirq = map(int, numbers[:7])
+            total += user + nice + system + irq + softirq
+    return total
+
+
+def _affinity(root: Path) -> int:
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    siblings = set()
+    for cpu in os.sched_getaffinity(0):
+        path = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        try:
+            siblings.add(path.read_text().strip())
+        except OSError:
+            siblings.add(str(cpu))
+    return max(1, len(siblings))
+
+
+def _quota(root: Path) -> float | None:
+    """The least that any control group around this process allows, in cores (cgroup v1 and v2)."""
+    allowed = []
+    for folder, second_version in _groups(root):
+        try:
+            if second_version:
+                limit, period = (folder / "cpu.max").read_text().split()
+            else:
+                limit = (folder / "cpu.cfs_quota_us").read_text().strip()
+                period = (folder / "cpu.cfs_period_us").read_text().strip()
+            if limit != "max" and int(limit) > 0 and int(period) > 0:
+                allowed.append(int(limit) / int(period))
+        except (OSError, ValueError):
+            continue
+    return min(allowed, default=None)
+
+
+def _groups(root: Path) -> list[tuple[Path, bool]]:
+    """The folders of this process's control groups and of those around them; whether version 2.
+
+    Inside a container the path that the process is told may be the host's and lead nowhere; then
+    only the top is there, which is the container's own.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    top = root / "sys/fs/cgroup"
+    found = []
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            tops = [(top, True), (top / "unified", True)]
+        elif "cpu" in controllers.split(","):
+            tops = [(top / controllers, False), (top / "cpu", False)]
+        else:
+            continue
+        parts = [p for p in path.split("/") if p and p != ".."]
+        for base, second in tops:
+            found += [(base.joinpath(*parts[:n]), second) for n in range(len(parts) + 1)]
+    return found
+
+
+MACHINE = LoadMeter()  # counts from the start, so that the first step knows already
