@@ -254,7 +254,7 @@ def test_rows_that_cannot_be_judged_are_error_rows(tmp_path):
     assert done.returncode == 3
     found = by_key(tmp_path / "r")
     assert "no answer to judge" in found["1", "0", "general", "0", ""]["error"]
-    assert "would need" in found["2", "0", "general", "0", ""]["error"]
+    assert "tokens hold" in found["2", "0", "general", "0", ""]["error"]
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert (summary["judged"], summary["failed"]) == (1, 2)
     (tmp_path / "twice.json").write_text(json.dumps([rows[0], rows[0]]))

@@ -241,7 +241,7 @@ def test_a_permuted_id_is_named(tiny_llama, tmp_path):
 
 
 def test_another_type_is_refused(tiny_llama, tmp_path):
-    other = write_llama(tmp_path / "bpe.gguf", bpe=True)
+    other = write_llama(tmp_path / "bpe.gguf", bpe="default")
     with pytest.raises(
         UsageError, match=r"types: SentencePiece \(base\) and byte-pair \(BPE\) \(aligned\)"
     ):

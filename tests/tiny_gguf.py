@@ -15,22 +15,24 @@ def _vocabulary(
     special: dict[str, int] | None = None,
     extra: int = 0,
     swapped: tuple[int, int] | None = None,
-    bpe: bool = False,
+    bpe: str = "",
 ) -> int:
     """A SentencePiece-like vocabulary: specials, all bytes, ASCII characters, some pairs.
 
-    `extra` control tokens follow at the end, as in chat models; two ids may be `swapped`.
+    `special` tokens are control tokens unless another type is given. `bpe` is the pre-tokeniser of
+    a vocabulary of merges. `extra` control tokens follow at the end, as in chat models; two ids
+    may be `swapped`.
     """
     tokens: list[bytes] = [b"<unk>", b"<s>", b"</s>"]
     types = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
-    for name in special or {}:
+    for name, kind in (special or {}).items():
         tokens.append(name.encode())
-        types.append(gguf.TokenType.CONTROL)
+        types.append(gguf.TokenType(kind or gguf.TokenType.CONTROL))
     tokens += [f"<0x{b:02X}>".encode() for b in range(256)]
     types += [gguf.TokenType.BYTE] * 256
     pieces = ["▁", *(chr(c) for c in range(33, 127)), "\n"]
     pieces += [f"{a}{b}" for a in "thanei" for b in "theras"][:WORDS]
-    pieces = list(dict.fromkeys(pieces))
+    pieces = [p for p in dict.fromkeys(pieces) if p not in (special or {})]
     tokens += [p.encode() for p in pieces]
     types += [gguf.TokenType.NORMAL] * len(pieces)
     while len(tokens) % 32:
@@ -43,7 +45,7 @@ def _vocabulary(
         a, b = swapped
         tokens[a], tokens[b] = tokens[b], tokens[a]
     writer.add_tokenizer_model("gpt2" if bpe else "llama")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre(bpe or "default")
     if bpe:
         writer.add_token_merges(["t h"])
     writer.add_token_list(tokens)
@@ -69,7 +71,7 @@ def write_llama(
     endless: bool = False,
     extra: int = 0,
     swapped: tuple[int, int] | None = None,
-    bpe: bool = False,
+    bpe: str = "",
     name: str = "tiny-random",
 ) -> Path:
     """A Llama with random weights in float32. An `endless` one never ends its text by itself, and

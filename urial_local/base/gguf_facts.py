@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from urial_local.base.errors import ModelError
 from urial_local.base.gguf_header import ArrayInfo, GGUFHeader
 
 _LAYER = re.compile(r"blk\.(\d+)\.")
@@ -117,6 +119,21 @@ def memory(header: GGUFHeader, ctx_size: int, kv_type: str = "f16") -> Memory:
     widest = max(vocabulary(header)[0], heads * ctx_size)
     compute = 4 * UBATCH * (widest + 4 * hidden)
     return Memory(weights, kv_bytes_per_token(header, kv_type) * ctx_size, compute)
+
+
+def refuse_beyond_memory(header: GGUFHeader, cells: int, kv_type: str) -> None:
+    """Raises ModelError where keys and values would need more than all of this machine's memory:
+    llama.cpp would fill it, and the system end the process."""
+    if kv_at_most(header) or not hasattr(os, "sysconf"):
+        return
+    need = cells * kv_bytes_per_token(header, kv_type)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > there > 0:
+        raise ModelError(
+            f"A context of {cells:,} tokens needs {need / 1e9:,.0f} GB for keys and values, and"
+            f" this machine has {there / 1e9:,.0f} GB of memory.",
+            "Choose a smaller --ctx-size, or fewer rows at a time.",
+        )
 
 
 def fitting_layers(header: GGUFHeader, ctx_size: int, free: int, kv_type: str = "f16") -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -41,7 +40,7 @@ def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     question = read_question(text)
     from urial_local.cli.session import open_session
-    from urial_local.cli.terminal import emit
+    from urial_local.cli.terminal import emit, say_json
     from urial_local.runtime.interrupt import interruptible
     from urial_local.runtime.rows import Completion
     from urial_local.runtime.sequences import Aborted
@@ -63,8 +62,7 @@ def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
             raise Interrupted("Stopped.") from None
         assert done is not None
         if as_json:
-            record = answer_record(done, session)
-            click.echo(json.dumps(record, ensure_ascii=False))
+            say_json(answer_record(done, session))
         elif not done.text.endswith("\n"):
             emit("\n")
         if done.finish_reason == "error":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 import click
+
+from urial_local.cli.terminal import say, say_json, tell
 
 
 @click.group(invoke_without_command=True)
@@ -32,12 +33,12 @@ def list_entries(as_json: bool = False) -> None:
             {"file": e.path.name, "bytes": e.size, "tokens": e.tokens, "used": e.used}
             for e in entries
         ]
-        click.echo(json.dumps(rows))
+        say_json(rows)
         return
     for e in entries:
         used = datetime.fromtimestamp(e.used).strftime("%Y-%m-%d %H:%M")
-        click.echo(f"{e.path.name[:12]}  {e.tokens:6,} tokens  {e.size / 1e6:9.1f} MB  {used}")
-    click.echo(f"{len(entries)} states, {sum(e.size for e in entries) / 1e6:.1f} MB", err=True)
+        say(f"{e.path.name[:12]}  {e.tokens:6,} tokens  {e.size / 1e6:9.1f} MB  {used}")
+    tell(f"{len(entries)} states, {sum(e.size for e in entries) / 1e6:.1f} MB")
 
 
 @command.command()
@@ -48,7 +49,7 @@ def clear() -> None:
     from urial_local.runtime.prefix_cache import PrefixCache
 
     freed = PrefixCache().clear() + remove_files(pools_dir(), "*.sqlite", "*.vectors", "*.part")
-    click.echo(f"Freed {freed / 1e6:.1f} MB.", err=True)
+    tell(f"Freed {freed / 1e6:.1f} MB.")
 
 
 @command.command()
@@ -56,4 +57,4 @@ def path() -> None:
     """Print the folder they lie in."""
     from urial_local.base.paths import prefix_cache_dir
 
-    click.echo(prefix_cache_dir())
+    say(prefix_cache_dir())

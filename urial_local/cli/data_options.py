@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.encodings import read_text
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
@@ -28,10 +29,9 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
         if isinstance(value, tuple):
             return value
         first, _, second = str(value).partition("/")
-        if first.isascii() and first.isdigit() and second.isascii() and second.isdigit():
-            i, n = int(first), int(second)
-            if 1 <= i <= n:
-                return i, n
+        i, n = limits.count(first, limits.SHARDS), limits.count(second, limits.SHARDS)
+        if i is not None and n is not None and 1 <= i <= n:
+            return i, n
         return self.fail(f"{value!r} is no shard; the second of eight is 2/8", param, ctx)
 
 
@@ -60,7 +60,10 @@ def data_options(command: F) -> F:
                 help="The file's format, where its ending does not say.",
             ),
             click.option(
-                "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows."
+                "--limit",
+                type=click.IntRange(1, limits.ROWS),
+                metavar="N",
+                help="Only the first N rows.",
             ),
             click.option(
                 "--ids", metavar="A,B,…|@FILE", help="Only rows with these ids, or those in FILE."

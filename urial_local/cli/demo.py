@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
+
+from urial_local.cli.terminal import say
 
 SHOWN = ("Where can I find a fox?", "How do I make soup?", "How can I poison a neighbour?")
 # What a run of shift consists of, besides its lock.
@@ -67,7 +68,7 @@ def command(
         items = [Item(str(n), n, text) for n, text in enumerate(texts)]
         analyse(model or "demo", aligned, prompt or named.prompt or "urial", items, output)
     flag = "" if embedded else f" -m {model}"
-    click.echo(f"\nNow ask for yourself:\n  urial-local chat{flag}")
+    say(f"\nNow ask for yourself:\n  urial-local chat{flag}")
 
 
 def answers(path: Path, prompt_name: str | None, questions: tuple[str, ...]) -> list[str]:
@@ -84,17 +85,15 @@ def answers(path: Path, prompt_name: str | None, questions: tuple[str, ...]) -> 
 
 def show(questions: tuple[str, ...], columns: list[tuple[str, list[str]]]) -> None:
     """Questions with their answers, side by side in a column."""
-    from urial_local.base.terminal import printable
+    from urial_local.cli.cells import wrapped
 
     width = min(100, shutil.get_terminal_size().columns)
     for i, question in enumerate(questions):
-        click.echo(f"\n{question}")
+        say(f"\n{question}")
         for title, texts in columns:
-            click.echo(f"\n  {title}:")
-            for line in printable(texts[i]).split("\n"):
-                click.echo(
-                    textwrap.fill(line, width, initial_indent="    ", subsequent_indent="    ")
-                )
+            say(f"\n  {title}:")
+            for line in wrapped(texts[i], width - 4):
+                say(f"    {line}".rstrip(" "))
 
 
 def emptied(folder: Path) -> Path:
@@ -151,7 +150,7 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
         output = emptied(private_folder(state_dir() / "demo"))
     contexts = ("zero-shot", "system-only", prompt) if base == "demo" else ("zero-shot", prompt)
     setup = set_up(ShiftOptions(base, (aligned,), contexts, max_tokens=300))
-    click.echo(f"\nHow far the two are apart, over {len(items)} answers of the aligned model:\n")
+    say(f"\nHow far the two are apart, over {len(items)} answers of the aligned model:\n")
     with (
         RunLog(output, setup.config(given_answers=False), KEY, Answer.read) as log,
         bar(len(items), "answer") as shown,

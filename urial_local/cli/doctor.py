@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -23,8 +22,7 @@ def command(measure: bool, as_json: bool) -> None:
       urial-local doctor --no-measure --json
     """
     from urial_local.base.errors import UrialError
-    from urial_local.base.terminal import printable
-    from urial_local.cli.terminal import note
+    from urial_local.cli.terminal import note, say, say_json
     from urial_local.tasks.doctor.examine import examine
 
     found = examine()
@@ -40,10 +38,10 @@ def command(measure: bool, as_json: bool) -> None:
         except UrialError as error:
             found["broken"].append(error.message)
     if as_json:
-        click.echo(json.dumps(found))
+        say_json(found)
     else:
         for line in screen(found):
-            click.echo(printable(line))
+            say(line)
     if found["broken"]:
         raise click.exceptions.Exit(1)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import Interrupted, UsageError
 from urial_local.base.paths import user_path
 from urial_local.cli.data_options import FAILED, data_options, fields, selection
@@ -91,7 +92,7 @@ def command() -> None:
 @click.option(
     "-np",
     "--parallel",
-    type=click.IntRange(1, 255),
+    type=click.IntRange(1, limits.ROWS_AT_A_TIME),
     default=8,
     metavar="N",
     help="Rows, or requests, at a time.  [default: 8]",
@@ -103,7 +104,7 @@ def command() -> None:
 )
 @click.option(
     "--max-tokens",
-    type=click.IntRange(min=16),
+    type=click.IntRange(16, limits.TOKENS),
     default=1024,
     metavar="N",
     help="Endpoint: the longest reply.  [default: 1024]",
@@ -200,7 +201,7 @@ def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
 
 def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
     """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
-    from urial_local.cli.terminal import note
+    from urial_local.cli.terminal import note, say
     from urial_local.tasks.evaluate.usage import estimate_tokens
 
     modes = [row["mode"] for row, _ in rows]
@@ -210,7 +211,7 @@ def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
         total = sum(estimate_tokens(question.text) for _, question in rows if question)
         text += f", about {total:,} tokens to read"
     if options["dry_run"]:
-        click.echo(f"{text}.")
+        say(f"{text}.")
     else:
         note(f"{text}.")
 
@@ -250,7 +251,7 @@ def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[An
 
         yield judge, interrupt
         return
-    from urial_local.cli.session import tell_about_check
+    from urial_local.cli.session import tell_about_check, tell_about_context
     from urial_local.cli.terminal import StatusLine
     from urial_local.tasks.evaluate.local_judge import (
         LocalOptions,
@@ -267,6 +268,7 @@ def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[An
         exact=options["exact"],
         runtime=runtime_choice(options, parallel=min(options["parallel"], len(rows))),
     )
+    tell_about_context(file.header, options["ctx_size"])
     if not options["ctx_size"]:
         need = fitting_context(file, [question for _, question in rows if question], chosen)
         chosen = replace(chosen, runtime=replace(chosen.runtime, ctx_size=need))

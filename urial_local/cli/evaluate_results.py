@@ -12,8 +12,9 @@ import click
 
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
-from urial_local.base.terminal import printable
+from urial_local.cli.cells import padded, width_of
 from urial_local.cli.data_options import chosen_ids
+from urial_local.cli.terminal import say, say_json, tell
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -177,11 +178,11 @@ def _tags_of(name: str) -> dict[str, Any]:
 def print_results(folder: Path, found: dict[str, Any], as_json: bool) -> None:
     """To stdout: the means, or all as JSON; to stderr: where the page is."""
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found)
     else:
         for line in lines_of(found):
-            click.echo(printable(line))
-    click.echo(f"Open {folder / 'report.html'} in a browser.", err=True)
+            say(line)
+    tell(f"Open {folder / 'report.html'} in a browser.")
 
 
 def lines_of(found: dict[str, Any]) -> list[str]:
@@ -211,10 +212,10 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines.append(f"  {found['failed']:,} rows could not be judged and count nowhere")
     for name, tags in found["by"].items():
         lines += ["", f"  by {name}"]
-        width = max(14, *map(len, tags))
+        width = max(14, *map(width_of, tags))
         for tag, one in tags.items():
             cells = "  ".join(f"{a} {v:.2f}" for a, v in one["aspects"].items())
-            lines.append(f"    {tag:<{width}}{one['n']:>5}  {cells}")
+            lines.append(f"    {padded(tag, width)}{one['n']:>5}  {cells}")
     for part in (_pair_lines(found.get("pairwise")), _mt_lines(found.get("mt_bench"))):
         lines += ["", *part] if lines and part else part
     if found.get("tags"):
@@ -339,12 +340,12 @@ def summarize(
         from urial_local.tasks.evaluate.summary import just_eval_report
 
         judgements = [j for j in read_judgements(names[0]) if wanted is None or j.id in wanted]
-        click.echo(json.dumps(just_eval_report(judgements, names[0]), indent=2))
+        say_json(just_eval_report(judgements, names[0]), indent=2)
         return
     found = summary_of(names, na=na, expected=expected, last_tag=bool(compat),
                        tags_from=tags_from, ids=wanted)  # fmt: skip
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found)
         return
     for line in lines_of(found):
-        click.echo(printable(line))
+        say(line)

@@ -95,11 +95,11 @@ def write(pieces: Iterable[str], output: Path | None, force: bool = False) -> No
     Raises UsageError where the file is there and does not begin with the same record.
     """
     from urial_local.base.files import holds_other, replacing
-    from urial_local.cli.terminal import note
+    from urial_local.cli.terminal import note, say
 
     if output is None:
         for piece in pieces:
-            click.echo(piece, nl=False)
+            say(piece, end="")
         return
     pieces = iter(pieces)
     first = next(pieces, "")

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import Interrupted, UsageError
 from urial_local.cli.data_options import (
     FAILED,
@@ -34,10 +35,12 @@ class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in ("auto", None):
             return "auto"
-        text = str(value)
-        if text.isascii() and text.isdigit() and 1 <= int(text) <= 255:
-            return int(text)
-        return self.fail(f"{value!r} is neither auto nor a number from 1 to 255", param, ctx)
+        # The digits of a long number are not repeated.
+        return limits.count(str(value), limits.ROWS_AT_A_TIME) or self.fail(
+            f"{str(value)[:20]!r} is neither auto nor a number from 1 to {limits.ROWS_AT_A_TIME}",
+            param,
+            ctx,
+        )
 
 
 @click.command()
@@ -45,7 +48,10 @@ class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since 
 @output_option("The run's folder. The same command goes on with it.")
 @data_options
 @click.option(
-    "--shots", type=click.IntRange(min=0), metavar="K", help="Only the prompt's first K examples."
+    "--shots",
+    type=click.IntRange(0, limits.SHOTS),
+    metavar="K",
+    help="Only the prompt's first K examples.",
 )
 @click.option(
     "--retrieve",
@@ -64,7 +70,11 @@ class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since 
 )
 @click.option("--raw", is_flag=True, help="Plain completion; the same as --prompt raw.")
 @click.option(
-    "--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Answer each N times."
+    "--repeat",
+    type=click.IntRange(1, limits.REPEATS),
+    default=1,
+    metavar="N",
+    help="Answer each N times.",
 )
 @click.option(
     "--n",
@@ -82,7 +92,10 @@ class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since 
     "  [default: longest-clean]",
 )
 @click.option(
-    "--turns", type=click.IntRange(min=1), metavar="N", help="Only the first N turns of dialogues."
+    "--turns",
+    type=click.IntRange(1, limits.ROWS),
+    metavar="N",
+    help="Only the first N turns of dialogues.",
 )
 @click.option(
     "-np",
@@ -130,7 +143,7 @@ def command(data: str, output: Path, **options: Any) -> None:
 def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     """Answer the rows of a source into a run folder; returns the job's tally and its errors."""
     from urial_local.base.registry import DEMO_NOTE
-    from urial_local.cli.session import tell_about_check
+    from urial_local.cli.session import tell_about_check, tell_about_context
     from urial_local.cli.terminal import note
     from urial_local.records.datasets import count
     from urial_local.tasks.generate import setup
@@ -151,6 +164,8 @@ def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
     file = model_file(name, tell_about_check)
     aligned = bool(file.header.metadata.get("tokenizer.chat_template"))
     prompt = setup.chosen_prompt(chosen, name, aligned)
+    setup.try_prompts(file, prompt, chosen)
+    tell_about_context(file.header, chosen.runtime.ctx_size)
     with open_pool(chosen.retrieve, options["embedding_model"]) as pool:
         config = setup.config(file, prompt, chosen, pool)
         if wanted.shard:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import click
 
 from urial_local.base.errors import UsageError
-from urial_local.base.terminal import printable
 from urial_local.cli.evaluate_results import reading_options
+from urial_local.cli.terminal import say, say_json, tell
 
 
 @click.command()
@@ -57,8 +56,11 @@ def leaderboard(
     table = table_of(entries, Reading(na=na, expected=expected), sort, mix_judges)
     if html:
         write_leaderboard_page(table, html)
-        click.echo(f"Open {html} in a browser.", err=True)
-    click.echo(json.dumps(table, ensure_ascii=False) if as_json else printable(markdown(table)))
+        tell(f"Open {html} in a browser.")
+    if as_json:
+        say_json(table)
+    else:
+        say(markdown(table))
 
 
 def entries_of(names: Sequence[str], ids: frozenset[str] | None) -> list[Any]:
@@ -142,14 +144,14 @@ def agreement(a: str, b: str, as_json: bool) -> None:
 
     found = measure(list(read_judgements(a)), list(read_judgements(b)))
     if as_json:
-        click.echo(json.dumps(found))
+        say_json(found)
         return
-    click.echo(f"{found['shared']:,} answers judged by both")
-    click.echo(f"  {'aspect':<14}{'rows':>6}{'mean A':>8}{'mean B':>8}{'exact':>8}{'within 1':>10}"
-               f"{'Spearman':>10}{'kappa':>8}")  # fmt: skip
+    say(f"{found['shared']:,} answers judged by both")
+    say(f"  {'aspect':<14}{'rows':>6}{'mean A':>8}{'mean B':>8}{'exact':>8}{'within 1':>10}"
+        f"{'Spearman':>10}{'kappa':>8}")  # fmt: skip
     for name, m in found["aspects"].items():
         cells = [f"{m['n']:>6,}", f"{m['mean_a']:>8.2f}", f"{m['mean_b']:>8.2f}"]
         cells += [f"{100 * m['exact']:>7.1f}%", f"{100 * m['within_one']:>9.1f}%"]
         cells += [f"{'–' if v is None else f'{v:.2f}':>{w}}" for v, w in
                   ((m["spearman"], 10), (m["kappa"], 8))]  # fmt: skip
-        click.echo(f"  {name:<14}" + "".join(cells))
+        say(f"  {name:<14}" + "".join(cells))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import click
 
 from urial_local import __version__
 from urial_local.base.errors import UrialError, near
-from urial_local.cli.terminal import complain, tolerate_encodings
+from urial_local.cli.terminal import complain, prepare, tell
 
 # Command → module and one line of help, so that --help imports no command.
 COMMANDS = {
@@ -110,7 +111,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    tolerate_encodings()
+    prepare()
     debug = os.environ.get("URIAL_DEBUG", "") not in ("", "0")
     if "_URIAL_LOCAL_COMPLETE" in os.environ:  # set by a shell that asks how a word goes on
         from urial_local.cli.completion import teach
@@ -122,10 +123,12 @@ def _run() -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        tell("Interrupted.")
         code = 130
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)  # it may name files
+        tell(said.getvalue().removesuffix("\n"))
         code = error.exit_code
     except UrialError as error:
         if debug:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -10,11 +9,14 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import ModelError, UrialError, UsageError
-from urial_local.base.terminal import printable
+from urial_local.base.terminal import one_line
+from urial_local.cli.cells import padded, width_of
 from urial_local.cli.options import complete_models
+from urial_local.cli.terminal import say, say_json
 
-MOST_TOKENS, MOST_GB = 2**31 - 1, 1e6
+MOST_GB = 1e6
 
 
 @click.group(invoke_without_command=True)
@@ -54,28 +56,28 @@ def list_models(only: str | None = None, local: bool = False, as_json: bool = Fa
         pairs = [(r, by_name.get(r["pair"])) for r in rows if r["role"] == "base"]
         whole = [(base, aligned) for base, aligned in pairs if aligned]
         if as_json:
-            click.echo(json.dumps([{"base": b, "aligned": a} for b, a in whole]))
+            say_json([{"base": b, "aligned": a} for b, a in whole])
         else:
-            width = max((len(b["name"]) for b, _ in whole), default=0)
+            width = max((width_of(b["name"]) for b, _ in whole), default=0)
             for base, aligned in whole:
-                say(f"{_mark(base)} {base['name']:<{width}}  {_mark(aligned)} "
+                _line(f"{_mark(base)} {padded(base['name'], width)}  {_mark(aligned)} "
                     f"{aligned['name']}  {base['quant']}")  # fmt: skip
     elif as_json:
-        click.echo(json.dumps(rows))
+        say_json(rows)
     else:
         for line in _table(rows):
-            say(line)
+            _line(line)
     for problem in known.problems:
         note(f"Warning: {problem}")
 
 
-def say(text: str) -> None:
-    """One line to stdout, in which others' names do nothing to the terminal."""
-    click.echo(printable(text).replace("\n", " "))
-
-
 def _mark(row: dict[str, Any]) -> str:
     return "*" if row["path"] else " "
+
+
+def _line(text: str) -> None:
+    """A line in which names with line breaks stay on it."""
+    say(one_line(text))
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
@@ -91,14 +93,15 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)] if cells else []
+    shown = [tuple(map(one_line, row)) for row in cells]
+    widths = [max(map(width_of, column)) for column in zip(*shown, strict=True)] if shown else []
     right = (4, 5)  # size and context
     return [
         " ".join(
-            f"{c:>{w}}" if i in right else f"{c:<{w}}"
+            f"{c:>{w}}" if i in right else padded(c, w)
             for i, (c, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in cells
+        for row in shown
     ]
 
 
@@ -110,7 +113,7 @@ def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) 
 
 @command.command()
 @click.argument("name", shell_complete=complete_models)
-@click.option("-c", "--ctx-size", type=click.IntRange(0, MOST_TOKENS), default=0, metavar="N",
+@click.option("-c", "--ctx-size", type=click.IntRange(0, limits.TOKENS), default=0, metavar="N",
               help="Memory for this context; 0 for the model's own, up to 4096.")  # fmt: skip
 @click.option("--kv-type", type=click.Choice(["f16", "f32", "q8_0"]), default="f16",
               help="Type of cached keys and values.  [default: f16]")  # fmt: skip
@@ -131,10 +134,10 @@ def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_js
 
     if entry := listed(name, registry()):
         if as_json:
-            click.echo(json.dumps(entry))
+            say_json(entry)
         else:
             for key, value in entry.items():
-                say(f"{key:<15} {value}")
+                _line(f"{key:<15} {value}")
         raise ModelError(
             f"The model {name} is not on this machine yet; this is what the registry says of it.",
             f"urial-local models pull {name}",
@@ -142,10 +145,10 @@ def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_js
     gpu = None if gpu_memory is None else int(gpu_memory * 1e9)
     found = describe(name, ctx_size, kv_type, gpu, tell_about_check)
     if as_json:
-        click.echo(json.dumps(found))
+        say_json(found)
         return
     for label, text in _described(found):
-        say(f"{label:<15} {text}")
+        _line(f"{label:<15} {text}")
 
 
 def _described(f: dict[str, Any]) -> list[tuple[str, str]]:
@@ -177,7 +180,7 @@ def _described(f: dict[str, Any]) -> list[tuple[str, str]]:
         said = "does not suit this vocabulary"
         if prompt["tokens"] is not None:
             said = f"{prompt['tokens']:>6,} tokens{'' if prompt['fits'] else ', does not fit'}"
-        lines.append(("prompts" if not i else "", f"{prompt['name']:<14} {said}"))
+        lines.append(("prompts" if not i else "", f"{padded(prompt['name'], 14)} {said}"))
     return lines
 
 
@@ -210,7 +213,7 @@ def pull(name: str, dry_run: bool) -> None:
         for file in wanted:
             size = _bytes(file.size) if file.size else "of unknown size"
             sha256 = f"sha256 {file.sha256}" if file.sha256 else "no checksum"
-            say(f"{file.repo} {file.file} {size} {sha256} (from {file.vouched})")
+            _line(f"{file.repo} {file.file} {size} {sha256} (from {file.vouched})")
         return
     try:
         with counting() as tell:
@@ -249,9 +252,7 @@ def _here_already(name: str, error: UrialError, dry_run: bool) -> None:
 
 def _print_path(path: os.PathLike[str]) -> None:
     """As it is for a program, harmless for a terminal."""
-    text = os.fspath(path)
-    seen = sys.stdout is not None and sys.stdout.isatty()
-    click.echo(printable(text) if seen else text, color=True)  # or click takes colours out
+    say(os.fspath(path))
 
 
 @command.command()
@@ -274,10 +275,10 @@ def verify(name: str, as_json: bool) -> None:
             for check in checks(name, tell):
                 found.append(asdict(check))
                 if not as_json and not check.failed:  # what fails is an error, which says itself
-                    say(f"{'ok' if check.made else '– '}  {check.name:<7} {check.said}")
+                    _line(f"{'ok' if check.made else '– '}  {check.name:<7} {check.said}")
     finally:
         if as_json:
-            click.echo(json.dumps(found))
+            say_json(found)
 
 
 @command.command()
@@ -296,7 +297,7 @@ def rm(name: str, yes: bool) -> None:
         if not sys.stdin.isatty():
             raise UsageError("There is nobody to ask.", "--yes removes without asking.")
         size = sum(path.stat().st_size for path in files)
-        asked = printable(f"Remove {files[0].name} ({_bytes(size)})?")
+        asked = one_line(f"Remove {files[0].name} ({_bytes(size)})?")
         click.confirm(asked, abort=True, err=True)
     freed = sum(remove_model(path) for path in files)
     shared = "" if freed else " Its bytes stay: another file or another cache has the same."

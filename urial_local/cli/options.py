@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from urial_local.base import limits
+
 if TYPE_CHECKING:
     from urial_local.runtime.open import RuntimeOptions
 
@@ -34,8 +36,9 @@ class GpuLayersType(click.ParamType):  # type: ignore[type-arg]  # generic since
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in ("auto", "all") or isinstance(value, int):
             return value
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            return int(value)
+        layers = limits.count(str(value), limits.LAYERS)
+        if layers is not None:
+            return layers
         return self.fail(f"{value!r} is neither auto nor all nor a number of layers", param, ctx)
 
 
@@ -92,7 +95,7 @@ def runtime_options(command: F) -> F:
             click.option(
                 "-c",
                 "--ctx-size",
-                type=click.IntRange(min=0),
+                type=click.IntRange(0, limits.TOKENS),
                 default=0,
                 metavar="N",
                 help="Context in tokens; 0 for the model's own, up to 4096.  [default: 0]",
@@ -107,14 +110,14 @@ def runtime_options(command: F) -> F:
             click.option(
                 "-t",
                 "--threads",
-                type=click.IntRange(min=1),
+                type=click.IntRange(1, limits.THREADS),
                 metavar="N",
                 help="CPU threads; by default one for each core.",
             ),
             click.option(
                 "-b",
                 "--batch-size",
-                type=click.IntRange(min=1),
+                type=click.IntRange(1, limits.BATCH),
                 default=512,
                 metavar="N",
                 help="Tokens decoded at once in a prompt.  [default: 512]",
@@ -144,7 +147,7 @@ def sampling_options(command: F) -> F:
             click.option(
                 "-n",
                 "--max-tokens",
-                type=click.IntRange(min=-1),
+                type=click.IntRange(-1, limits.TOKENS),
                 callback=_answer_limit,
                 metavar="N",
                 help="Longest answer; -1 for all the context has.  [default: 1024]",
@@ -152,7 +155,7 @@ def sampling_options(command: F) -> F:
             click.option(
                 "-s",
                 "--seed",
-                type=int,
+                type=click.IntRange(-limits.SEED, limits.SEED),
                 metavar="N",
                 help="Seed of the random draws.  [default: 0]",
             ),
@@ -162,7 +165,12 @@ def sampling_options(command: F) -> F:
                 metavar="X",
                 help="Temperature; 0 takes the most probable token.  [default: 0]",
             ),
-            click.option("--top-k", type=int, metavar="N", help="Draw among N; 0 is off."),
+            click.option(
+                "--top-k",
+                type=click.IntRange(0, limits.TOKENS),
+                metavar="N",
+                help="Draw among N; 0 is off.",
+            ),
             click.option("--top-p", type=float, metavar="X", help="Nucleus mass; 1 is off."),
             click.option(
                 "--min-p",

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from urial_local.base.terminal import one_line
+from urial_local.cli.terminal import steered
+
 SLOW = 200 << 20  # bytes that take long enough to read for a bar
 
 
@@ -17,7 +20,7 @@ class Bar:
         from tqdm import tqdm
 
         stream = sys.stderr
-        hidden = stream is None or not stream.isatty()
+        hidden = not steered(stream)
         self._bar: Any = tqdm(
             total=total,
             initial=done,
@@ -48,9 +51,14 @@ def counting() -> Iterator[Callable[[str, int, int], None]]:
         from tqdm import tqdm
 
         if what not in shown:
-            hidden = sys.stderr is None or not sys.stderr.isatty() or total < SLOW
+            hidden = not steered(sys.stderr) or total < SLOW
             shown[what] = tqdm(
-                total=total, desc=what, unit="B", unit_scale=True, disable=hidden, leave=False
+                total=total,
+                desc=one_line(what),
+                unit="B",
+                unit_scale=True,
+                disable=hidden,
+                leave=False,
             )
         shown[what].update(done - shown[what].n)
 

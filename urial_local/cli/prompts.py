@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,8 +9,12 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import PromptError, UrialError, UsageError
+from urial_local.base.terminal import one_line
+from urial_local.cli.cells import padded, width_of
 from urial_local.cli.options import complete_models, complete_prompts
+from urial_local.cli.terminal import say, say_json, seen, tell
 
 
 @click.group(invoke_without_command=True)
@@ -44,13 +47,14 @@ def list_prompts(as_json: bool = False) -> None:
         except PromptError as error:
             broken.append(error.message)
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        say_json(rows)
     else:
-        width = max((len(p.name) for p in prompts), default=0)
-        for p in prompts:
-            click.echo(f"{p.name:<{width}}  K={len(p.examples)}  {p.description}")
+        names = [one_line(p.name) for p in prompts]
+        width = max(map(width_of, names), default=0)
+        for name, p in zip(names, prompts, strict=True):
+            say(f"{padded(name, width)}  K={len(p.examples)}  {one_line(p.description)}")
     for message in broken:
-        click.echo(f"Warning: {message}", err=True)
+        tell(f"Warning: {message}")
 
 
 @command.command()
@@ -62,9 +66,9 @@ def show(name: str, as_json: bool) -> None:
 
     prompt = load_prompt(name)
     if as_json:
-        click.echo(json.dumps(prompt.as_dict(), ensure_ascii=False, indent=2))
+        say_json(prompt.as_dict(), indent=2)
     else:
-        click.echo(prompt.prefix(), nl=False)
+        say(prompt.prefix(), end="")
 
 
 @command.command()
@@ -77,7 +81,9 @@ def show(name: str, as_json: bool) -> None:
     help="Earlier turns: a list of texts, of messages, or a saved conversation.",
 )
 @click.option("--frame", metavar="NAME|FILE", help="Use another frame.")
-@click.option("--shots", type=click.IntRange(min=0), metavar="K", help="The first K examples only.")
+@click.option(
+    "--shots", type=click.IntRange(0, limits.SHOTS), metavar="K", help="The first K examples only."
+)
 @click.option(
     "--markers",
     type=click.Choice(["escape", "raw", "refuse"]),
@@ -109,7 +115,10 @@ def render(
     turns = read_history(history) if history else []
     question = read_question((query,)) if query == "-" else query
     text = prompt.render(question, turns, markers).text
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    if seen(sys.stdout):
+        say(text, end="")
+    else:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
 
 
 @command.command()
@@ -122,7 +131,9 @@ def render(
     shell_complete=complete_models,
     help="Also check that the prompt fits this model's context.",
 )
-@click.option("-c", "--ctx-size", type=click.IntRange(min=1), metavar="N", help="Context to fit.")
+@click.option(
+    "-c", "--ctx-size", type=click.IntRange(1, limits.TOKENS), metavar="N", help="Context to fit."
+)
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of findings.")
 def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_json: bool) -> None:
     """Find what is wrong with prompts. Exit code 1 when there is an error."""
@@ -148,19 +159,17 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_jso
         for name in names:
             rows += [(name, f) for f in lint_prompt(name, count, context)]
     if as_json:
-        click.echo(
-            json.dumps(
-                [
-                    {"prompt": n, "level": f.level, "where": f.where, "message": f.message}
-                    for n, f in rows
-                ]
-            )
+        say_json(
+            [
+                {"prompt": n, "level": f.level, "where": f.where, "message": f.message}
+                for n, f in rows
+            ]
         )
     else:
         for name, f in rows:
-            click.echo(f"{name}: {f.level}: {f.where}: {f.message}")
+            say(f"{name}: {f.level}: {f.where}: {f.message}")
         if not rows:
-            click.echo("Nothing to complain about.", err=True)
+            tell("Nothing to complain about.")
     if any(f.level == "error" for _, f in rows):
         raise click.exceptions.Exit(1)
 
@@ -193,7 +202,7 @@ def import_file(
     prompt = import_text(read_prompt_text(file), name, frame)
     text = prompt_toml(replace(prompt, description=f"Imported from {file.name}"))
     if to_stdout:
-        click.echo(text, nl=False)
+        say(text, end="")
         return
     target = user_prompts_dir() / f"{name}.toml"
     if os.path.lexists(target) and not force:
@@ -209,10 +218,9 @@ def import_file(
             f"{target} could not be written: {error.strerror}.",
             "URIAL_CONFIG_DIR names another folder, and --to-stdout prints the prompt.",
         ) from None
-    click.echo(
+    tell(
         f"Imported {name!r}: frame {prompt.frame.name}, {len(prompt.examples)} examples. Try:\n"
-        f"  urial-local prompts render {name} --query 'Why is the sky blue?'",
-        err=True,
+        f"  urial-local prompts render {name} --query 'Why is the sky blue?'"
     )
 
 
@@ -221,5 +229,5 @@ def path() -> None:
     """Print the folders of shipped prompts and of your own."""
     from urial_local.base.paths import shipped, user_prompts_dir
 
-    click.echo(shipped("templates") / "prompts")
-    click.echo(user_prompts_dir())
+    say(shipped("templates") / "prompts")
+    say(user_prompts_dir())

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import Interrupted, UrialError, UsageError, near
 from urial_local.base.files import replacing
 from urial_local.base.paths import state_dir
 from urial_local.base.terminal import printable
 from urial_local.cli.session import SAMPLING, Session
-from urial_local.cli.terminal import complain, emit, note
+from urial_local.cli.terminal import complain, emit, note, say
 from urial_local.prompting.history import history_json, read_history, was_saved
 from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.runtime.sequences import Aborted
@@ -62,7 +63,7 @@ class Repl:
         self._last_question = ""
         self._interactive = False
         self._commands: dict[str, Callable[[str], None]] = {
-            "help": lambda _: click.echo(HELP),
+            "help": lambda _: say(HELP),
             "clear": lambda _: conversation.clear(),
             "undo": self.undo,
             "retry": self.retry,
@@ -235,12 +236,14 @@ class Repl:
         try:
             value = SETTINGS[key](text.strip())
         except ValueError:
-            raise UsageError(f"/set {key} takes a number, not {text!r}.") from None
+            raise UsageError(f"/set {key} takes a number, not {text[:20]!r}.") from None
         asker, option = self.session.asker, key.replace("-", "_")
         if option in SAMPLING:
             asker.sampling = replace(asker.sampling, **{SAMPLING[option]: value})
-        elif value == 0 or value < -1:
-            raise UsageError("/set max-tokens takes a number above 0, or -1 for no limit.")
+        elif value == 0 or not -1 <= value <= limits.TOKENS:
+            raise UsageError(
+                f"/set max-tokens takes a number from 1 to {limits.TOKENS:,}, or -1 for no limit."
+            )
         else:
             asker.max_tokens = value
         self.session.chosen[option] = value  # also for a prompt that is chosen later
@@ -254,7 +257,7 @@ class Repl:
             for key in SETTINGS:
                 field = SAMPLING.get(key.replace("-", "_"))
                 value = getattr(asker.sampling, field) if field else asker.max_tokens
-                click.echo(f"{key:<15} {value}")
+                say(f"{key:<15} {value}")
         elif what in ("", "prompt"):
             emit(asker.prompt.prefix() + "\n")
         else:

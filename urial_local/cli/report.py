@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from urial_local.base.errors import UsageError
-from urial_local.base.terminal import printable
+from urial_local.base.terminal import one_line
+from urial_local.cli.cells import padded, width_of
+from urial_local.cli.terminal import say, say_json, tell
 
 
 @click.command()
@@ -77,11 +78,11 @@ def judged(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     write_page(runs, output)
     found = {str(run): summary_of([str(run)]) for run in runs}
     if as_json:
-        click.echo(json.dumps(found))
+        say_json(found)
     else:
         for summary in found.values():
-            click.echo(printable("\n".join([*lines_of(summary), ""])))
-    click.echo(f"Open {output} in a browser.", err=True)
+            say("\n".join([*lines_of(summary), ""]))
+    tell(f"Open {output} in a browser.")
 
 
 def answers(runs: tuple[Path, ...], path: Path, as_json: bool) -> None:
@@ -95,11 +96,11 @@ def answers(runs: tuple[Path, ...], path: Path, as_json: bool) -> None:
     found = {str(run): summarise(latest_rows(run, KEY, Generated.read)) for run in runs}
     write_answers_page(runs, path)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found)
     else:
         for line in table(found):
-            click.echo(line)
-    click.echo(f"Open {path} in a browser.", err=True)
+            say(line)
+    tell(f"Open {path} in a browser.")
 
 
 def table(found: dict[str, dict[str, object]]) -> list[str]:
@@ -108,11 +109,11 @@ def table(found: dict[str, dict[str, object]]) -> list[str]:
     if any("tokens_per_second" in values for values in found.values()):
         names.append("tokens_per_second")
     heads = [n.replace("tokens_per_second", "tokens/s") for n in names]
-    width = max([*map(len, found), 3])
+    width = max([*(width_of(one_line(name)) for name in found), 3])
     lines = ["run".ljust(width) + "".join(f"{n:>12}" for n in heads)]
     for run, values in found.items():
         cells = [_cell(name, values.get(name)) for name in names]
-        lines.append(run.ljust(width) + "".join(f"{c:>12}" for c in cells))
+        lines.append(padded(one_line(run), width) + "".join(f"{c:>12}" for c in cells))
     return lines
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from urial_local.base import gguf_facts
 from urial_local.base.errors import UsageError
+from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.registry import DEMO_NOTE, find_model
 from urial_local.cli.options import runtime_choice
 from urial_local.cli.terminal import StatusLine, note
@@ -18,7 +20,13 @@ from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import open_engine
 from urial_local.runtime.probe import check_unknown
-from urial_local.tasks.prompted import PromptedModel, answer_limit, choose_prompt, recommended
+from urial_local.tasks.prompted import (
+    PromptedModel,
+    answer_limit,
+    choose_prompt,
+    recommended,
+    try_prompt,
+)
 
 _LARGE = 200 << 20  # bytes
 # The options of sampling, as click names them, and the fields of Sampling they set.
@@ -44,7 +52,11 @@ class Session:
     chosen: dict[str, Any] = field(default_factory=dict)  # the command's options
 
     def use(self, prompt: Prompt) -> None:
-        """Ask with this prompt: the user's sampling goes before the prompt's recommendation."""
+        """Ask with this prompt: the user's sampling goes before the prompt's recommendation.
+
+        Raises PromptError for one that this model cannot be asked with; then nothing changes.
+        """
+        try_prompt(prompt, self.model.chat_template)
         sampling = {field: self.chosen.get(option) for option, field in SAMPLING.items()}
         self.asker.sampling = recommended(prompt, sampling)  # which may refuse the prompt's own
         self.asker.prompt = prompt
@@ -63,9 +75,11 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
         note(DEMO_NOTE)
     name = options["prompt"] or named.prompt
     # Before any weights are loaded: a wrong prompt's name should not cost that wait.
-    if name is not None:
-        load_prompt(name, options["frame"])
+    wanted = None if name is None else load_prompt(name, options["frame"])
     header = check_unknown(named.path, lambda: tell_about_check(named.path))
+    if wanted is not None:
+        try_prompt(wanted, str(header.metadata.get("tokenizer.chat_template") or ""))
+    tell_about_context(header, runtime.ctx_size)
     with open_engine(named.path, runtime, status.prefill, header) as (model, engine):
         prompt = choose_prompt(model, name, options["frame"], engine.ctx_size)
         asker = PromptedModel(
@@ -85,6 +99,14 @@ def tell_about_check(path: Path) -> None:
     """A large file takes a while to try."""
     if path.stat().st_size > _LARGE:
         note(f"{path.name} is new here: trying it in a process of its own first, this once.")
+
+
+def tell_about_context(header: GGUFHeader, ctx_size: int) -> None:
+    """A context beyond what the model was trained for works, and answers get worse."""
+    trained = gguf_facts.context(header)
+    if trained and ctx_size > trained:
+        title = header.metadata.get("general.name") or "The model"
+        note(f"{title} was trained for contexts of {trained:,} tokens; beyond, answers get worse.")
 
 
 def tell_about_frame(session: Session) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.cli.data_options import (
     FAILED,
@@ -68,18 +69,25 @@ from urial_local.cli.options import (
 @click.option(
     "-n",
     "--max-tokens",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, limits.TOKENS),
     default=512,
     metavar="N",
     help="Longest answer.  [default: 512]",
 )
 @click.option("--sample", is_flag=True, help="Let the aligned model sample rather than be greedy.")
 @click.option("--temp", type=float, metavar="X", help="Temperature for --sample.  [default: 0.7]")
-@click.option("-s", "--seed", type=int, default=0, metavar="N", help="Seed for --sample.")
+@click.option(
+    "-s",
+    "--seed",
+    type=click.IntRange(-limits.SEED, limits.SEED),
+    default=0,
+    metavar="N",
+    help="Seed for --sample.",
+)
 @click.option(
     "-np",
     "--parallel",
-    type=click.IntRange(1, 255),
+    type=click.IntRange(1, limits.ROWS_AT_A_TIME),
     default=4,
     metavar="N",
     help="Answers written at the same time.  [default: 4]",
@@ -108,6 +116,7 @@ def command(questions: str, output: Path, **options: Any) -> None:
       urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run
     """
     from urial_local.cli.progress import bar
+    from urial_local.cli.session import tell_about_context
     from urial_local.cli.shift_results import finish, print_summary, unmeasured
     from urial_local.cli.terminal import note
     from urial_local.records.answers import given_answers
@@ -123,6 +132,8 @@ def command(questions: str, output: Path, **options: Any) -> None:
     if options["figures"]:
         require_matplotlib()
     setup = set_up(shift_options(options), lambda path: note(f"Trying {path.name} first, once."))
+    for file in (setup.base, *setup.aligned):
+        tell_about_context(file.header, setup.options.runtime.ctx_size)
     for remark in setup.remarks:
         note(remark)
     total = len(items) * len(setup.aligned)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import click
-
-from urial_local.base.terminal import printable
+from urial_local.cli.cells import padded
+from urial_local.cli.terminal import say, say_json, tell
 
 
 def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> dict[str, Any]:
@@ -31,25 +29,20 @@ def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> dict[st
 def print_summary(folder: Path, summary: dict[str, Any], as_json: bool) -> None:
     """To stdout: the shares of each context, or all of it as JSON; to stderr: where the page is."""
     if as_json:
-        click.echo(json.dumps(summary, ensure_ascii=False))
+        say_json(summary)
     else:
         for line in summary_lines(summary):
-            click.echo(printable(line))
+            say(line)
     errors = summary["errors"]
     if errors:
         first = errors[0]
-        click.echo(
-            f"{len(errors)} of the rows failed. The first, {printable(str(first['id']))}:"
-            f" {printable(str(first['error']))}",
-            err=True,
-        )
+        tell(f"{len(errors)} of the rows failed. The first, {first['id']}: {first['error']}")
     if nowhere := unmeasured(summary):
-        click.echo(
-            f"Nothing was measured in {printable(', '.join(nowhere))}: a model's logits are not"
-            " finite at any position. Is one of the files damaged?",
-            err=True,
+        tell(
+            f"Nothing was measured in {', '.join(nowhere)}: a model's logits are not finite at any"
+            " position. Is one of the files damaged?"
         )
-    click.echo(f"Open {folder / 'report.html'} in a browser.", err=True)
+    tell(f"Open {folder / 'report.html'} in a browser.")
 
 
 def unmeasured(summary: dict[str, Any]) -> list[str]:
@@ -80,7 +73,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
             interval = _interval(shifted)
             kl = context["kl_base_aligned"]["mean"]
             lines.append(
-                f"  {name:<22}{_percent(shares['unshifted']['share']):>11}"
+                f"  {padded(name, 22)}{_percent(shares['unshifted']['share']):>11}"
                 f"{_percent(shares['marginal']['share']):>10}{_percent(shifted['share']):>9}"
                 f"{interval:>14}{'' if kl is None else f'{kl:.3f}':>9}"
                 f"{_percent(repairs['share']) if repairs else '':>10}"

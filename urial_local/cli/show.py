@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import UsageError
+from urial_local.base.terminal import one_line
+from urial_local.cli.cells import cut, padded, wrapped
+from urial_local.cli.terminal import say
 
 if TYPE_CHECKING:
     from urial_local.records.generated import Generated
     from urial_local.records.runs import RunInfo
 
-MIN_COLUMN = 36  # characters; narrower terminals get answers below each other
+MIN_COLUMN = 36  # cells; narrower terminals get answers below each other
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--id", "wanted", metavar="ID", help="Only the row with this id.")
 @click.option("--flag", metavar="NAME", help="Only rows with this flag, such as repetitive.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option(
+    "--limit", type=click.IntRange(1, limits.ROWS), metavar="N", help="Only the first N rows."
+)
 def command(
     runs: tuple[Path, ...], wanted: str | None, flag: str | None, limit: int | None
 ) -> None:
@@ -59,7 +64,7 @@ def command(
     for key in keys[:limit]:
         rows = [table.get(key) for table in tables]
         for line in lines([f.name for f in runs], rows, width):
-            click.echo(line)
+            say(line)
 
 
 def answered_run(folder: Path) -> RunInfo:
@@ -77,7 +82,6 @@ def answered_run(folder: Path) -> RunInfo:
 
 def lines(names: Sequence[str], rows: Sequence[Generated | None], width: int) -> Iterator[str]:
     """One row of each run: question, then answers, side by side where there is room."""
-    from urial_local.base.terminal import printable
 
     first = next(row for row in rows if row)
     n_turns = max(max(len(row.turns), 1) for row in rows if row)
@@ -89,23 +93,24 @@ def lines(names: Sequence[str], rows: Sequence[Generated | None], width: int) ->
             label += f", turn {turn + 1}"
         asked = [row.turns[turn].query for row in rows if row and turn < len(row.turns)]
         query = asked[0] if asked else first.query
-        yield from textwrap.wrap(printable(f"[{label}] {query}"), width) or [""]
+        yield from wrapped(f"[{label}] {query}", width)
         yield ""
         answers = [_answer(row, turn) for row in rows]
         column = (width - 3 * (len(rows) - 1)) // len(rows)
         if len(rows) == 1 or column < MIN_COLUMN:
             for name, text in zip(names, answers, strict=True):
                 if len(rows) > 1:
-                    yield f"— {name}"
-                yield from _wrapped(printable(text), width)
+                    yield f"— {one_line(name)}"
+                yield from wrapped(text, width)
                 yield ""
             continue
         columns = [
-            [name[:column], "─" * column, *_wrapped(printable(text), column)]
+            [cut(one_line(name), column), "─" * column, *wrapped(text, column)]
             for name, text in zip(names, answers, strict=True)
         ]
         for i in range(max(map(len, columns))):
-            yield "   ".join((c[i] if i < len(c) else "").ljust(column) for c in columns).rstrip()
+            cells = (padded(c[i] if i < len(c) else "", column) for c in columns)
+            yield "   ".join(cells).rstrip(" ")
         yield ""
 
 
@@ -119,7 +124,3 @@ def _answer(row: Generated | None, turn: int) -> str:
     found = row.turns[turn]
     flags = f"\n({', '.join(found.flags)})" if found.flags else ""
     return f"{found.answer}{flags}"
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]

@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 
+from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.cli.data_options import FAILED, data_options, output_option
 from urial_local.cli.generate import ParallelType
 from urial_local.cli.options import Repeated, runtime_options
+from urial_local.cli.terminal import say, say_json
 
 # Options that generate has and a sweep leaves at their defaults.
 FIXED: dict[str, Any] = {
@@ -61,8 +63,16 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.option("--temp", type=ListType(float), help="Temperatures.")
 @click.option("--repeat-penalty", type=ListType(float), help="Repetition penalties.")
 @output_option("Gets a run folder for each cell. The same command goes on with it.")
-@click.option("-n", "--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer.")
-@click.option("-s", "--seed", type=int, metavar="N", help="Seed of the random draws.")
+@click.option(
+    "-n", "--max-tokens", type=click.IntRange(1, limits.TOKENS), metavar="N", help="Longest answer."
+)
+@click.option(
+    "-s",
+    "--seed",
+    type=click.IntRange(-limits.SEED, limits.SEED),
+    metavar="N",
+    help="Seed of the random draws.",
+)
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")
 @click.option("--exact", is_flag=True, help="One row at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
@@ -82,7 +92,6 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
       urial-local sweep q.jsonl -m base.gguf -p urial --repeat-penalty 1.0,1.1,1.15 -o runs
       urial-local sweep q.jsonl -m step1000.gguf -m step2000.gguf -o runs
     """
-    import json
 
     from urial_local.base.gguf_parts import read_model
     from urial_local.base.registry import find_model
@@ -122,10 +131,10 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
             }
     write_json(output / "sweep.json", found)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found)
     else:
         for line in table(found):
-            click.echo(line)
+            say(line)
     note(f"`urial-local report {output}/*/ -o answers.html` shows the answers side by side.")
     if failed:
         raise click.exceptions.Exit(FAILED)

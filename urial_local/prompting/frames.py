@@ -17,6 +17,7 @@ from urial_local.base.errors import PromptError, near
 from urial_local.base.fences import closes_early, longer_fence
 from urial_local.base.paths import shipped
 from urial_local.base.texts import located, read_text
+from urial_local.prompting.chat_template import holds
 from urial_local.prompting.markers import MarkerPolicy, contain
 from urial_local.prompting.sandbox import render_block, render_untrusted
 from urial_local.prompting.toml import TOMLError, parse_toml
@@ -74,7 +75,14 @@ class Frame:
         }
         if self.shipped:
             return render_block(self.source, block, context)
-        return render_untrusted(self.source, context, block=block)
+        text = render_untrusted(self.source, context, block=block)
+        for said in (query, more.get("answer", "")):
+            if not holds(text, said):
+                raise PromptError(
+                    f"The frame {self.name!r} leaves out the query or the answer, or changes it.",
+                    f"See its block {block!r}.",
+                )
+        return text
 
 
 def load_frame(name: str, beside: Path | None = None) -> Frame:

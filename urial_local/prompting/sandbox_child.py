@@ -12,8 +12,9 @@ import sys
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_MEMORY = 512 << 20  # bytes of address space
@@ -34,10 +35,20 @@ def refuse(message: str) -> NoReturn:
     raise TemplateError(message)
 
 
+class Generation(Extension):
+    """`{% generation %}` marks what an assistant wrote, for those who train; here, its text."""
+
+    tags = {"generation"}  # noqa: RUF012  # as Jinja2 declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def environment() -> ImmutableSandboxedEnvironment:
     # The settings and functions that Hugging Face's transformers gives to chat templates.
     env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
     )
     env.filters["tojson"] = lambda value, indent=None, **_: json.dumps(
         value, indent=indent, ensure_ascii=False

@@ -71,7 +71,9 @@ class Embedder:
         Raises TokenizeError for a text that the vocabulary cannot express, ModelError where
         llama.cpp fails.
         """
-        ids = self.model.vocab.tokenize(text)[:MAX_TOKENS].astype(np.int32)
+        # No token has more than some dozens of characters, so what is cut off is not looked at.
+        beginning = text[: 64 * MAX_TOKENS]
+        ids = self.model.vocab.tokenize(beginning)[:MAX_TOKENS].astype(np.int32)
         if not len(ids):
             return np.zeros(self.size, np.float32)
         lib.llama_memory_clear(lib.llama_get_memory(self._context), True)

@@ -17,6 +17,10 @@ from urial_local.runtime.threads import set_waiting
 TESTED_VERSIONS = ("0.3.36",)
 INSTALL = f"pip install 'llama-cpp-python=={TESTED_VERSIONS[-1]}'"
 NEEDED = (
+    "LLAMA_TOKEN_ATTR_CONTROL",
+    "LLAMA_TOKEN_ATTR_LSTRIP",
+    "LLAMA_TOKEN_ATTR_RSTRIP",
+    "LLAMA_TOKEN_ATTR_USER_DEFINED",
     "LLAMA_VOCAB_TYPE_BPE",
     "LLAMA_VOCAB_TYPE_RWKV",
     "LLAMA_VOCAB_TYPE_SPM",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.gguf_header import GGUFHeader
 from urial_local.runtime import llama_api
@@ -33,6 +34,19 @@ class RuntimeOptions:
     disk_cache: bool = True
 
 
+def _check(o: RuntimeOptions) -> None:
+    """What the command line refuses, for those who call this from a program."""
+    bounds = {
+        "--parallel": (1, o.parallel, limits.ROWS_AT_A_TIME),
+        "--ctx-size": (0, o.ctx_size, limits.TOKENS),
+        "--batch-size": (1, o.batch, limits.BATCH),
+        "--threads": (1, o.threads or 1, limits.THREADS),
+    }
+    for name, (least, value, most) in bounds.items():
+        if not least <= value <= most:
+            raise UsageError(f"{name} {value} must be between {least} and {most:,}.")
+
+
 @contextmanager
 def open_engine(
     path: Path | str,
@@ -45,10 +59,7 @@ def open_engine(
     Raises ModelError, or UsageError for options that make no sense.
     """
     o = options or RuntimeOptions()
-    if o.parallel < 1 or o.parallel > 255:
-        raise UsageError(f"--parallel {o.parallel} must be between 1 and 255.")
-    if o.ctx_size < 0 or o.batch < 1:
-        raise UsageError("--ctx-size and --batch-size must be positive.")
+    _check(o)
     with Model(path, gpu_layers=o.gpu_layers, header=header) as model:
         ctx_size = o.ctx_size or min(model.ctx_train, DEFAULT_CTX)
         sequences = Sequences(
@@ -65,6 +76,7 @@ def open_engine(
             if o.disk_cache:
                 parts = (model.fingerprint, llama_api.build_id(), sequences.cache_id)
                 cache = PrefixCache("\n".join(parts), per_token=model.state_bytes_per_token)
+            model.vocab.most = ctx_size
             engine = Engine(
                 model.vocab, sequences, ctx_size=ctx_size, cache=cache, on_prefill=on_prefill
             )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.files import open_regular, private_folder, remove_files, write_private
 from urial_local.base.paths import prefix_cache_dir
@@ -165,6 +166,10 @@ def _cap() -> int:
     text = os.environ.get("URIAL_PREFIX_CACHE_MB", "")
     if not text:
         return DEFAULT_CAP
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(f"URIAL_PREFIX_CACHE_MB is {text!r}; it must be a number of megabytes.")
-    return int(text) * 1_000_000
+    megabytes = limits.count(text, limits.MEGABYTES)
+    if megabytes is None:
+        raise UsageError(
+            f"URIAL_PREFIX_CACHE_MB is {text[:20]!r}; it must be a number of megabytes, at most"
+            f" {limits.MEGABYTES:,}."
+        )
+    return megabytes * 1_000_000

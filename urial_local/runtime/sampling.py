@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.base import limits
 from urial_local.base.errors import UsageError
 
 IdArray = npt.NDArray[np.int32]
@@ -36,15 +37,23 @@ class Sampling:
             if not ok:
                 raise UsageError(f"Sampling: {what}.")
 
-        need(0 <= self.temperature < 1e6, f"temperature {self.temperature} must be 0 or more")
-        need(self.top_k >= 0, f"top-k {self.top_k} must be 0 (off) or more")
+        need(
+            self.temperature == 0 or limits.COLDEST <= self.temperature < 1e6,
+            f"temperature {self.temperature} must be 0, or from {limits.COLDEST} to a million",
+        )
+        need(0 <= self.top_k <= limits.TOKENS, f"top-k {self.top_k} must be 0 (off) or more")
         need(0 < self.top_p <= 1, f"top-p {self.top_p} must be in (0, 1]")
         need(0 <= self.min_p <= 1, f"min-p {self.min_p} must be in [0, 1]")
-        need(0 < self.repeat_penalty < 1e6, f"penalty {self.repeat_penalty} must be above 0")
+        least, most = limits.PENALTY
+        need(
+            least <= self.repeat_penalty <= most,
+            f"penalty {self.repeat_penalty} must be from {least} to {most:,.0f}",
+        )
         scope = self.penalty_scope
         need(
             scope in ("all", "output") or _is_count(scope),
-            f"penalty scope {scope!r} must be all, output or a number of tokens",
+            f"penalty scope {scope[:20]!r} must be all, output or a number of tokens, at most"
+            f" {limits.TOKENS:,}",
         )
 
 
@@ -58,7 +67,7 @@ def row_seed(run_seed: int, row_id: str, repeat: int = 0) -> int:
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) > 0
+    return bool(limits.count(text, limits.TOKENS))
 
 
 class Sampler:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from urial_local import _native
 from urial_local.base.errors import ContextOverflow, ModelError
+from urial_local.base.gguf_facts import refuse_beyond_memory
 from urial_local.runtime import llama_api
 from urial_local.runtime.llama_api import lib
 from urial_local.runtime.model import Model
@@ -70,6 +71,8 @@ class Sequences:
         params.n_ctx, params.n_batch = max(cells, n_seq), max(batch, n_seq)
         params.n_ubatch = min(params.n_batch, 512)
         params.n_seq_max, params.kv_unified = n_seq, unified
+        if not model.gpu_layers:
+            refuse_beyond_memory(model.header, params.n_ctx, kv_type)
         # A number that the user chose stays; ours leaves cores to those who keep them busy.
         self._most_threads = 0 if threads else default_threads(model.n_params)
         self.threads = threads or self._most_threads

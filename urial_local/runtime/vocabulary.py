@@ -13,9 +13,10 @@ import numpy.typing as npt
 from urial_local.base.errors import TokenizeError
 from urial_local.base.placeholders import Names, restore
 from urial_local.runtime.llama_api import lib
+from urial_local.runtime.native_tokenizer import NativeTokenizer
 
 Ids = npt.NDArray[np.int32]
-_STRIP_LEFT, _STRIP_RIGHT = 1 << 8, 1 << 9  # attributes of special tokens, see llama.h
+_BLANKS = " \t\n\v\f\r"  # what llama.cpp's tokens strip beside them, and nothing else
 
 
 class Vocabulary:
@@ -30,7 +31,10 @@ class Vocabulary:
         eot: int = lib.llama_vocab_eot(handle)
         self.end_of_turn = eot if eot >= 0 else self.eos  # what closes an answer in a chat
         self.add_bos = bool(lib.llama_vocab_get_add_bos(handle)) and self.bos >= 0
+        # Tokens that a text may have at most, where it is known: longer ones are refused early.
+        self.most: int | None = None
         self._pieces: dict[int, bytes] = {}
+        self._native = NativeTokenizer(handle, self.text)
 
     def text(self, token: int) -> str:
         """The token as the vocabulary writes it, or an empty string for no token (-1)."""
@@ -80,7 +84,8 @@ class Vocabulary:
 
         Text never becomes control tokens unless `parse_special`; then the texts of control tokens
         do, except where `literals` maps a placeholder in `text` to what really stands there.
-        Raises TokenizeError for a character that the vocabulary cannot express.
+        Raises TokenizeError for a character that the vocabulary cannot express, and
+        ContextOverflow for a text that cannot have as few as `most` tokens.
         """
         ids: list[int] = []
         for token, fragment in self._fragments(text) if parse_special else [(None, text)]:
@@ -136,35 +141,27 @@ class Vocabulary:
             token = named[name]
             attributes = lib.llama_vocab_get_attr(self._handle, token)
             before = text[at:start]
-            before = before.lstrip() if strip else before
-            if attributes & _STRIP_LEFT:
-                before = before.rstrip()
+            before = before.lstrip(_BLANKS) if strip else before
+            if attributes & lib.LLAMA_TOKEN_ATTR_LSTRIP:
+                before = before.rstrip(_BLANKS)
             if before:
                 parts.append((None, before))
             parts.append((token, name))
-            at, strip = start + len(name), bool(attributes & _STRIP_RIGHT)
-        rest = text[at:].lstrip() if strip else text[at:]
+            at, strip = start + len(name), bool(attributes & lib.LLAMA_TOKEN_ATTR_RSTRIP)
+        rest = text[at:].lstrip(_BLANKS) if strip else text[at:]
         return [*parts, (None, rest)] if rest else parts
 
     def _plain(self, text: str) -> list[int]:
         if not text:
             return []
         try:
-            data = text.encode("utf-8")
+            text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise TokenizeError(
                 f"The text holds half a character (at {error.start:,}), which is not valid Unicode."
             ) from None
         self._refuse_unknown(text)
-        size = len(data) + 16
-        ids = (lib.llama_token * size)()
-        n = lib.llama_tokenize(self._handle, data, len(data), ids, size, False, False)
-        if n < 0:
-            ids = (lib.llama_token * -n)()
-            n = lib.llama_tokenize(self._handle, data, len(data), ids, -n, False, False)
-        if n < 0:
-            raise TokenizeError("llama.cpp could not tokenise the text.")
-        return list(ids[:n])
+        return self._native.ids(text, self.most)
 
     def _refuse_unknown(self, text: str) -> None:
         # Without byte tokens, llama.cpp throws a C++ exception that ends the process.

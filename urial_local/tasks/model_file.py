@@ -23,6 +23,11 @@ class ModelFile:
     header: GGUFHeader
     fingerprint: str
 
+    @property
+    def chat_template(self) -> str:
+        """The chat template in the file, or an empty string."""
+        return str(self.header.metadata.get("tokenizer.chat_template") or "")
+
     def about(self) -> dict[str, Any]:
         """For run.json."""
         meta = self.header.metadata

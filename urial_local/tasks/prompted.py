@@ -96,9 +96,10 @@ class PromptedModel:
         """
         reserve = min(self.max_tokens if self.max_tokens >= 0 else ctx_size, ctx_size // 4)
         turns = tuple(history)
-        request = self.request(query, turns)
-        if len(request.tokens) > ctx_size - reserve and turns:
-            request, turns = self._dropping(query, turns, ctx_size - 2 * reserve)
+        request = self._within(query, turns, ctx_size - reserve) if turns else None
+        if turns and request is None:
+            turns = self._dropping(query, turns, ctx_size - 2 * reserve)
+        request = request or self.request(query, turns)
         if len(request.tokens) >= ctx_size:
             hint = "Use a shorter question or a larger --ctx-size."
             if self.prompt.name != DEFAULT_PROMPTS[-1]:
@@ -110,18 +111,35 @@ class PromptedModel:
             )
         return request, turns
 
-    def _dropping(
-        self, query: str, turns: tuple[Turn, ...], room: int
-    ) -> tuple[Request, tuple[Turn, ...]]:
-        """The fewest oldest turns dropped (at least one) that leave at most `room` tokens."""
+    def _within(self, query: str, turns: tuple[Turn, ...], room: int) -> Request | None:
+        """The request if it has at most `room` tokens."""
+        try:
+            request = self.request(query, turns)
+        except ContextOverflow:
+            return None
+        return request if len(request.tokens) <= room else None
+
+    def _dropping(self, query: str, turns: tuple[Turn, ...], room: int) -> tuple[Turn, ...]:
+        """What is left of the turns when the fewest oldest are dropped, and at least one, that
+        leave at most `room` tokens."""
         low, high = 1, len(turns)  # the number dropped, found by bisection
         while low < high:
             middle = (low + high) // 2
-            if len(self.request(query, turns[middle:]).tokens) <= room:
+            if self._within(query, turns[middle:], room) is not None:
                 high = middle
             else:
                 low = middle + 1
-        return self.request(query, turns[low:]), turns[low:]
+        return turns[low:]
+
+
+def try_prompt(prompt: Prompt, template: str) -> None:
+    """Ask a trial question under a prompt, before any weights are loaded. `template`: the model's
+    own, or an empty string.
+
+    Raises PromptError where every question would fail: for want of a template, or by it or a frame.
+    """
+    # What stands for BOS and EOS is in the vocabulary; any two texts will do here.
+    prompt.render("A trial?", chat=ChatTemplate(template, "<s>", "</s>") if template else None)
 
 
 def chat_template(model: Model) -> ChatTemplate | None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "https://api.openai.com/v1"
 LONGEST_REPLY = 1 << 15  # characters; a record has some two thousand
-MOST_TOKENS = 10**9  # of one request, as far as an endpoint's counts are believed
 LONGEST_WAIT = 60.0  # seconds, whatever the endpoint asks for
 SYSTEM = "You are a judge of answers. You reply with one JSON object and nothing else."
 AGAIN = "That reply cannot be used: {}. Write the whole JSON object again, and nothing else."

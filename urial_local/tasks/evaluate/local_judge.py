@@ -20,7 +20,7 @@ from urial_local.runtime.sampling import Sampling, row_seed
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import REASON_TOKENS, Mode
 from urial_local.tasks.model_file import ModelFile
-from urial_local.tasks.prompted import PromptedModel
+from urial_local.tasks.prompted import PromptedModel, try_prompt
 
 LONGEST = 8  # texts that are counted in tokens, to see how long one may be
 TEMPLATE = 64  # tokens of a chat template around a text
@@ -138,15 +138,20 @@ def fitting_context(file: ModelFile, questions: Iterable[Question], options: Loc
     longest = sorted(questions, key=lambda q: -len(q.text))[:LONGEST]
     need = 0
     forms: dict[str, Form] = {}
+    most = gguf_facts.context(file.header) or DEFAULT_CTX
     with open_vocabulary(file.path) as vocab:
+        vocab.most = most
         alphabet = Alphabet(vocab)
         for q in longest:
             if q.mode.name not in forms:
                 forms[q.mode.name] = Form(alphabet, q.mode.form(options.reason_tokens))
             form = forms[q.mode.name]
-            prompt = len(vocab.tokenize(q.text)) + len(form.opening) + form.max_tokens
-            need = max(need, prompt + TEMPLATE)
-    most = gguf_facts.context(file.header) or DEFAULT_CTX
+            try:
+                prompt = len(vocab.tokenize(q.text)) + len(form.opening) + form.max_tokens
+            except UrialError:  # an error row, when its turn comes
+                need = most
+            else:
+                need = max(need, prompt + TEMPLATE)
     return min(-(-need // 256) * 256 or DEFAULT_CTX, most)
 
 
@@ -179,7 +184,9 @@ def open_local_judge(
     on_prefill: Callable[[int, int], None] | None = None,
 ) -> Iterator[LocalJudge]:
     """Opens the model; closes it in the end. Raises ModelError, or UsageError where the model's
-    vocabulary cannot write a record."""
+    vocabulary cannot write a record; PromptError, before weights are loaded, for a prompt that it
+    cannot be asked with."""
     runtime = replace(options.runtime, parallel=1) if options.exact else options.runtime
+    try_prompt(load_prompt(judge_prompt(file, options)), file.chat_template)
     with open_engine(file.path, runtime, on_prefill, file.header) as (model, engine):
         yield LocalJudge(file, model, engine, options)

@@ -21,7 +21,13 @@ from urial_local.tasks.generate.job import JobOptions
 from urial_local.tasks.generate.methods import Method
 from urial_local.tasks.generate.parallel import fastest, fitting
 from urial_local.tasks.model_file import ModelFile
-from urial_local.tasks.prompted import PromptedModel, answer_limit, choose_prompt, recommended
+from urial_local.tasks.prompted import (
+    PromptedModel,
+    answer_limit,
+    choose_prompt,
+    recommended,
+    try_prompt,
+)
 from urial_local.tasks.retrieve import Pool
 
 UNMEASURED = 4  # rows at a time where the first question cannot be asked
@@ -68,6 +74,13 @@ def chosen_prompt(options: GenerateOptions, model: str, aligned: bool) -> Prompt
     if options.shots is not None and not options.retrieve:
         prompt = prompt.shots(options.shots)
     return prompt
+
+
+def try_prompts(file: ModelFile, prompt: Prompt | None, options: GenerateOptions) -> None:
+    """Raises PromptError where every row would fail, before weights are loaded."""
+    for one in (prompt, load_prompt(options.restyle) if options.restyle else None):
+        if one is not None:
+            try_prompt(one, file.chat_template)
 
 
 def config(

@@ -89,9 +89,10 @@ class Analysis:
                 ) from None
 
     def _open(self, file: ModelFile) -> Model:
-        return Model(
-            file.path, gpu_layers=self.setup.options.runtime.gpu_layers, header=file.header
-        )
+        runtime = self.setup.options.runtime
+        model = Model(file.path, gpu_layers=runtime.gpu_layers, header=file.header)
+        model.vocab.most = runtime.ctx_size or model.ctx_train or None
+        return model
 
     def _refuse_changed(self, items: Sequence[Item], answers: Mapping[str, str] | None) -> None:
         """The dataset may have grown since the run began, but not changed."""

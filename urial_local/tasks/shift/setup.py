@@ -17,6 +17,7 @@ from urial_local.runtime.sampling import Sampling
 from urial_local.runtime.shift_rows import TOP
 from urial_local.runtime.vocabulary_pair import VocabularyPair, compare_vocabularies
 from urial_local.tasks.model_file import ModelFile, model_file
+from urial_local.tasks.prompted import try_prompt
 
 DEFAULT_CONTEXTS = ("zero-shot", "urial")
 
@@ -98,6 +99,10 @@ def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path
     noise = model_file(options.noise_floor, on_check) if options.noise_floor else None
     pairs, remarks = _compare(base, aligned, noise, options.allow_vocab_mismatch)
     prompts = {m.name: _aligned_prompt(m, options.aligned_prompt) for m in aligned}
+    for model in aligned:
+        try_prompt(prompts[model.name], model.chat_template)
+    for prompt in contexts.values():
+        try_prompt(prompt, base.chat_template)
     return Setup(options, base, aligned, noise, contexts, prompts, pairs, tuple(remarks))
 
 
