@@ -252,6 +252,9 @@ def set_first(name: str, value: Any) -> Any:
         (lambda r: r["contexts"].update(x=r["contexts"]["urial"]), "contexts must be zero-shot"),
         (lambda r: r.update(aligned="b"), "aligned must be one of a, not 'b'"),
         (lambda r: r["noise_floor"]["kl_base_other"].__setitem__(0, None), r"other\[0\] must be a"),
+        (lambda r: r["batch_shape"].update(status=[0] * 7), "batch_shape must have at most 6"),
+        (lambda r: r["batch_shape"]["kl_base_aligned"].__setitem__(0, None), r"d\[0\] must be"),
+        (lambda r: r["batch_shape"]["base_rank"].pop(), r"batch_shape\.base_rank must have 4"),
         (lambda r: r.update(tags={"task": "math"}), r"tags\.task must be a list, not text"),
     ],
 )  # fmt: skip

@@ -226,6 +226,8 @@ class Answer:
             if len(scored_again) > n:
                 raise Malformed(f"batch_shape must have at most {n:,} positions")
             shape = _columns(head.batch_shape, "batch_shape", SHAPE_COLUMNS, len(scored_again))
+            sound = scored_again & (NOT_FINITE | INFINITE) == 0
+            _refuse_gap(shape, "kl_base_aligned", sound, "batch_shape")
         return Answer(
             head.id,
             head.number,
