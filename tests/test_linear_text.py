@@ -18,6 +18,7 @@ from urial_local.base.errors import UrialError, near
 from urial_local.base.fences import FenceStart, FenceTracker, closes_early, longer_fence
 from urial_local.base.placeholders import Names, restore
 from urial_local.base.terminal import printable
+from urial_local.cli.cells import wrapped
 from urial_local.cli.repl import unquote
 from urial_local.prompting.frames import load_frame, parse_frame
 from urial_local.prompting.history import turns_of
@@ -35,7 +36,7 @@ from urial_local.report.page import embed, packed
 from urial_local.runtime.alphabet import unfinished
 from urial_local.runtime.stops import StopPolicy, StopScanner
 from urial_local.runtime.text_stream import TextStream
-from urial_local.tasks.evaluate import endpoint
+from urial_local.tasks.evaluate import endpoint, usage
 from urial_local.tasks.evaluate.modes import MODES
 from urial_local.tasks.generate.flags import flags_of
 from urial_local.tasks.retrieve import first_words, terms_of
@@ -162,11 +163,12 @@ TABLE: dict[str, Callable[[str], object]] = {
     "control tokens in a text": hidden_and_restored,
     "a case for a judge": judged_case,
     "a judge's reply": judge_reply,
-    "tokens, estimated": endpoint.estimate_tokens,
+    "tokens, estimated": usage.estimate_tokens,
     "terms of a question": terms_of,
     "first words of an answer": lambda text: first_words(text, 300),
     "a row of a dataset": lambda text: as_item(0, RawRow(1, {"query": text, "answer": text})),
     "for a terminal": printable,
+    "in a column": lambda text: wrapped(text, 40),
     "a question in quotes": lambda text: unquote(f'"""{text}"""'),
     "a misspelt name": lambda text: near(text, [text[1:], "urial", *(["x"] * 50)]),
     "a name in Markdown": _escaped,

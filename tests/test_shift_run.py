@@ -313,6 +313,33 @@ def test_the_change_by_a_batchs_shape_is_reckoned_by_its_definition(tmp_path):
     assert shape["class_changed"] == 0.25
 
 
+@pytest.mark.parametrize("ctx", [1, 2, 7, 20, 60, 300])
+def test_small_contexts_are_error_rows_and_no_abort(ctx, tiny_llama, tiny_aligned, tmp_path):
+    """llama.cpp clamps its batch to the context and pads the context: both are asked of it."""
+    (tmp_path / "q.txt").write_text("the rain\n" + "the sea and " * 40 + "\n")
+    (tmp_path / "a.json").write_text(
+        json.dumps([{"id": i, "answer": "an ant " * n} for i, n in enumerate((1, 60))])
+    )
+    args = ("shift", tmp_path / "q.txt", "--base", tiny_llama, "--aligned", tiny_aligned, "-c", ctx)
+    args = (*args, "--base-prompt", "zero-shot", "-n", "6", "-t", "1")
+    for name, more in (("made", ()), ("given", ("--answers", tmp_path / "a.json"))):
+        done = urial(*args, *more, "-o", tmp_path / name)
+        assert done.returncode in (0, 3), done.stderr
+        rows = list(latest_rows(tmp_path / name, KEY))
+        assert len(rows) == 2
+        for row in rows:
+            assert row.get("error") or len(row["answer_ids"]) <= ctx
+
+
+@pytest.mark.parametrize("context", [1, 3, 7])
+def test_models_of_a_context_of_few_tokens(context, tiny_aligned, tmp_path):
+    small = write_llama(tmp_path / "small.gguf", context=context)
+    (tmp_path / "q.txt").write_text("the rain\n")
+    args = ("shift", tmp_path / "q.txt", "--base", small, "--aligned", tiny_aligned, "-n", "6")
+    done = urial(*args, "--base-prompt", "zero-shot", "-o", tmp_path / "run")
+    assert done.returncode == 3, done.stderr
+
+
 def test_sampling_is_by_row(tiny_llama, tiny_aligned, tmp_path):
     (tmp_path / "q.txt").write_text("the rain\nthe sea\nan ant\n")
     args = ("shift", tmp_path / "q.txt", "--base", tiny_llama, "--aligned", tiny_aligned)
