@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 from urial_local.base import hub
 from urial_local.base.errors import UsageError, near
+from urial_local.base.no_model import LFS_ADVICE, LFS_POINTER
 from urial_local.records.runlog import RunRows
 
 FORMATS = {
@@ -89,6 +90,11 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
             f"{path} has no ending that says its format.",
             f"Name it with --format, one of {', '.join(sorted(set(FORMATS.values())))}.",
         )
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise UsageError(
+                f"{path} is a pointer of Git LFS, which stands for a file.", LFS_ADVICE
+            )
     yield Source(path, found, name)
 
 
