@@ -278,6 +278,20 @@ def test_what_fits():
     assert examine.largest(0) == {"Q4_K_M": 0, "Q8_0": 0, "F16": 0}
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loader of Linux")
+def test_another_library_that_is_found_first_is_named(tmp_path):
+    (tmp_path / "libggml-base.so.0").write_bytes(b"no library")
+    said = fails(1, "ask", "-n", "1", "hi", LD_LIBRARY_PATH=str(tmp_path))
+    assert "library does not load" in said
+    assert "LD_LIBRARY_PATH may name a folder with another llama.cpp" in said
+    assert said.index("-u LD_LIBRARY_PATH") < said.index("pip install")
+    assert (
+        "LD_LIBRARY_PATH" in urial("doctor", "--no-measure", LD_LIBRARY_PATH=str(tmp_path)).stdout
+    )
+    said = fails(1, "ask", "hi", LLAMA_CPP_LIB_PATH=str(tmp_path))
+    assert "LLAMA_CPP_LIB_PATH may name a folder" in said
+
+
 # --- completion ----------------------------------------------------------------------------------
 
 

@@ -16,13 +16,15 @@ import pytest
 
 from tests.endpoint_server import KEY, RECORD, Answer, fails, says, serving
 from tests.test_endpoint import environment, one, questions
-from urial_local.base import proxies
+from urial_local.base import guarded, proxies
 from urial_local.base.addresses import told_argument, without_secrets
 from urial_local.base.errors import UrialError
 from urial_local.base.proxies import NetworkSettings, Proxy, is_loopback, proxy_for
 from urial_local.records.runlog import session
 
 pytest.importorskip("openai")
+
+import openai
 
 from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
 
@@ -81,10 +83,10 @@ def test_the_address_of_an_endpoint_is_used_whole_and_repeated_nowhere():
         )
 
     with serving(by=echo) as endpoint:
-        url = endpoint.url.replace("://", "://user:pass%20word@") + "?token=T-123456&b="
+        url = endpoint.url.replace("://", "://user:pass%20word@") + "?token=T-123456&b=2"
         judge = EndpointJudge(EndpointOptions("m", url))
         (verdict,) = judge.judge(questions(1))
-    assert endpoint.queries == ["token=T-123456&b="]
+    assert endpoint.queries == ["token=T-123456&b=2"]
     assert endpoint.keys == ["Basic dXNlcjpwYXNzIHdvcmQ="]
     assert "418: you sent token=…, …, …, http://h" in verdict.error
     verdict, _ = one(says(f"My key is {KEY}."), says())
@@ -152,6 +154,29 @@ def test_a_reply_in_single_bytes_has_an_end(begin):
         stop.set()
     assert "did not send a whole reply within 1.2 s" in verdict.error
     assert len(asked) == 1
+
+
+def test_a_large_file_has_its_time_as_long_as_it_comes():
+    """Time is bought by bytes: a file that keeps its pace takes longer than one limit, and one that
+    begins well and then drips is given up."""
+    http = guarded.http_library(openai.DefaultHttpxClient)
+    bounds = guarded.Bounds(1 << 20, 1.0, pace=1000)
+    stop = threading.Event()
+
+    def steady() -> Iterator[bytes]:
+        yield HEADS + b"\r\n"
+        while not stop.wait(0.1) and next(sent) < 15:
+            yield b" " * 1000
+
+    sent = itertools.count()
+    file = itertools.chain([HEADS + b"\r\n"], [b" " * 900_000], drip(b"", stop))
+    client = http.Client(transport=guarded.GuardedTransport(http, lambda: bounds))
+    with client, serving(Answer(raw=steady()), Answer(raw=file)) as endpoint:
+        address = f"{endpoint.url}/chat/completions"
+        assert len(client.post(address, json={}).content) == 15_000
+        with pytest.raises(guarded.Excess, match="its next 1,000 bytes within 1 s"):
+            client.post(address, json={})
+    stop.set()
 
 
 def test_of_a_refusal_only_the_beginning_is_read():
@@ -283,6 +308,41 @@ def test_a_proxy_that_fails_is_named_at_the_first_failure(scheme, answer, said, 
     assert said in str(caught.value)
     assert "secret" not in str(caught.value)
     assert waits == []
+
+
+def test_a_socks_proxy_is_spoken_to(monkeypatch):
+    """It is asked for the name as it is, and what comes through it is a reply as any other."""
+    pytest.importorskip("socksio")
+    said = HEADS + b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(SAID), SAID)
+    asked = []
+
+    def serve(server: socket.socket) -> None:
+        taken, _ = server.accept()
+        with taken:
+            for answer in (b"\5\0", b"\5\0\0\1" + bytes(6), said):
+                asked.append(taken.recv(1 << 16))
+                taken.sendall(answer)
+            taken.recv(1 << 16)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        monkeypatch.setenv("ALL_PROXY", f"socks://127.0.0.1:{server.getsockname()[1]}")
+        judge = EndpointJudge(EndpointOptions("m", "http://example.invalid/v1"))
+        (verdict,) = judge.judge(questions(1))
+    assert verdict.record == RECORD
+    assert b"example.invalid" in asked[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_says_nothing_is_not_waited_for(scheme, monkeypatch):
+    if scheme == "socks5":
+        pytest.importorskip("socksio")
+    monkeypatch.setattr(guarded, "CONNECT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{server.getsockname()[1]}")
+        judge = EndpointJudge(EndpointOptions("m", "https://example.invalid/v1"))
+        with pytest.raises(NetworkSettings, match=r"which ALL_PROXY names: nothing within 0\.2 s"):
+            list(judge.judge(questions(1)))
 
 
 def test_an_endpoint_of_this_machine_is_asked_past_the_proxy(monkeypatch):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import crafted_gguf as crafted
 from tests.test_cli import fails, urial
 from urial_local.base import registry as module
 from urial_local.base.errors import ModelError, UsageError, near
+from urial_local.base.gguf_header import read_header
 from urial_local.base.hub import cache_folder
 from urial_local.base.paths import shipped
 from urial_local.base.registry import (
@@ -221,3 +224,73 @@ def test_list_and_path(monkeypatch, tmp_path):
     assert [line.split()[1] for line in local] == ["demo", "demo-aligned"]
     assert urial("models", "path").stdout.strip() == str(module.user_registry())
     assert urial("models", "path", "demo").stdout.strip().endswith(".gguf")
+
+
+# --- files that are no models --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("general.type", "adapter", "an adapter (LoRA)"),
+        ("general.type", "mmproj", "the projector (mmproj)"),
+        ("general.type", "imatrix", "an importance matrix"),
+        ("general.architecture", "controlvector", "a control vector"),
+        ("general.architecture", "clip", "the projector (mmproj)"),
+    ],
+)
+def test_gguf_files_of_other_kinds_are_named(key, value, named, tmp_path):
+    path = tmp_path / "x.gguf"
+    entry = crafted.kv(key, crafted.STRING, crafted.string(value))
+    path.write_bytes(crafted.build([entry], [crafted.tensor()]))
+    with pytest.raises(ModelError, match=re.escape(f"x.gguf is not a model but {named}")) as caught:
+        read_header(path)
+    assert "download" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("head", "named", "advice"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
+        (b" \n<!DOCTYPE html><html>", "a web page", "models pull"),
+        (b"<HTML>", "a web page", "models pull"),
+        (b"PK\x03\x04xx", "ZIP archive", "convert_hf_to_gguf.py"),
+        (b"\x1f\x8b\x08", "is compressed", "Unpack"),
+        (b"tjgg\x03\0\0\0", "before GGUF", "conversion"),
+        (b'\x10\0\0\0\0\0\0\0{"a": 1}', "safetensors", "convert_hf_to_gguf.py"),
+        (b"\x10\0\0\0", "starts with", "convert_hf_to_gguf.py"),
+    ],
+)
+def test_files_of_other_formats_are_named(head, named, advice, tmp_path):
+    path = tmp_path / "x.gguf"
+    path.write_bytes(head)
+    with pytest.raises(ModelError, match="is not a GGUF file: it") as caught:
+        read_header(path)
+    assert named in caught.value.message
+    assert advice in caught.value.hint
+
+
+def test_a_pointer_in_place_of_rows_is_not_asked(tmp_path):
+    path = tmp_path / "rows.txt"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    said = fails(2, "generate", str(path), "-m", "demo", "-o", str(tmp_path / "run"))
+    assert "pointer of Git LFS" in said
+    assert "git lfs pull" in said
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("x.gguf").symlink_to("store/x.gguf")
+    Path("models").symlink_to(tmp_path / "gone")
+    Path("plain").symlink_to("nowhere")
+    said = f"x.gguf is a link to {Path('store/x.gguf')}, which is not there"
+    with pytest.raises(ModelError, match=re.escape(said)):
+        read_header(Path("x.gguf"))
+    with pytest.raises(ModelError, match=r"models is a link to .*gone, which is not there"):
+        read_header(Path("models/x.gguf"))
+    with pytest.raises(ModelError, match="plain is a link to nowhere"):
+        read_header(find_model("plain").path)
+    assert said in fails(1, "models", "path", "x.gguf")
+    with pytest.raises(ModelError, match=r"no model file y\.gguf") as caught:
+        read_header(Path("y.gguf"))
+    assert "x.gguf" not in caught.value.hint  # which is as little there

@@ -18,6 +18,7 @@ from typing import Any
 from gguf.constants import GGML_QUANT_SIZES
 
 from urial_local.base.errors import ModelError
+from urial_local.base.no_model import HEAD, not_there, other_format, other_kind
 
 MAX_HEADER = 1 << 25  # bytes: the largest real ones, with 200,000 tokens, have some 15 MB
 MAX_ENTRIES = 1 << 14  # metadata keys, or tensors: the largest real files have some thousands
@@ -151,17 +152,13 @@ def read_header(path: Path, whole: bool = True) -> GGUFHeader:
         if path.exists() and not path.is_file():  # before opening: a pipe would wait for a writer
             raise ModelError(f"{path} is a directory, pipe or device.", "Name a .gguf file.")
         with path.open("rb") as file:
-            magic = file.read(4)
-            if magic != b"GGUF":
-                what = f"it starts with {magic!r}, not with b'GGUF'" if magic else "it is empty"
-                hint = "llama.cpp's convert_hf_to_gguf.py makes one from Hugging Face weights."
-                raise ModelError(f"{path} is not a GGUF file: {what}.", hint)
+            head = file.read(HEAD)
+            if head[:4] != b"GGUF":
+                raise other_format(path, head)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _walk(_Reader(data, path), whole)
     except FileNotFoundError:
-        there = ", ".join(sorted(p.name for p in path.parent.glob("*.gguf"))[:5])
-        hint = f"In {path.parent} there is {there}." if there else "Check the path."
-        raise ModelError(f"There is no model file {path}.", hint) from None
+        raise not_there(path) from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
 
@@ -177,6 +174,8 @@ def _walk(r: _Reader, whole: bool) -> GGUFHeader:
         key, (kind,) = r.text(), r.numbers(_U32)
         r.require(key not in metadata, f"the metadata key {key[:80]!r} comes twice")
         metadata[key] = r.value(kind)
+    if other := other_kind(r.path, metadata):
+        raise other
     name, tokens = metadata.get("general.architecture"), metadata.get("tokenizer.ggml.tokens")
     named = isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isascii()
     r.require(not whole or (named and str(name).isprintable()), "it names no architecture")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from urial_local.base.errors import ModelError
 from urial_local.base.gguf_header import GGUFHeader, read_header
+from urial_local.base.no_model import not_there
 from urial_local.base.registry import part_paths, parts
 
 
@@ -43,6 +44,8 @@ def read_model(path: Path) -> GGUFHeader:
         )
     found = [first]
     for number, name in enumerate(names[1:], 1):
+        if path.with_name(name).is_symlink() and not path.with_name(name).exists():
+            raise not_there(path.with_name(name))
         if not path.with_name(name).exists():
             raise ModelError(
                 f"Of the {count} parts of {path}, {name} is missing.",

@@ -90,6 +90,8 @@ class GuardedTransport:
                 raise told.by_the_proxy("it wants another user or password (407)")
         except BaseException as error:
             watch.stop()
+            if watch.connecting:  # httpcore leaves it open where a SOCKS proxy fails
+                watch.each(socket.socket.close)
             told.raise_for(error)
             raise
         return self._bounded(response, bounds, told)
@@ -190,11 +192,15 @@ class _Watch:
         while not self._done.wait(min(1.0, max(0.0, self._due - time.monotonic()))):
             if time.monotonic() >= self._due:
                 self.over = True
-                with self._lock:
-                    for one in self._sockets:
-                        with suppress(OSError):  # the plain one: it is read from at this moment
-                            socket.socket.shutdown(one, socket.SHUT_RDWR)
+                # The plain one, not TLS's own: somebody reads from it at this moment.
+                self.each(lambda one: socket.socket.shutdown(one, socket.SHUT_RDWR))
                 return
+
+    def each(self, ending: Callable[[socket.socket], None]) -> None:
+        with self._lock:
+            for one in self._sockets:
+                with suppress(OSError):
+                    ending(one)
 
 
 class _Told:

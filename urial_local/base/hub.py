@@ -7,6 +7,7 @@ All of it through huggingface_hub: its cache (HF_HOME), its tokens (HF_TOKEN), i
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from typing import Any, Literal
 
 from urial_local.base.addresses import without_secrets
 from urial_local.base.errors import UrialError, near
-from urial_local.base.hub_client import HubError as HubError
-from urial_local.base.hub_client import constants, download_of, use_our_client
 
 RepoType = Literal["model", "dataset"]
 AGAIN = "The same command tries again."
+_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+
+
+class HubError(UrialError):
+    """The hub does not give what was asked for, or cannot be reached."""
 
 
 class HubUnreachable(HubError):
@@ -51,6 +55,20 @@ class Repository:
         others = [f.name for f in self.files if Path(f.name).suffix == Path(name).suffix]
         hint = near(name, others) if others else "It has no file of that kind."
         raise HubError(f"{self.name} has no file {name}.", hint)
+
+
+def constants() -> Any:
+    """huggingface_hub's settings, read from the environment once. Raises HubError for malformed
+    ones."""
+    try:
+        from huggingface_hub import constants as found
+    except ValueError:
+        wrong = [n for n in _NUMBERS if not os.environ.get(n, "0").strip().isdecimal()]
+        names = " or ".join(wrong) or "A variable that begins with HF_"
+        raise HubError(
+            f"{names} is not a whole number.", "Unset it, then the same command."
+        ) from None
+    return found
 
 
 def repository(name: str, repo_type: RepoType = "model") -> Repository:
@@ -104,6 +122,8 @@ def download(
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
     from huggingface_hub import hf_hub_download as fetch
 
+    from urial_local.base.hub_client import download_of
+
     with hub_errors(f"{repo}, {file}", repo_type):
         try:  # one question with a limit: hf_hub_download asks a silent hub for minutes
             size = get_hf_file_metadata(
@@ -151,6 +171,8 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
     """Inside, every way in which the hub fails becomes a HubError that says what to do."""
     constants()  # whose errors are the first that importing it has
     from huggingface_hub import errors
+
+    from urial_local.base.hub_client import use_our_client
 
     page = f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}"
     repo = what.split(",")[0]

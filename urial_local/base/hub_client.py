@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from urial_local.base.addresses import without_secrets
-from urial_local.base.errors import UrialError
 from urial_local.base.guarded import Bounds, GuardedTransport, http_library
+from urial_local.base.hub import constants
 from urial_local.base.proxies import NetworkSettings
 from urial_local.base.terminal import printable
 
@@ -23,26 +23,7 @@ DESCRIPTION = Bounds(16 << 20, 60.0)
 PACE = 1 << 16  # bytes of a download that must come within a minute
 LARGEST = 50 * 10**9  # bytes of a file; the hub sends larger ones by Xet only
 LONGEST_WAIT = 60  # seconds that a hub may ask us to wait
-_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 _bounds: ContextVar[Bounds] = ContextVar("bounds", default=DESCRIPTION)
-
-
-class HubError(UrialError):
-    """The hub does not give what was asked for, or cannot be reached."""
-
-
-def constants() -> Any:
-    """huggingface_hub's settings, read from the environment once. Raises HubError for malformed
-    ones."""
-    try:
-        from huggingface_hub import constants as found
-    except ValueError:
-        wrong = [n for n in _NUMBERS if not os.environ.get(n, "0").strip().isdecimal()]
-        names = " or ".join(wrong) or "A variable that begins with HF_"
-        raise HubError(
-            f"{names} is not a whole number.", "Unset it, then the same command."
-        ) from None
-    return found
 
 
 @contextlib.contextmanager

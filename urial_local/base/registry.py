@@ -7,6 +7,7 @@ replace its lines. Names, repositories and files are checked, so that none leads
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def find_model(name: str) -> NamedModel:
         return NamedModel(shipped("demo") / file, prompt)
     if wanted := hub_name(name):
         return NamedModel(_cached(name, wanted))
-    if "/" not in name and not name.endswith(".gguf") and not Path(name).exists():
+    if "/" not in name and not name.endswith(".gguf") and not os.path.lexists(name):
         known = registry()
         raise ModelError(
             f"There is no model {name!r}.",

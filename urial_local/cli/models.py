@@ -308,11 +308,12 @@ def rm(name: str, yes: bool) -> None:
 @click.argument("name", required=False, shell_complete=complete_models)
 def path(name: str | None) -> None:
     """Print where a model's file is; without NAME, where your own registry would be."""
+    from urial_local.base.no_model import not_there
     from urial_local.base.registry import find_model, user_registry
 
     found = find_model(name).path if name else user_registry()
     if name and not found.is_file():
-        raise ModelError(f"There is no model file {found}.")
+        raise not_there(found)
     _print_path(found)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from urial_local.base import hub
 from urial_local.base.encodings import as_utf8, converted
 from urial_local.base.errors import UsageError, near
+from urial_local.base.no_model import LFS_ADVICE, LFS_POINTER
 from urial_local.base.paths import user_path
 from urial_local.records.ids import Packed
 from urial_local.records.json_rows import MAX_DEPTH, json_rows, read_object
@@ -59,6 +60,7 @@ NOT_TEXT = (  # how such files begin, what they are, and what to do
     (b"GGUF\x02\0\0\0", "a model", "Name it with -m."),
     (b"GGUF\x03\0\0\0", "a model", "Name it with -m."),
     (b"%PDF-", "a PDF document", "Save its text as .txt."),
+    (LFS_POINTER, "a pointer of Git LFS, which stands for a file", LFS_ADVICE),
 )
 
 
@@ -115,7 +117,7 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
     how = kind or FORMATS.get(path.suffix.lower())
     if how is None:
         with path.open("rb") as file:
-            refuse_binary(file.read(16), name)
+            refuse_binary(file.read(32), name)
         raise UsageError(
             f"{path} has no ending that says its format.",
             f"Name it with --format, one of {', '.join(sorted(set(FORMATS.values())))}.",
@@ -199,7 +201,7 @@ class _Kept:
 def _opened(source: Source) -> Iterator[io.BufferedReader]:
     """The file's text in UTF-8. Raises UsageError for what is no text."""
     with io.BufferedReader(source.path.open("rb", 0), PIECE) as file:
-        refuse_binary(file.peek(16), source.name)
+        refuse_binary(file.peek(32), source.name)
         yield as_utf8(file, source.name)
 
 

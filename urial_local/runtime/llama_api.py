@@ -7,6 +7,7 @@ wrong numbers rather than as an exception. So the release must be one that the t
 from __future__ import annotations
 
 import ctypes
+import os
 from collections import deque
 from importlib import metadata
 from typing import Any
@@ -15,6 +16,9 @@ from urial_local.base.errors import UrialError
 from urial_local.runtime.threads import set_waiting
 
 TESTED_VERSIONS = ("0.3.36",)
+# What makes the loader, or llama-cpp-python, take another library than the one that is installed.
+ELSEWHERE = ("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES",
+             "LLAMA_CPP_LIB_PATH")  # fmt: skip
 INSTALL = f"pip install 'llama-cpp-python=={TESTED_VERSIONS[-1]}'"
 NEEDED = (
     "LLAMA_TOKEN_ATTR_CONTROL",
@@ -100,8 +104,21 @@ def check_symbols(module: Any) -> None:
     if missing:
         raise UrialError(
             f"The installed llama-cpp-python lacks {', '.join(missing)}.",
-            f"Reinstall it: {INSTALL}",
+            remedy(f"Reinstall it: {INSTALL}"),
         )
+
+
+def remedy(otherwise: str) -> str:
+    """What to do where the library is not right: the installed one may be, and not be found."""
+    names = [name for name in ELSEWHERE if os.environ.get(name)]
+    if not names:
+        return otherwise
+    return (
+        f"{' and '.join(names)} may name a folder with another llama.cpp (libllama, libggml), which"
+        f" is taken first: unset {'it' if len(names) == 1 else 'them'}, as in"
+        f" `env {' '.join(f'-u {name}' for name in names)} urial-local …`.\nIf it fails then, too:"
+        f" {otherwise}"
+    )
 
 
 def _load() -> Any:
@@ -112,7 +129,7 @@ def _load() -> Any:
     except metadata.PackageNotFoundError:
         raise UrialError("llama-cpp-python is not installed.", INSTALL) from None
     except (ImportError, OSError, RuntimeError) as error:
-        raise UrialError(f"llama.cpp's library does not load: {error}.", INSTALL) from None
+        raise UrialError(f"llama.cpp's library does not load: {error}.", remedy(INSTALL)) from None
     check_symbols(llama_cpp)
     return llama_cpp
 
