@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.engine import row
 
-ROUNDS, READ, SECONDS = 3, 256, 1.5
+ROUNDS, READ, SECONDS = 3, 256, 1.2
 SETTINGS: dict[str, tuple[dict[str, str], int]] = {
     "ours": ({}, 0),
     "one thread": ({}, 1),

@@ -5,20 +5,24 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.engine import row
+from urial_local.prompting.library import load_prompt
 from urial_local.runtime.draw_rows import DrawTask, draw_row_numpy, draw_rows
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_engine
-from urial_local.runtime.rows import Request
 from urial_local.runtime.sampling import Sampling
 from urial_local.runtime.sequences import BatchToken, Sequences
+from urial_local.runtime.stops import StopPolicy
+from urial_local.tasks.prompted import PromptedModel
 
-ROWS, ANSWER, PROMPT, REPEATS = 8, 64, 400, 5
+ROWS, ANSWER, CONTEXT, REPEATS = 8, 40, 640, 3
+THINGS = ("tea", "salt", "the wheel", "glass", "paper", "bread", "silk", "maps")
 SETTINGS = {
     "greedy": Sampling(),
     "--temp 0.8": Sampling(temperature=0.8),
@@ -67,7 +71,7 @@ def _seconds(work: Callable[[], Any], times: int) -> list[float]:
 
 def rates(path: Path) -> list[dict[str, Any]]:
     """Eight rows at a time under each setting, in turn with greedy decoding; medians of ratios."""
-    options = RuntimeOptions(ctx_size=PROMPT + ANSWER + 32, parallel=ROWS, disk_cache=False)
+    options = RuntimeOptions(ctx_size=CONTEXT, parallel=ROWS, disk_cache=False)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SETTINGS}
     with open_engine(path, options) as (model, engine):
         inner: Callable[..., Any] = engine.decoder.decode
@@ -81,14 +85,13 @@ def rates(path: Path) -> list[dict[str, Any]]:
                 spent[0] += time.perf_counter() - start
 
         engine.decoder.decode = timed  # type: ignore[method-assign]
-        rng = np.random.default_rng(0)
-        prefix = rng.integers(1000, model.vocab.size // 2, PROMPT).tolist()
-        requests = [[*prefix, *rng.integers(1000, 9000, 8).tolist()] for _ in range(ROWS)]
+        asker = PromptedModel(model, load_prompt("urial-1"))
+        asked = [asker.request(f"What is the story of {thing}?") for thing in THINGS]
 
         def rate(sampling: Sampling) -> tuple[float, float]:
             """Tokens a second after the prompts, and the share of time outside llama_decode."""
             steps = engine.steps(
-                Request(r, sampling, max_tokens=ANSWER, shared=PROMPT) for r in requests
+                replace(r, sampling=sampling, max_tokens=ANSWER, stop=StopPolicy()) for r in asked
             )
             while len(next(steps)) < ROWS:
                 pass

@@ -111,7 +111,7 @@ def test_ctrl_c_during_imports(module):
     ("when", "code", "said"),
     [
         ("atexit.register(stop)", 0, ""),
-        ("main.tolerate_encodings = stop", 130, ""),  # before anything can be told
+        ("main.prepare = stop", 130, ""),  # before anything can be told
         ("click.echo = stop", 130, "\n"),  # and once more while the first is told
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from urial_local.base.errors import UsageError
 from urial_local.cli.export import write
 from urial_local.records.formats import SHAPES, Export, export
+from urial_local.records.generated import Generated
 from urial_local.report.figures import _save
 from urial_local.report.page import _MARK, write_html
 
@@ -35,8 +36,12 @@ def test_a_page_replaces_pages_only(tmp_path):
 
 
 def rows(*answers):
+    about = {"finish_reason": "eos", "completion_tokens": 1}
     return [
-        {"id": str(n), "number": n, "query": f"q{n}", "answer": a, "fields": {"question_id": n}}
+        Generated.read(
+            {"id": str(n), "number": n, "query": f"q{n}", "answer": a, "fields": {"question_id": n}}
+            | about
+        )
         for n, a in enumerate(answers)
     ]
 

@@ -294,7 +294,7 @@ def test_what_the_shape_of_a_batch_changes_is_measured(tiny_llama, tiny_aligned,
     assert (shape["answers"], shape["positions"]) == (4, sum(lengths))
     assert 0 <= shape["base_logprob"]["max"] < 1e-3
     assert shape["class_changed"] == 0
-    assert "batch shape alone: base log-probabilities by 0.0000 nats" in done.stdout
+    assert "batch shape alone: base log-probabilities by 0.000 nats" in done.stdout
 
 
 def test_the_change_by_a_batchs_shape_is_reckoned_by_its_definition(tmp_path):

@@ -65,8 +65,9 @@ def sync_folder(folder: Path) -> None:
 
 def holds_other(path: Path, ours: Callable[[bytes], bool]) -> bool:
     """Whether something is there that is not ours by the first 64 KiB of its content. An empty file
-    is nobody's. Raises OSError where it cannot be read."""
-    if not path.is_file():
+    is nobody's; a link is replaced, so what it leads to does not matter. Raises OSError where it
+    cannot be read."""
+    if path.is_symlink() or not path.is_file():
         return False  # `replacing` says what else it may be
     with open_regular(path) as file:
         head = file.read(1 << 16)

@@ -86,8 +86,8 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         if shape and shape["positions"]:
             change = shape["base_logprob"]
             lines += [
-                f"  batch shape alone: base log-probabilities by {change['mean']:.4f} nats, at most"
-                f" {change['max']:.3f}; class changed {_percent(shape['class_changed'])}",
+                f"  batch shape alone: base log-probabilities by {change['mean']:.3f} nats, at most"
+                f" {change['max']:.2f}; class changed {_percent(shape['class_changed'])}",
                 "",
             ]
         noise = found["noise_floor"]

@@ -12,10 +12,10 @@ import numpy as np
 
 from urial_local.report.page import packed, template, write_html
 from urial_local.tasks.intervals import NO_INTERVAL
+from urial_local.tasks.shift.classes import classes
 from urial_local.tasks.shift.record import NOT_FINITE, Answer, jaccard
 from urial_local.tasks.shift.results import ShiftRun
 from urial_local.tasks.shift.scoring import INFINITE
-from urial_local.tasks.shift.summary import classes
 
 
 def write_page(run: ShiftRun, summary: dict[str, Any]) -> Path:

@@ -14,8 +14,9 @@ from urial_local.records.runlog import write_json
 from urial_local.records.runs import FailedRow, Row, RunRows, read_run, read_token_texts
 from urial_local.records.tables import SpreadsheetWriter
 from urial_local.records.typed import Malformed
+from urial_local.tasks.shift.classes import CLASSES, classes
 from urial_local.tasks.shift.record import KEY, Answer, ShiftConfig, jaccard, same_top
-from urial_local.tasks.shift.summary import CLASSES, classes, summarise
+from urial_local.tasks.shift.summary import summarise
 
 SCALARS = ("base_logprob", "kl_base_aligned", "kl_aligned_base", "js", "base_entropy")
 CSV_COLUMNS = (

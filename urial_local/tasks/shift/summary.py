@@ -1,7 +1,5 @@
 """What a whole run says: shares, divergences, curves, tokens, tags, and what contexts repair.
 
-Classes (arXiv 2312.01552, §2), by the base model's rank of the token that the aligned model wrote:
-unshifted 1, marginal 2–3, shifted above 3; and "not in base" for a token that the base lacks.
 Shares are over all positions of all answers, the end-of-answer token included, as in the paper;
 they are also given without it, since in most contexts the base cannot know how the aligned model
 ends.
@@ -19,6 +17,7 @@ import numpy.typing as npt
 
 from urial_local.runtime.shift_rows import ALIGNED_NOT_FINITE, BASE_NOT_FINITE
 from urial_local.tasks.intervals import POSITIVE, SHARE, Scale, distribution, ratio_intervals
+from urial_local.tasks.shift.classes import CLASSES, classes
 from urial_local.tasks.shift.curves import (
     RELATIVE_BINS,
     curve,
@@ -26,24 +25,16 @@ from urial_local.tasks.shift.curves import (
     position_edges,
     quartiles,
 )
+from urial_local.tasks.shift.noise import batch_shape, quantisation
 from urial_local.tasks.shift.record import NOT_FINITE, Answer, jaccard, same_top
 from urial_local.tasks.shift.scoring import INFINITE, NOT_IN_BASE
 from urial_local.tasks.shift.style import is_stylistic
 
-CLASSES = ("unshifted", "marginal", "shifted", "not_in_base")
-MARGINAL_RANK = 3  # the last rank that is not shifted
 REFERENCE = "zero-shot"  # the context that repairs are counted against, if it is there
 MIN_COUNT = 5  # occurrences that a token needs for a shift ratio
 LISTED = 60  # tokens in a list
 UP_TO_LN_2 = Scale(0.0, math.log(2))
 Text = Callable[[int], str]
-
-
-def classes(status: npt.NDArray[np.int32], rank: npt.NDArray[np.int32]) -> npt.NDArray[np.int8]:
-    """int8 [n]: index into CLASSES, -1 where a model has no distribution at the position."""
-    found = np.where(rank == 1, 0, np.where(rank <= MARGINAL_RANK, 1, 2))
-    found = np.where(status & NOT_IN_BASE, 3, found)
-    return np.where(status & NOT_FINITE, -1, found).astype(np.int8)
 
 
 @dataclass
@@ -125,8 +116,8 @@ def summarise(
                 }
                 for name, (p, tags) in joined.items()
             },
-            "noise_floor": _noise(noise[aligned]) if aligned in noise else None,
-            "batch_shape": _batch_shape(shaped[aligned]) if aligned in shaped else None,
+            "noise_floor": quantisation(noise[aligned]) if aligned in noise else None,
+            "batch_shape": batch_shape(shaped[aligned]) if aligned in shaped else None,
         }
     return found
 
@@ -351,54 +342,4 @@ def _repairs(before: dict[str, Any], after: dict[str, Any], text: Text) -> dict[
         "damaged": int(damaged.sum()),
         "tokens": most(repaired),
         "tokens_damaged": most(damaged),
-    }
-
-
-def _noise(rows: list[Any]) -> dict[str, Any]:
-    """What quantisation alone does: the base against its other file, on the same positions."""
-    kl, same, moved, n = [], 0, 0, 0
-    for answer, noise in rows:  # over the base's whole vocabulary, whatever the aligned has
-        sound = (noise["status"] & (NOT_FINITE | INFINITE)) == 0
-        kl.append(noise["kl_base_other"][sound])
-        same += int(np.sum((noise["base_top"] == noise["other_top"])[sound]))
-        known = next(iter(answer.contexts.values()))["status"] & NOT_IN_BASE
-        ours, theirs = (classes(known, noise[name]) for name in ("base_rank", "other_rank"))
-        moved += int(np.sum((ours != theirs)[sound]))
-        n += int(sound.sum())
-    return {
-        "positions": n,
-        "kl_base_other": distribution(np.concatenate(kl)),
-        "top1_agreement": same / n if n else None,
-        "class_changed": moved / n if n else None,
-    }
-
-
-def _batch_shape(answers: Sequence[Answer]) -> dict[str, Any]:
-    """What the shape of a batch alone does: positions decoded one at a time against those decoded
-    together, the same answers, prompts and cells, in the first context.
-
-    base_logprob: |ln b'[t] - ln b[t]| over positions, nats, mean and largest; kl_base_aligned: the
-    same of the KL; class_changed: the share of positions that change class. In exact arithmetic
-    all are 0: llama.cpp multiplies matrices of other shapes by other routines, which round
-    otherwise, and quantised activations amplify it.
-    """
-    logprob, kl, moved, n = [], [], 0, 0
-    for answer in answers:
-        again = answer.batch_shape or {}
-        size = len(again["status"])
-        first = {name: c[:size] for name, c in next(iter(answer.contexts.values())).items()}
-        ours, theirs = (classes(c["status"], c["base_rank"]) for c in (first, again))
-        sound = ((first["status"] | again["status"]) & (NOT_FINITE | NOT_IN_BASE)) == 0
-        finite = sound & np.isfinite(first["base_logprob"]) & np.isfinite(again["base_logprob"])
-        logprob.append(np.abs(first["base_logprob"] - again["base_logprob"])[finite])
-        both = finite & ((first["status"] | again["status"]) & INFINITE == 0)
-        kl.append(np.abs(first["kl_base_aligned"] - again["kl_base_aligned"])[both])
-        moved += int(np.sum((ours != theirs)[sound]))
-        n += int(sound.sum())
-    return {
-        "answers": len(answers),
-        "positions": n,
-        "base_logprob": distribution(np.concatenate(logprob)),
-        "kl_base_aligned": distribution(np.concatenate(kl)),
-        "class_changed": moved / n if n else None,
     }

@@ -1,0 +1,63 @@
+"""What changes numbers besides the models: another quantisation, and the shape of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from urial_local.tasks.intervals import distribution
+from urial_local.tasks.shift.classes import classes
+from urial_local.tasks.shift.record import NOT_FINITE, Answer
+from urial_local.tasks.shift.scoring import INFINITE, NOT_IN_BASE
+
+
+def quantisation(rows: list[Any]) -> dict[str, Any]:
+    """What quantisation alone does: the base against its other file, on the same positions."""
+    kl, same, moved, n = [], 0, 0, 0
+    for answer, noise in rows:  # over the base's whole vocabulary, whatever the aligned has
+        sound = (noise["status"] & (NOT_FINITE | INFINITE)) == 0
+        kl.append(noise["kl_base_other"][sound])
+        same += int(np.sum((noise["base_top"] == noise["other_top"])[sound]))
+        known = next(iter(answer.contexts.values()))["status"] & NOT_IN_BASE
+        ours, theirs = (classes(known, noise[name]) for name in ("base_rank", "other_rank"))
+        moved += int(np.sum((ours != theirs)[sound]))
+        n += int(sound.sum())
+    return {
+        "positions": n,
+        "kl_base_other": distribution(np.concatenate(kl)),
+        "top1_agreement": same / n if n else None,
+        "class_changed": moved / n if n else None,
+    }
+
+
+def batch_shape(answers: Sequence[Answer]) -> dict[str, Any]:
+    """What the shape of a batch alone does: positions decoded one at a time against those decoded
+    together, the same answers, prompts and cells, in the first context.
+
+    base_logprob: |ln b'[t] - ln b[t]| over positions, nats, mean and largest; kl_base_aligned: the
+    same of the KL; class_changed: the share of positions that change class. In exact arithmetic
+    all are 0: llama.cpp multiplies matrices of other shapes by other routines, which round
+    otherwise, and quantised activations amplify it.
+    """
+    logprob, kl, moved, n = [], [], 0, 0
+    for answer in answers:
+        again = answer.batch_shape or {}
+        size = len(again["status"])
+        first = {name: c[:size] for name, c in next(iter(answer.contexts.values())).items()}
+        ours, theirs = (classes(c["status"], c["base_rank"]) for c in (first, again))
+        sound = ((first["status"] | again["status"]) & (NOT_FINITE | NOT_IN_BASE)) == 0
+        finite = sound & np.isfinite(first["base_logprob"]) & np.isfinite(again["base_logprob"])
+        logprob.append(np.abs(first["base_logprob"] - again["base_logprob"])[finite])
+        both = finite & ((first["status"] | again["status"]) & INFINITE == 0)
+        kl.append(np.abs(first["kl_base_aligned"] - again["kl_base_aligned"])[both])
+        moved += int(np.sum((ours != theirs)[sound]))
+        n += int(sound.sum())
+    return {
+        "answers": len(answers),
+        "positions": n,
+        "base_logprob": distribution(np.concatenate(logprob)),
+        "kl_base_aligned": distribution(np.concatenate(kl)),
+        "class_changed": moved / n if n else None,
+    }
