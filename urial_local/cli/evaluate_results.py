@@ -125,7 +125,7 @@ def neighbours_of(names: Sequence[str]) -> dict[str, Any] | None:
 
     folders = [user_path(name) for name in names]
     runs = [read_run(folder) for folder in folders if is_run(folder)]
-    found = measured([start for run in runs for start in run.raw["sessions"]])
+    found = measured([start for run in runs for start in run.raw.get("sessions", ())])
     return {**asdict(found), "said": found.said()} if found else None
 
 
