@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from urial_local.runtime import llama_api
+from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.prefix_cache import PrefixCache
@@ -60,6 +61,22 @@ def completion(llama: Any, ids: list[int], n: int) -> tuple[float, float]:
     return ticks[0] - start, (len(ticks) - 1) / (ticks[-1] - ticks[0])
 
 
+def seconds_decoding(engine: Engine) -> list[float]:
+    """One number that from now on counts the seconds inside llama_decode."""
+    inner: Callable[..., Any] = engine.decoder.decode
+    spent = [0.0]
+
+    def timed(batch: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return inner(batch)
+        finally:
+            spent[0] += time.perf_counter() - start
+
+    engine.decoder.decode = timed  # type: ignore[method-assign]
+    return spent
+
+
 def single_row(path: Path, threads: int) -> list[dict[str, Any]]:
     """Decode rate of one row after a 1,000-token prompt, and the share that Python takes."""
     n = 128
@@ -69,17 +86,7 @@ def single_row(path: Path, threads: int) -> list[dict[str, Any]]:
     options = RuntimeOptions(ctx_size=2048, threads=threads, disk_cache=False)
     llama = high_level(path, threads)
     with open_engine(path, options) as (_, engine):
-        inner: Callable[..., Any] = engine.decoder.decode
-        spent = [0.0]  # seconds inside llama_decode
-
-        def timed(batch: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return inner(batch)
-            finally:
-                spent[0] += time.perf_counter() - start
-
-        engine.decoder.decode = timed  # type: ignore[method-assign]
+        spent = seconds_decoding(engine)
         for i in range(REPEATS + 1):  # the first time reads the prompt and is not counted
             ids = [*PREFIX_IDS, *QUESTION_IDS[0]]
             steps = engine.steps([Request(ids, max_tokens=n)])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engine import row
+from benchmarks.engine import row, seconds_decoding
 from urial_local.prompting.library import load_prompt
 from urial_local.runtime.draw_rows import DrawTask, draw_row_numpy, draw_rows
 from urial_local.runtime.model import Model
@@ -74,17 +74,7 @@ def rates(path: Path) -> list[dict[str, Any]]:
     options = RuntimeOptions(ctx_size=CONTEXT, parallel=ROWS, disk_cache=False)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SETTINGS}
     with open_engine(path, options) as (model, engine):
-        inner: Callable[..., Any] = engine.decoder.decode
-        spent = [0.0]
-
-        def timed(batch: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return inner(batch)
-            finally:
-                spent[0] += time.perf_counter() - start
-
-        engine.decoder.decode = timed  # type: ignore[method-assign]
+        spent = seconds_decoding(engine)
         asker = PromptedModel(model, load_prompt("urial-1"))
         asked = [asker.request(f"What is the story of {thing}?") for thing in THINGS]
 
