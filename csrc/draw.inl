@@ -4,19 +4,20 @@
 //
 // Nothing sorts the vocabulary. Tokens have an order: larger logits first, among equal ones the
 // lower id. Every filter keeps a beginning of that order, so a filter is known by its last token,
-// the cut. The first kLead tokens are found in one pass and sorted, and nearly always all borders
-// lie among them. A border that lies further down is found by summing weights into bins of logits,
-// and looking again into the one bin that holds it.
+// the cut. A hundred or so leading tokens are found and sorted, and mostly all borders lie among
+// them. Else more are gathered, in steps, and halved by selection; and where thousands do not hold
+// the border, sums over bins of logits say where it lies.
 //
-// The sum over all tokens is first taken in single precision. Where a border is the same at both
-// ends of what that sum may be off, it is the border; else the sum is taken in double. The penalty
-// changes few logits: the leading tokens and the sum are corrected for them, and the whole row is
-// written anew only where a border lies beyond the leading tokens.
+// One pass over a row gives the largest logit of each stretch, by which tokens are found, and the sum
+// of all weights in single precision. Where a border is the same at both ends of what that sum, or
+// one derived from it, may be off, it is the border; else the sum is taken in double. The penalty
+// changes few logits: they are kept beside the row, which is written anew only for sums in double.
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <limits>
 
 #include "draw.h"
@@ -24,10 +25,13 @@
 namespace urial {
 namespace URIAL_LEVEL {
 
-constexpr std::size_t kLead = 256;
+constexpr std::size_t kLead = 256;     // leading tokens that are sorted at most
 constexpr std::size_t kStretch = 256;  // tokens whose largest logit is kept from the first pass
-constexpr int kBins = 2048;
-constexpr std::size_t kSorted = 4096;  // entries of a bin that are sorted rather than binned again
+constexpr std::size_t kLevels[] = {64, 256, 768};  // stretches that reach the logits gathered down to
+constexpr std::size_t kAhead = 4;      // stretches that are fetched ahead
+constexpr std::size_t kLine = 16;      // logits in a line of a processor's cache
+constexpr std::size_t kSorted = 64;    // tokens that are sorted rather than halved again
+constexpr int kBins = 4096;
 constexpr std::size_t kBlock = 1024;   // tokens whose weights and bins are computed at a time
 constexpr int kWide = 16;              // independent accumulators in double
 
@@ -71,22 +75,6 @@ inline double exp_fine(double x) {
   double scale;
   std::memcpy(&scale, &bits, sizeof scale);
   return tiny ? 0.0 : p * scale;
-}
-
-// Sum of exp((x - top) * rate) in single precision; off by less than kOff of itself.
-constexpr double kOff = 1e-5;
-inline double sum_weights(const float *x, std::size_t n, float top, float rate) {
-  double total = 0.0;
-  for (std::size_t start = 0; start < n; start += kChunk) {
-    const std::size_t end = start + kChunk < n ? start + kChunk : n;
-    float sum[kLanes] = {};
-    std::size_t i = start;
-    for (; i + kLanes <= end; i += kLanes)
-      for (int l = 0; l < kLanes; ++l) sum[l] += exp_nonpositive((x[i + l] - top) * rate);
-    for (; i < end; ++i) sum[0] += exp_nonpositive((x[i] - top) * rate);
-    for (int l = 0; l < kLanes; ++l) total += sum[l];
-  }
-  return total;
 }
 
 // exp((x - top) * rate): a token's weight. A rate of 0 counts tokens.
@@ -138,67 +126,112 @@ inline std::int32_t first_of(const float *x, std::size_t n, float value) {
   return static_cast<std::int32_t>(std::find(x, x + n, value) - x) % static_cast<std::int32_t>(n);
 }
 
-// The largest logit of each stretch of a row, and whether the row holds a NaN.
+// 2^x for x <= 0 within 3e-7 of itself, in a third fewer steps than exp_nonpositive; below 2^-126,
+// which is nothing beside a largest weight of 1, it stays there. Minimax polynomial of degree 5 on
+// [-1/2, 1/2]; n is added to the exponent's bits.
+inline float exp2_rough(float x) {
+  x = x < -126.0f ? -126.0f : x;
+  const float shifter = 12582912.0f;  // 1.5 * 2^23
+  const float z = x + shifter;
+  const float f = x - (z - shifter);
+  float p = 1.33389467e-3f;
+  p = p * f + 9.61833261e-3f;
+  p = p * f + 5.55036031e-2f;
+  p = p * f + 2.40226522e-1f;
+  p = p * f + 6.93147182e-1f;
+  p = p * f + 1.0f;
+  std::uint32_t n, bits;
+  std::memcpy(&n, &z, sizeof n);
+  std::memcpy(&bits, &p, sizeof bits);
+  bits += n << 23;
+  std::memcpy(&p, &bits, sizeof p);
+  return p;
+}
+
+// A sum of exp((x - top) * rate) whose top rises as logits come, in single precision: off by less
+// than kOff of itself.
+constexpr double kOff = 1e-5;
+class RoughSum {
+ public:
+  explicit RoughSum(float rate) : rate_(rate), in_bits_(rate * 1.44269504f) {}
+
+  // The stretch's largest logit is `most`, and `top` that of all so far.
+  void add(const float *x, std::size_t n, float most, float top) {
+    if (!(most > -std::numeric_limits<float>::infinity())) return;
+    if (top != top_) {
+      if (total_ > 0.0) total_ *= std::exp((static_cast<double>(top_) - top) * rate_);
+      top_ = top;
+    }
+    float sum[kLanes] = {};
+    const float in_bits = in_bits_;
+    std::size_t i = 0;
+    for (; i + kLanes <= n; i += kLanes)
+      for (int l = 0; l < kLanes; ++l) sum[l] += exp2_rough((x[i + l] - top) * in_bits);
+    for (; i < n; ++i) sum[0] += exp2_rough((x[i] - top) * in_bits);
+    for (int half = kLanes / 2; half; half /= 2)
+      for (int l = 0; l < half; ++l) sum[l] += sum[l + half];
+    total_ += static_cast<double>(sum[0]);
+  }
+
+  double total() const { return total_; }
+
+ private:
+  float rate_, in_bits_, top_ = 0.0f;
+  double total_ = 0.0;
+};
+
+// What one pass over a row finds: the largest logit of each stretch and of all, whether there is a
+// NaN, and the sum of exp(x - top).
 struct Stretches {
   std::vector<float> most;
   bool nan = false;
-  float top;
+  float top = -std::numeric_limits<float>::infinity();
+  double sum;
 
   Stretches(const float *x, std::size_t n) : most((n + kStretch - 1) / kStretch) {
     std::int32_t bad[kLanes] = {};
-    for (std::size_t s = 0; s < most.size(); ++s)
-      most[s] = largest(x + s * kStretch, std::min(kStretch, n - s * kStretch), bad);
+    RoughSum rough(1.0f);
+    for (std::size_t s = 0; s < most.size(); ++s) {
+      const float *from = x + s * kStretch;
+      const std::size_t size = std::min(kStretch, n - s * kStretch);
+      if (s + kAhead < most.size())  // a row that was just decoded is in no near cache
+        for (std::size_t i = 0; i < kStretch; i += kLine)
+          __builtin_prefetch(from + kAhead * kStretch + i);
+      most[s] = largest(from, size, bad);
+      top = most[s] > top ? most[s] : top;
+      rough.add(from, size, most[s], top);
+    }
     for (std::int32_t b : bad) nan |= b != 0;
-    top = *std::max_element(most.begin(), most.end());
+    sum = rough.total();
   }
 };
 
-// The first kLead possible tokens, in order; all of them where there are fewer. Stretches whose
-// largest logit is below what kLead of them reach cannot hold any of them.
-inline std::vector<Entry> leading(const float *x, std::size_t n, const std::vector<float> &most) {
-  const std::size_t stretches = most.size();
-  float least = -std::numeric_limits<float>::infinity();
-  if (stretches > kLead) {
-    std::vector<float> ordered(most);
-    std::nth_element(ordered.begin(), ordered.begin() + (kLead - 1), ordered.end(),
-                     std::greater<float>());
-    least = ordered[kLead - 1];  // kLead stretches reach it, so at least so many tokens do
-  }
-  std::vector<Entry> found;
-  found.reserve(2 * kLead);
-  const auto keep_first = [&found] {
-    if (found.size() <= kLead) return;
-    std::nth_element(found.begin(), found.begin() + (kLead - 1), found.end(), before);
-    found.resize(kLead);
-  };
-  for (std::size_t s = 0; s < stretches; ++s) {
-    if (!(most[s] >= least)) continue;
-    const std::size_t end = std::min(n, (s + 1) * kStretch);
-    for (std::size_t start = s * kStretch; start < end; start += kLanes) {
-      const std::size_t stop = std::min(end, start + kLanes);
-      int any = 0;
-      for (std::size_t i = start; i < stop; ++i) any |= x[i] >= least;
+// Calls take(i) for each logit from `low` to `high`, in the order of ids. A byte says of each whether
+// it is one, and eight of them are looked at together: nearly all are not.
+template <typename Take>
+inline void each_within(const float *x, std::size_t n, float low, float high, const Take &take) {
+  std::uint8_t hit[kStretch] = {};
+  for (std::size_t start = 0; start < n; start += kStretch) {
+    const std::size_t size = std::min(kStretch, n - start);
+    const float *from = x + start;
+    for (std::size_t i = 0; i < size; ++i) hit[i] = (from[i] >= low) & (from[i] <= high);
+    for (std::size_t i = size; i < kStretch; ++i) hit[i] = 0;
+    for (std::size_t group = 0; group < kStretch; group += sizeof(std::uint64_t)) {
+      std::uint64_t any;
+      std::memcpy(&any, hit + group, sizeof any);
       if (!any) continue;
-      for (std::size_t i = start; i < stop; ++i)
-        if (x[i] >= least && x[i] > kAll.x) found.push_back({x[i], static_cast<std::int32_t>(i)});
-    }
-    if (found.size() >= 4 * kLead) {
-      keep_first();
-      least = found.back().x;
+      for (std::size_t i = group; i < group + sizeof any; ++i)
+        if (hit[i]) take(start + i);
     }
   }
-  keep_first();
-  std::sort(found.begin(), found.end(), before);
-  return found;
 }
 
 // What a token is drawn from: logits, and other values for a few of them under the penalty.
 class View {
  public:
-  // `sum`: of exp(x - top) in single precision; 0 where it is not known.
-  View(const float *x, std::size_t n, const Stretches &stretches, double sum, const DrawTask &task,
+  View(const float *x, std::size_t n, const Stretches &stretches, const DrawTask &task,
        std::vector<float> &scratch)
-      : x_(x), n_(n), stretches_(stretches), plain_sum_(sum), scratch_(scratch) {
+      : x_(x), n_(n), stretches_(stretches), scratch_(scratch) {
     const float r = task.filters.penalty;
     if (r == 1.0f) return;
     std::vector<std::uint64_t> met(n / 64 + 1);
@@ -215,25 +248,33 @@ class View {
 
   std::size_t size() const { return n_; }
 
-  // The first tokens in order, and whether there are no others.
+  // The first tokens in order, at most kLead of them, and whether there are no others.
   std::vector<Entry> lead(bool &whole) {
-    std::vector<Entry> found = leading(x_, n_, stretches_.most);
-    whole = found.size() < kLead;
-    if (changed_.empty()) return found;
-    const Entry last = found.empty() ? kAll : found.back();
-    found.erase(std::remove_if(found.begin(), found.end(),
-                               [this](const Entry &e) {
-                                 const auto id = static_cast<std::size_t>(e.id);
-                                 return (is_changed_[id / 64] >> (id % 64)) & 1;
-                               }),
-                found.end());
-    for (const Entry &e : changed_)
-      if (e.x > kAll.x && (whole || !before(last, e))) found.push_back(e);
+    std::vector<Entry> found;
+    float low = 0.0f;
+    for (std::size_t l = 0; found.empty(); ++l) {
+      low = level(l);
+      found = first_down_to(low);
+      if (!(low > kAll.x)) break;
+    }
+    whole = !(low > kAll.x) && found.size() < kLead;
     std::sort(found.begin(), found.end(), before);
-    if (found.size() >= kLead / 8 || whole) return found;
-    found = leading(row(), n_, Stretches(row(), n_).most);  // the penalty has put most of them further down
-    whole = found.size() < kLead;
     return found;
+  }
+
+  // A logit that kLevels[l] stretches reach, so at least so many tokens of the row; -infinity where
+  // there are no more stretches than that.
+  float level(std::size_t l) {
+    if (l >= std::size(kLevels) || kLevels[l] >= stretches_.most.size()) return kAll.x;
+    while (levels_.size() <= l) {
+      if (levels_.empty()) ordered_ = stretches_.most;
+      const std::size_t next = levels_.size(), before = next ? kLevels[next - 1] : 0;
+      const auto at = ordered_.begin() + static_cast<std::ptrdiff_t>(kLevels[next] - 1);
+      std::nth_element(ordered_.begin() + static_cast<std::ptrdiff_t>(before), at, ordered_.end(),
+                       std::greater<float>());
+      levels_.push_back(*at);
+    }
+    return levels_[l];
   }
 
   // The first token of all: the largest logit, the lower id among equal ones.
@@ -267,11 +308,8 @@ class View {
 
   // The sum of weights over all tokens, and what it may be off, to be added and subtracted.
   double rough_total(float top, double rate, double &off) const {
-    const double scale = std::exp((static_cast<double>(stretches_.top) - top) * rate);
-    double sum = rate == 1.0 && plain_sum_ > 0
-                     ? plain_sum_
-                     : sum_weights(x_, n_, stretches_.top, static_cast<float>(rate));
-    sum *= scale;
+    double sum = rate == 1.0 ? stretches_.sum : rough_sum(static_cast<float>(rate));
+    sum *= std::exp((static_cast<double>(stretches_.top) - top) * rate);
     off = kOff * sum;
     for (const Entry &e : changed_) {
       const double now = weight(e.x, top, rate);
@@ -281,11 +319,68 @@ class View {
     return sum;
   }
 
+  // Appends the tokens after one, up to another, whose logits are `low` or more.
+  void gather(Entry after, Entry cut, float low, std::vector<Entry> &found) const {
+    const auto take = [&](Entry e) {
+      if (e.x >= low && e.x > kAll.x && before(after, e) && !before(cut, e)) found.push_back(e);
+    };
+    each_unchanged(low, after.x, take);
+    for (const Entry &e : changed_) take(e);
+  }
+
  private:
+  bool is_changed(std::int32_t id) const {
+    const auto at = static_cast<std::size_t>(id);
+    return (is_changed_[at / 64] >> (at % 64)) & 1;
+  }
+
+  // Calls take(e) for each token that the penalty left as it is, with a logit from `low` to `high`.
+  template <typename Take>
+  void each_unchanged(float low, float high, const Take &take) const {
+    for (std::size_t s = 0; s < stretches_.most.size(); ++s) {
+      if (!(stretches_.most[s] >= low)) continue;
+      const std::size_t start = s * kStretch;
+      each_within(x_ + start, std::min(kStretch, n_ - start), low, high, [&](std::size_t i) {
+        const auto id = static_cast<std::int32_t>(start + i);
+        if (changed_.empty() || !is_changed(id)) take(Entry{x_[id], id});
+      });
+    }
+  }
+
+  // The tokens that reach a logit: all of them, or the first kLead where they are more.
+  std::vector<Entry> first_down_to(float low) const {
+    std::vector<Entry> found;
+    found.reserve(2 * kLead);
+    Entry last = kAll;
+    const auto keep_first = [&] {
+      if (found.size() <= kLead) return;
+      std::nth_element(found.begin(), found.begin() + (kLead - 1), found.end(), before);
+      found.resize(kLead);
+      last = found.back();
+    };
+    const auto take = [&](Entry e) {
+      if (!(e.x >= low) || !(e.x > kAll.x) || before(last, e)) return;
+      found.push_back(e);
+      if (found.size() >= 4 * kLead) keep_first();
+    };
+    each_unchanged(low, std::numeric_limits<float>::infinity(), take);
+    for (const Entry &e : changed_) take(e);
+    keep_first();
+    return found;
+  }
+
+  double rough_sum(float rate) const {
+    RoughSum rough(rate);
+    for (std::size_t s = 0; s < stretches_.most.size(); ++s)
+      rough.add(x_ + s * kStretch, std::min(kStretch, n_ - s * kStretch), stretches_.most[s],
+                stretches_.top);
+    return rough.total();
+  }
+
   const float *x_;
   std::size_t n_;
   const Stretches &stretches_;
-  double plain_sum_;
+  std::vector<float> ordered_, levels_;  // the largest logits of stretches; what `level` found
   std::vector<float> &scratch_;
   std::vector<Entry> changed_;
   std::vector<std::uint64_t> is_changed_;
@@ -305,7 +400,7 @@ class Ordered {
   // The k-th token.
   Entry at(std::int64_t k) const {
     const double count = static_cast<double>(k);
-    return find(0.0, kAll, [count](double sum) { return sum >= count; });
+    return find(0.0, kAll, [count](double sum) { return sum >= count; }).entry;
   }
 
   // The last token whose weight at rate 1 is at least min_p: by bisection over the floats.
@@ -323,33 +418,43 @@ class Ordered {
   // `reached` must not come to hold as the second grows.
   template <typename Reached>
   Entry border(double rate, Entry cut, const Reached &reached) const {
-    if (!within_lead(cut) && cut.x == kAll.x) {
-      double off = 0.0;
-      const double rough = view_.rough_total(top_, rate, off);
-      const std::size_t one = in_lead(rate, rough - off, reached);
-      if (one < lead_.size() && one == in_lead(rate, rough + off, reached)) return lead_[one];
+    if (!whole_ && cut.x == kAll.x) {
+      // The least and the most that the sum of all may be: at first from the plain sum.
+      for (const bool derived : {true, false}) {
+        if (derived && rate < 1.0) continue;
+        double off = 0.0;
+        const double rough = view_.rough_total(top_, derived ? 1.0 : rate, off);
+        double low = rough - off, high = rough + off;
+        if (derived && rate > 1.0) from_plain(rate, low, high);
+        const Place at = find(rate, cut, [&](double sum) { return reached(sum, low); });
+        if (at.reached && reached(at.sum, high)) return at.entry;
+        if (rate == 1.0) break;
+      }
     }
     const double all = total(rate, cut);
-    return find(rate, cut, [&](double sum) { return reached(sum, all); });
+    return find(rate, cut, [&](double sum) { return reached(sum, all); }).entry;
   }
 
  private:
-  // Tokens to look through: logits, and their ids unless those are 0, 1, 2 …
-  struct Source {
-    const float *x;
-    const std::int32_t *ids;
-    std::size_t n;
-    std::int32_t id(std::size_t i) const { return ids ? ids[i] : static_cast<std::int32_t>(i); }
+  // A token, the sum of the weights up to it, and whether that is enough.
+  struct Place {
+    Entry entry;
+    double sum;
+    bool reached;
   };
 
-  // The stretch of a source that is looked at: after one token, up to another, logits in between.
-  struct Stretch {
-    Entry after, cut;
-    float low, high;
-    bool holds(float x, std::int32_t id) const {
-      return x > kAll.x && before(after, {x, id}) && !before(cut, {x, id});
+  // Bounds of the sum at a rate above 1 from those of the plain one: after the last leading token, at a
+  // distance d from the top, a weight is at most exp(d (rate - 1)) of the plain one.
+  void from_plain(double rate, double &low, double &high) const {
+    double plain = 0.0, at_rate = 0.0;
+    for (const Entry &e : lead_) {
+      plain += weight(e.x, top_, 1.0);
+      at_rate += weight(e.x, top_, rate);
     }
-  };
+    const double rest = std::max(0.0, high - plain);
+    low = at_rate;
+    high = (at_rate + rest * weight(lead_.back().x, top_, rate - 1.0)) * (1.0 + kOff);
+  }
 
   // Bins of equal width from `high` down. (high - x) * scale never falls as x falls, so bins keep
   // the order of tokens.
@@ -377,17 +482,6 @@ class Ordered {
 
   bool within_lead(Entry cut) const { return whole_ || !before(lead_.back(), cut); }
 
-  // The place in lead_ of the border, if the sum of all were this; its size if it is not there.
-  template <typename Reached>
-  std::size_t in_lead(double rate, double all, const Reached &reached) const {
-    double sum = 0.0;
-    for (std::size_t i = 0; i < lead_.size(); ++i) {
-      sum += weight(lead_[i].x, top_, rate);
-      if (reached(sum, all)) return i;
-    }
-    return lead_.size();
-  }
-
   // The sum of weights up to the cut.
   double total(double rate, Entry cut) const {
     double sum[kWide] = {};
@@ -396,6 +490,13 @@ class Ordered {
         if (before(cut, e)) break;
         sum[0] += weight(e.x, top_, rate);
       }
+      return sum[0];
+    }
+    if (cut.x > kAll.x && cut.x >= view_.level(std::size(kLevels) - 1)) {  // after some thousands
+      std::vector<Entry> more;
+      view_.gather(lead_.back(), cut, cut.x, more);
+      for (const std::vector<Entry> *some : {&lead_, static_cast<const std::vector<Entry> *>(&more)})
+        for (const Entry &e : *some) sum[0] += weight(e.x, top_, rate);
       return sum[0];
     }
     const float *x = view_.row();
@@ -417,101 +518,100 @@ class Ordered {
   // The first token at which reached(sum of the weights so far) holds; the last one up to the cut
   // where none does, by rounding.
   template <typename Reached>
-  Entry find(double rate, Entry cut, const Reached &reached) const {
-    double sum = 0.0;
-    Entry last = lead_.front();
+  Place find(double rate, Entry cut, const Reached &reached) const {
+    Place at{lead_.front(), 0.0, false};
     for (const Entry &e : lead_) {
-      if (before(cut, e)) return last;
-      last = e;
-      sum += weight(e.x, top_, rate);
-      if (reached(sum)) return e;
+      if (before(cut, e)) return at;
+      at = {e, at.sum + weight(e.x, top_, rate), false};
+      if ((at.reached = reached(at.sum))) return at;
     }
-    return whole_ ? last : beyond(last, cut, rate, sum, reached);
+    if (whole_) return at;
+    std::vector<Entry> more;
+    for (std::size_t l = 0; l < std::size(kLevels); ++l) {
+      const float low = std::max(cut.x, view_.level(l));
+      if (!(low > kAll.x)) break;
+      if (low > at.entry.x) continue;
+      more.clear();
+      view_.gather(at.entry, cut, low, more);
+      if (!more.empty()) at = among(more, at, rate, reached);
+      if (at.reached || low == cut.x) return at;
+    }
+    return further(at, cut, rate, reached);
   }
 
-  // Goes on after the last of lead_, whose sum is `sum`.
+  // The same among tokens in any order, which come after `at` and before all others. They are halved
+  // by selection, and the half that holds the border again.
   template <typename Reached>
-  Entry beyond(Entry last, Entry cut, double rate, double sum, const Reached &reached) const {
-    Source from{view_.row(), nullptr, n_};
-    Stretch stretch{last, cut, least(from.x, n_), last.x};
-    stretch.low = std::max(stretch.low, cut.x);
-    std::vector<float> xs;
-    std::vector<std::int32_t> ids;
-    std::size_t before_size = n_ + 1;
-    // Each round looks into one bin of the last; where a round tells nothing apart, sorting does.
-    while (from.n > kSorted && from.n < before_size && stretch.high > stretch.low) {
-      const Bins bins{stretch.high, static_cast<float>(kBins) / (stretch.high - stretch.low)};
-      if (!std::isfinite(bins.scale)) break;
-      std::vector<double> sums(kBins + 1);
-      std::vector<std::int32_t> counts(kBins + 1);
-      weigh(from, stretch, rate, bins, sums, counts);
-      int chosen = -1;
-      for (int b = 0; b < kBins; ++b) {
-        if (counts[b] == 0) continue;
-        if (chosen >= 0) sum += sums[chosen];
-        chosen = b;
-        if (reached(sum + sums[b])) break;
+  Place among(std::vector<Entry> &tokens, Place at, double rate, const Reached &reached) const {
+    auto begin = tokens.begin(), end = tokens.end();
+    while (end - begin > static_cast<std::ptrdiff_t>(kSorted)) {
+      const auto middle = begin + (end - begin) / 2;
+      std::nth_element(begin, middle, end, before);
+      double sum = at.sum;
+      for (auto e = begin; e != middle; ++e) sum += weight(e->x, top_, rate);
+      if (reached(sum)) {
+        end = middle;
+      } else {
+        begin = middle;
+        at.sum = sum;
       }
-      if (chosen < 0) return last;
-      std::vector<float> next_x;
-      std::vector<std::int32_t> next_ids;
-      // Limits that are wide enough whatever the rounding; `of` decides.
-      const float width = 1.0f / bins.scale, top = bins.high - static_cast<float>(chosen) * width;
-      Stretch near = stretch;
-      near.high = chosen == 0 ? stretch.high : top + width;
-      near.low = chosen == kBins - 1 ? stretch.low : top - 2.0f * width;
-      each(from, near, [&](Entry e) {
-        if (bins.of(e.x) != chosen) return;
-        next_x.push_back(e.x);
-        next_ids.push_back(e.id);
-      });
-      before_size = from.n;
-      xs.swap(next_x);
-      ids.swap(next_ids);
-      from = {xs.data(), ids.data(), xs.size()};
-      stretch.low = *std::min_element(xs.begin(), xs.end());
-      stretch.high = *std::max_element(xs.begin(), xs.end());
     }
-    std::vector<Entry> left;
-    each(from, stretch, [&](Entry e) { left.push_back(e); });
-    std::stable_sort(left.begin(), left.end(), before);
-    for (const Entry &e : left) {
-      last = e;
-      sum += weight(e.x, top_, rate);
-      if (reached(sum)) break;
+    std::sort(begin, end, before);
+    for (auto e = begin; e != end; ++e) {
+      at = {*e, at.sum + weight(e->x, top_, rate), false};
+      if ((at.reached = reached(at.sum))) return at;
     }
-    return last;
+    return at;
   }
 
-  // Takes the tokens of a stretch, skipping lanes whose logits all lie outside.
-  template <typename Take>
-  static void each(Source from, Stretch stretch, const Take &take) {
-    for (std::size_t start = 0; start < from.n; start += kLanes) {
-      const std::size_t end = std::min(from.n, start + kLanes);
-      int any = 0;
-      for (std::size_t i = start; i < end; ++i)
-        any |= (from.x[i] >= stretch.low) & (from.x[i] <= stretch.high);
-      if (!any) continue;
-      for (std::size_t i = start; i < end; ++i)
-        if (stretch.holds(from.x[i], from.id(i))) take({from.x[i], from.id(i)});
+  // The same among all that come after `at`: the sums of bins of equal width say in which bin the
+  // border lies.
+  template <typename Reached>
+  Place further(Place at, Entry cut, double rate, const Reached &reached) const {
+    const float *x = view_.row(), high = at.entry.x;
+    float low = std::max(least(x, n_), cut.x);
+    // What weighs nothing is in the last bin.
+    if (rate > 0.0) low = std::max(low, top_ - static_cast<float>(708.0 / rate));
+    const float scale = static_cast<float>(kBins) / (high - low);
+    std::vector<Entry> rest;
+    if (!(scale > 0.0f) || !std::isfinite(scale)) {
+      view_.gather(at.entry, cut, kAll.x, rest);
+      return rest.empty() ? at : among(rest, at, rate, reached);
     }
+    const Bins bins{high, scale};
+    std::vector<double> sums(kBins + 1);
+    weigh(x, at.entry, cut, bins, rate, sums.data());
+    int chosen = 0;
+    double sum = at.sum;
+    while (chosen < kBins - 1 && !reached(sum + sums[chosen])) sum += sums[chosen++];
+    // Limits that are wide enough whatever the rounding; `of` decides.
+    const float width = 1.0f / scale, upper = high - static_cast<float>(chosen) * width;
+    const float from = chosen == kBins - 1 ? kAll.x : upper - 2.0f * width;
+    each_within(x, n_, from, std::min(high, upper + width), [&](std::size_t i) {
+      const Entry e{x[i], static_cast<std::int32_t>(i)};
+      if (e.x > kAll.x && before(at.entry, e) && !before(cut, e) && bins.of(e.x) == chosen)
+        rest.push_back(e);
+    });
+    at.sum = sum;
+    return rest.empty() ? at : among(rest, at, rate, reached);
   }
 
-  // Sums the weights of each bin; what lies outside goes into one more, which nobody reads.
-  void weigh(Source from, Stretch stretch, double rate, Bins bins, std::vector<double> &sums,
-             std::vector<std::int32_t> &counts) const {
+  // Adds the weights of the tokens after one, up to another, to their bins; what lies outside goes
+  // into one more, which nobody reads.
+  void weigh(const float *x, Entry after, Entry cut, Bins bins, double rate, double *sums) const {
     double weights[kBlock];
     std::int32_t places[kBlock];
-    for (std::size_t start = 0; start < from.n; start += kBlock) {
-      const std::size_t size = std::min(kBlock, from.n - start);
-      const float *x = from.x + start;
-      for (std::size_t i = 0; i < size; ++i) weights[i] = weight(x[i], top_, rate);
-      for (std::size_t i = 0; i < size; ++i)
-        places[i] = stretch.holds(x[i], from.id(start + i)) ? bins.of(x[i]) : kBins;
+    for (std::size_t start = 0; start < n_; start += kBlock) {
+      const std::size_t size = std::min(kBlock, n_ - start);
+      const float *from = x + start;
+      const auto first = static_cast<std::int32_t>(start);
+      for (std::size_t i = 0; i < size; ++i) weights[i] = weight(from[i], top_, rate);
       for (std::size_t i = 0; i < size; ++i) {
-        sums[places[i]] += weights[i];
-        counts[places[i]] += 1;
+        const Entry e{from[i], first + static_cast<std::int32_t>(i)};
+        const bool inside = (e.x > kAll.x) & before(after, e) & !before(cut, e);
+        places[i] = inside ? bins.of(e.x) : kBins;
       }
+      for (std::size_t i = 0; i < size; ++i) sums[places[i]] += weights[i];
     }
   }
 
@@ -542,15 +642,13 @@ Draw draw(const DrawTask &task, std::size_t n, std::vector<float> &scratch) {
   const Stretches row(task.row, n);
   if (row.nan || !std::isfinite(row.top))
     return {0, kRowNotFinite, std::numeric_limits<double>::quiet_NaN()};
-  const double sum = sum_weights(task.row, n, row.top, 1.0f);
-  const auto choose = [&](const Stretches &stretches, double known) {
-    View view(task.view, n, stretches, known, task, scratch);
+  const auto choose = [&](const Stretches &stretches) {
+    View view(task.view, n, stretches, task, scratch);
     return task.filters.temperature == 0.0 ? view.first()
                                            : drawn(view, task.filters, task.uniform);
   };
-  const std::int32_t token =
-      task.view == task.row ? choose(row, sum) : choose(Stretches(task.view, n), 0.0);
-  const double lse = static_cast<double>(row.top) + std::log(sum);
+  const std::int32_t token = task.view == task.row ? choose(row) : choose(Stretches(task.view, n));
+  const double lse = static_cast<double>(row.top) + std::log(row.sum);
   return {token, kRowOk, static_cast<double>(task.row[token]) - lse};
 }
 

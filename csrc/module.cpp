@@ -13,6 +13,10 @@
 #include <tuple>
 #include <vector>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "draw.h"
 #include "interrupts.h"
 #include "row_scores.h"
@@ -74,17 +78,25 @@ nb::ndarray<nb::numpy, T, nb::ndim<2>> own(T *data, std::size_t n, std::size_t k
 }
 
 // Calls work(i, t) for i in [0, n) over this many threads, t being the thread's number. Each takes the
-// next that is not taken, so a thread that starts late holds nobody up.
+// next that is not taken, so a thread that starts late holds nobody up. Where there is OpenMP, they
+// are the threads that llama.cpp decodes with, and often still awake; asked for in the same number,
+// since OpenMP ends those that a smaller team leaves over.
 template <typename F>
 void spread(std::size_t n, std::size_t threads, const F &work) {
   std::atomic<std::size_t> next{0};
   const auto share = [&](std::size_t t) {
     for (std::size_t i = next++; i < n; i = next++) work(i, t);
   };
+  if (threads <= 1 || n <= 1) return share(0);
+#ifdef _OPENMP
+#pragma omp parallel num_threads(static_cast<int>(std::min<std::size_t>(threads, 512)))
+  share(static_cast<std::size_t>(omp_get_thread_num()));
+#else
   std::vector<std::thread> others;
-  for (std::size_t t = 1; t < threads; ++t) others.emplace_back(share, t);
+  for (std::size_t t = 1; t < std::min(threads, n); ++t) others.emplace_back(share, t);
   share(0);
   for (std::thread &other : others) other.join();
+#endif
 }
 
 // A row to draw from, as Python hands it: addresses of float32 [n_vocab], filters, ids, uniform.
@@ -116,9 +128,8 @@ nb::tuple draw_rows(const std::vector<DrawRow> &rows, std::size_t n_vocab, std::
     // Kept from call to call: a megabyte that is new costs as much as the pass that fills it.
     thread_local std::vector<std::vector<float>> scratch;
     auto &room = scratch;  // the caller's, whichever thread uses its places
-    const std::size_t used = std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(n, 1));
-    room.resize(std::max(room.size(), used));
-    spread(n, used, [&](std::size_t i, std::size_t t) {
+    room.resize(std::max(room.size(), std::max<std::size_t>(threads, 1)));
+    spread(n, threads, [&](std::size_t i, std::size_t t) {
       const urial::Draw drawn = draw(tasks[i], n_vocab, room[t]);
       token[i] = drawn.token;
       status[i] = drawn.status;
@@ -158,8 +169,7 @@ nb::dict shift_rows(std::uintptr_t base, std::uintptr_t aligned, std::size_t n_r
     const auto row = [n_vocab](std::uintptr_t address, std::int32_t number) {
       return reinterpret_cast<const float *>(address) + static_cast<std::size_t>(number) * n_vocab;
     };
-    const std::size_t used = std::clamp<std::size_t>(threads, 1, std::max<std::size_t>(n, 1));
-    spread(n, used, [&](std::size_t i, std::size_t) {
+    spread(n, threads, [&](std::size_t i, std::size_t) {
       const urial::TopLists top{base_ids + i * width, aligned_ids + i * width,
                                 base_logprobs + i * width, aligned_logprobs + i * width};
       rows[i] = shift(row(base, base_rows(i)), row(aligned, aligned_rows(i)), n_vocab,

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from urial_local import _native
+from urial_local.runtime.native import native
 from urial_local.runtime.row_scores import IdArray, score_rows_numpy
 from urial_local.runtime.sampling import Sampling
 
@@ -69,14 +69,12 @@ def draw_rows(tasks: Sequence[DrawTask], threads: int = 1, level: str = "") -> D
     n_vocab = len(tasks[0].row)
     rows = []
     for task in tasks:
-        for x in (task.row, task.view):
-            if x.dtype != np.float32 or x.shape != (n_vocab,) or not x.flags.c_contiguous:
-                raise ValueError(f"a row must be contiguous float32 [{n_vocab}]")
+        row = _address(task.row, n_vocab)
         s = task.sampling
         rows.append(
             (
-                task.row.__array_interface__["data"][0],
-                task.view.__array_interface__["data"][0],
+                row,
+                row if task.view is task.row else _address(task.view, n_vocab),
                 s.temperature,
                 s.top_k,
                 s.top_p,
@@ -87,7 +85,14 @@ def draw_rows(tasks: Sequence[DrawTask], threads: int = 1, level: str = "") -> D
             )
         )
     worth = threads if len(tasks) * n_vocab >= _WORTH_THREADS else 1
-    return Drawn(*_native.draw_rows(rows, n_vocab, worth, level))
+    return Drawn(*native.draw_rows(rows, n_vocab, worth, level))
+
+
+def _address(row: FloatRow, n_vocab: int) -> int:
+    if row.dtype != np.float32 or row.shape != (n_vocab,) or not row.flags.c_contiguous:
+        raise ValueError(f"a row must be contiguous float32 [{n_vocab}]")
+    address: int = row.__array_interface__["data"][0]
+    return address
 
 
 def draw_row_numpy(task: DrawTask) -> tuple[int, float, int]:

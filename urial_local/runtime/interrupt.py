@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from urial_local import _native
+from urial_local.runtime.native import native
 
 
 @contextlib.contextmanager
@@ -22,9 +22,9 @@ def interruptible(abort_flag: npt.NDArray[np.int32]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    started = _native.begin_interrupts(abort_flag.ctypes.data)
+    started = native.begin_interrupts(abort_flag.ctypes.data)
     try:
         yield
     finally:
         if started:
-            _native.end_interrupts()
+            native.end_interrupts()

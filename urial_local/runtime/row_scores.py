@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from urial_local import _native
+from urial_local.runtime.native import native
 
 IdArray = npt.NDArray[np.int32]
 
@@ -45,7 +45,7 @@ def score_rows(
         raise ValueError("logits must be a C-contiguous float32 matrix")
     n_rows, n_vocab = logits.shape
     address = logits.__array_interface__["data"][0]
-    return RowScores(*_native.score_rows(address, n_rows, n_vocab, rows, targets, level))
+    return RowScores(*native.score_rows(address, n_rows, n_vocab, rows, targets, level))
 
 
 def score_rows_numpy(logits: npt.NDArray[np.float32], rows: IdArray, targets: IdArray) -> RowScores:
@@ -69,4 +69,4 @@ def score_rows_numpy(logits: npt.NDArray[np.float32], rows: IdArray, targets: Id
 
 def instruction_level() -> str:
     """The level that the kernel chose on this processor: avx512, avx2 or portable."""
-    return _native.instruction_level()
+    return native.instruction_level()

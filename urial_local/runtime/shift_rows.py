@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from urial_local import _native
+from urial_local.runtime.native import native
 from urial_local.runtime.row_scores import IdArray
 
 FloatArray = npt.NDArray[np.float64]
@@ -82,7 +82,7 @@ def shift_rows(
         raise ValueError(f"the two logits differ in shape: {base.shape} and {aligned.shape}")
     rows = np.arange(len(targets), dtype=np.int32)
     n_rows, n_vocab = base.shape
-    columns = _native.shift_rows(
+    columns = native.shift_rows(
         base.__array_interface__["data"][0],
         aligned.__array_interface__["data"][0],
         n_rows,
