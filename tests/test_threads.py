@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from urial_local.runtime import pace as pace_module
 from urial_local.runtime import sequences as sequences_module
 from urial_local.runtime import threads
 from urial_local.runtime.model import Model
+from urial_local.runtime.pace import MACHINE, LoadMeter, Pace
 from urial_local.runtime.sequences import BatchToken, Sequences
-from urial_local.runtime.threads import Cores, LoadMeter, cores, default_threads, unhindered
+from urial_local.runtime.threads import Cores, cores, default_threads
 
 
 def system(root: Path, **files: str) -> Path:
@@ -87,8 +89,8 @@ class Clock:
         self.now = self.own = self.busy = 0.0
         self.root = root
         self.cpu = min(os.sched_getaffinity(0))
-        monkeypatch.setattr(threads.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(threads.time, "process_time", lambda: self.own)
+        monkeypatch.setattr(pace_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(pace_module.time, "process_time", lambda: self.own)
         self.write()
 
     def write(self) -> None:
@@ -102,25 +104,68 @@ class Clock:
         self.busy += (own + others) * seconds
         self.write()
 
+    def shared(self, seconds: float, processors: int, busy: int, ours: int) -> None:
+        """So many threads of ours and so many busy processes want so many processors, and each gets
+        an equal part."""
+        part = min(1.0, processors / (busy + ours))
+        self.passes(seconds, own=ours * part, others=busy * part)
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no /proc here")
-def test_threads_leave_busy_cores_to_others(tmp_path, monkeypatch):
+
+NO_PROC = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no /proc here")
+
+
+def settled(clock: Clock, pace: Pace, most: int, busy: int, seconds: float = 8.0) -> list[int]:
+    """The threads of each second, half a second at a time."""
+    used, now = [], most
+    for _ in range(int(2 * seconds)):
+        clock.shared(0.5, most, busy, now)
+        now = pace.threads(most, now)
+        used.append(now)
+    return used
+
+
+@NO_PROC
+@pytest.mark.parametrize(
+    ("most", "busy", "expected"),
+    [(2, 0, 2), (2, 1, 1), (2, 2, 2), (2, 5, 2), (4, 1, 3), (4, 3, 1), (4, 4, 4), (16, 3, 13)],
+)
+def test_threads_settle_beside_busy_processes(most, busy, expected, tmp_path, monkeypatch):
+    """A thread less for each busy core, and all where the others want more than the rest."""
+    clock = Clock(monkeypatch, tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {clock.cpu, *range(1000, 999 + most)})
+    pace = Pace(LoadMeter(tmp_path))
+    assert settled(clock, pace, most, busy)[-8:] == [expected] * 8
+
+
+@NO_PROC
+def test_a_crowded_machine_is_looked_at_again(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch, tmp_path)
+    pace = Pace(LoadMeter(tmp_path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {clock.cpu, 1000})
+    used = settled(clock, pace, 2, 2, 60)
+    assert 0.8 < used.count(2) / len(used) < 0.95, "with short tries in between"
+    assert settled(clock, pace, 2, 0, 12)[-1] == 2
+    assert settled(clock, pace, 2, 1, 12)[-1] == 1
+
+
+@NO_PROC
+def test_the_load_is_of_half_a_second_or_more(tmp_path, monkeypatch):
     clock = Clock(monkeypatch, tmp_path)
     meter = LoadMeter(tmp_path)
-    assert meter.others() is None, "nothing is known yet"
-    assert unhindered(4, meter) == 4
-    seen = []
-    for others in (0.0, 0.2, 0.9, 1.6, 3.9, 7.0, 0.1):
-        clock.passes(1.0, own=2.0, others=others)
-        seen.append(unhindered(4, meter))
-    assert seen == [4, 4, 3, 2, 1, 1, 4]
+    assert meter.read() is None, "nothing is known yet"
+    assert Pace(meter).threads(4, 4) == 4
+    clock.passes(1.0, own=2.0, others=0.9)
+    load = meter.read()
+    assert load is not None
+    assert (load.ours, load.others) == (pytest.approx(2.0), pytest.approx(0.9, abs=0.02))
     clock.passes(0.1, own=2.0, others=4.0)
-    assert unhindered(4, meter) == 4, "too short a time to tell"
+    assert meter.read() is load, "too short a time to tell"
 
 
 def test_a_system_that_does_not_say_changes_nothing(tmp_path):
-    assert LoadMeter(tmp_path).others() is None
-    assert unhindered(4, LoadMeter(tmp_path)) == 4
+    meter = LoadMeter(tmp_path)
+    assert meter.read() is None
+    assert Pace(meter).threads(4, 4) == 4
 
 
 def test_the_number_of_threads_changes_no_logit(tiny_llama, monkeypatch):
@@ -128,7 +173,7 @@ def test_the_number_of_threads_changes_no_logit(tiny_llama, monkeypatch):
     for counts in ([2, 2, 2], [1, 2, 1]):
         order = iter(counts)
         monkeypatch.setattr(sequences_module, "default_threads", lambda n: 2)
-        monkeypatch.setattr(sequences_module, "unhindered", lambda most, it=order: next(it))
+        monkeypatch.setattr(MACHINE, "threads", lambda most, now, it=order: next(it))
         with Model(tiny_llama) as model:
             sequences = Sequences(model, cells=64, n_seq=1)
             rows = [sequences.decode([BatchToken(300 + i, i, 0, True)]).copy() for i in range(3)]
@@ -139,7 +184,7 @@ def test_the_number_of_threads_changes_no_logit(tiny_llama, monkeypatch):
 
 
 def test_a_number_that_the_user_chose_stays(tiny_llama, monkeypatch):
-    monkeypatch.setattr(sequences_module, "unhindered", lambda most: 1 / 0)
+    monkeypatch.setattr(MACHINE, "threads", lambda most, now: 1 / 0)
     with Model(tiny_llama) as model:
         sequences = Sequences(model, cells=64, n_seq=1, threads=2)
         sequences.decode([BatchToken(300, 0, 0, True)])

@@ -10,7 +10,6 @@ in docs/performance.md.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,60 +56,6 @@ def default_threads(n_params: int, found: Cores | None = None) -> int:
     there, and far faster on a busy machine.
     """
     return 1 if n_params < _TINY_PARAMS else (found or cores()).usable
-
-
-class LoadMeter:
-    """Cores' worth of time that other processes take."""
-
-    EVERY = 0.25  # seconds between looks at the machine; a look takes some 50 microseconds
-
-    def __init__(self, root: Path = Path("/")) -> None:
-        """`root` is where the system's files are (for tests)."""
-        self._root = root
-        self._last = self._look()
-        self._others: float | None = None
-
-    def others(self) -> float | None:
-        """On the processors that this process may run on, its own time left out; over the last
-        quarter of a second or more. None before that, and where the system does not say."""
-        if self._last and time.monotonic() - self._last[0] >= self.EVERY:
-            before, self._last = self._last, self._look()
-            if self._last:
-                passed, busy, own = (b - a for a, b in zip(before, self._last, strict=True))
-                self._others = max(0.0, (busy - own) / passed)
-        return self._others
-
-    def _look(self) -> tuple[float, float, float] | None:
-        """Seconds: of the clock, of all processes, of this one."""
-        try:
-            busy = _busy_ticks(self._root) / os.sysconf("SC_CLK_TCK")
-        except (OSError, ValueError, IndexError, AttributeError):
-            return None
-        return time.monotonic(), busy, time.process_time()
-
-
-def unhindered(threads: int, meter: LoadMeter | None = None) -> int:
-    """So many threads, less one for each core that others keep busy; one at least.
-
-    A thread that must share its core holds up all the others at every meeting: on a machine of 16
-    cores with one busy process, 16 threads run at half the speed of 15.
-    """
-    return max(1, threads - round((meter or MACHINE).others() or 0.0))
-
-
-def _busy_ticks(root: Path) -> int:
-    """Clock ticks that our processors spent on processes: user, nice, system, interrupts."""
-    lines = (root / "proc/stat").read_text().splitlines()
-    mine = {f"cpu{cpu}" for cpu in os.sched_getaffinity(0)}
-    total = 0
-    for line in lines:
-        name, *numbers = line.split()
-        if not name.startswith("cpu"):
-            break
-        if name in mine:
-            user, nice, system, _, _, irq, softirq = map(int, numbers[:7])
-            total += user + nice + system + irq + softirq
-    return total
 
 
 def _affinity(root: Path) -> int:
@@ -168,6 +113,3 @@ def _groups(root: Path) -> list[tuple[Path, bool]]:
         for base, second in tops:
             found += [(base.joinpath(*parts[:n]), second) for n in range(len(parts) + 1)]
     return found
-
-
-MACHINE = LoadMeter()  # counts from the start, so that the first step knows already

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from urial_local import __version__, _native
+from urial_local import __version__
 from urial_local.base import gguf_facts
 from urial_local.base.errors import UrialError
 from urial_local.base.gguf_header import read_header
@@ -19,6 +19,8 @@ from urial_local.base.registry import EMBEDDED, find_model, registry
 from urial_local.prompting.frames import frame_names
 from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.runtime import threads
+from urial_local.runtime.pace import LoadMeter, Pace
+from urial_local.runtime.row_scores import instruction_level
 from urial_local.tasks.doctor import machine
 from urial_local.tasks.models import pulled
 from urial_local.tasks.models.catalog import catalog
@@ -51,7 +53,7 @@ def examine() -> dict[str, Any]:
     found["llama.cpp"] = _build(found, broken, advice)
     total, free = machine.memory()
     found["memory"] = {"total": total, "available": free, "fits": largest(free)}
-    found["native"] = {"instructions": _native.instruction_level()}
+    found["native"] = {"instructions": instruction_level()}
     found["models"] = _models(broken)
     found["prompts"] = _prompts(broken)
     found["caches"] = {name: _cache(path) for name, path in _caches().items()}
@@ -73,14 +75,14 @@ def _threads() -> dict[str, Any]:
     """How many threads a model gets here, why, and how busy the machine is now."""
     threads.set_waiting()
     cores = threads.cores()
-    meter = threads.LoadMeter()
+    meter = LoadMeter()
     time.sleep(1.1 * meter.EVERY)
-    others = meter.others()
+    load = meter.read()
     return {
         **asdict(cores),
         "usable": cores.usable,
-        "others": others,
-        "now": threads.unhindered(cores.usable, meter),
+        "others": load.others if load else None,
+        "now": Pace(meter).threads(cores.usable, cores.usable),
         "waiting": {k: os.environ[k] for k in threads.CHOSEN if k in os.environ},
     }
 
