@@ -12,6 +12,7 @@ from tests.hub_server import serving
 from tests.test_cli import urial
 from urial_local.base.errors import UsageError
 from urial_local.records.datasets import count, iterate, read_items
+from urial_local.records.parquet import parquet_rows
 from urial_local.records.sources import open_source
 
 
@@ -148,7 +149,7 @@ def test_parquet_without_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     write(tmp_path / "q.parquet", "x")
     with pytest.raises(UsageError, match="needs pyarrow") as caught:
-        read_items(tmp_path / "q.parquet")
+        list(parquet_rows(tmp_path / "q.parquet", "q.parquet"))
     assert "[data]" in caught.value.hint
 
 

@@ -365,13 +365,13 @@ def test_a_child_has_a_limit_of_memory(model, tmp_path, monkeypatch):
     path.write_bytes(model)
     monkeypatch.setattr(probe, "MEMORY", 1 << 20)
     assert tried(path)
-    ask = "from urial_local.runtime import probe; probe.limit_memory(1 << 30); bytearray(2 << 30)"
+    ask = "from urial_local.base import child; child.limit_memory(1 << 30); bytearray(2 << 30)"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
     assert "MemoryError" in done.stderr
     # A model's file is mapped: it does not count.
     os.truncate(path, 4 << 30)
     see = (
-        "import mmap, sys; from urial_local.runtime import probe; probe.limit_memory(1 << 30);"
+        "import mmap, sys; from urial_local.base import child; child.limit_memory(1 << 30);"
         "f = open(sys.argv[1], 'rb'); mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)"
     )
     assert subprocess.run([sys.executable, "-c", see, path]).returncode == 0

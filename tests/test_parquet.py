@@ -12,6 +12,7 @@ import pytest
 from tests.test_encodings import Stdin
 from urial_local.base.errors import UsageError
 from urial_local.records import parquet as rows_of_parquet
+from urial_local.records import parquet_child
 from urial_local.records.datasets import read_items
 from urial_local.records.sources import open_source
 
@@ -22,6 +23,11 @@ parquet = pytest.importorskip("pyarrow.parquet")
 def written(path, columns, **how):
     parquet.write_table(pa.table(columns), path, **how)
     return path
+
+
+def here(path):
+    """The rows, read in this process."""
+    return list(rows_of_parquet.parquet_rows(path, str(path)))
 
 
 def test_bytes_that_are_text_are_text(tmp_path):
@@ -38,6 +44,16 @@ def test_bytes_that_are_text_are_text(tmp_path):
     assert (second.id, second.query) == ("two", "")
     assert "bytes that are not text" in second.error
     assert "for its id" in third.error
+
+
+def test_texts_inside_lists_in_several_row_groups(tmp_path):
+    """Conversations, as most chat datasets have them."""
+    turns = [[{"role": "user", "content": f"Question {i}?"}] for i in range(20)]
+    for how in ({}, {"use_dictionary": False}):
+        path = written(
+            tmp_path / "q.parquet", {"messages": pa.array(turns)}, row_group_size=3, **how
+        )
+        assert [item.query for item in read_items(path)] == [f"Question {i}?" for i in range(20)]
 
 
 def test_every_type_of_column(tmp_path):
@@ -93,18 +109,18 @@ def test_text_that_is_not_utf_8_costs_its_row(tmp_path):
 def test_what_would_unpack_to_too_much_is_refused_unread(tmp_path, monkeypatch):
     text = "x" * (1 << 20)
     path = written(tmp_path / "q.parquet", {"query": [text], "y": [text]}, compression="zstd")
-    assert read_items(path)[0].query == text, "small enough, whatever its ratio"
+    assert here(path)[0][1]["query"] == text, "small enough, whatever its ratio"
     monkeypatch.setattr(rows_of_parquet, "MAX_UNPACKED", 1 << 20)
     with monkeypatch.context() as patch:
         patch.setattr(parquet.ParquetFile, "iter_batches", lambda *a, **k: pytest.fail("was read"))
         with pytest.raises(UsageError, match="would unpack to 2 MB"):
-            read_items(path)
+            here(path)
     nulls = written(tmp_path / "n.parquet", {"query": pa.nulls(2_000_000, pa.string())})
     with pytest.raises(UsageError, match="would unpack"):
-        read_items(nulls)
+        here(nulls)
     monkeypatch.setattr(rows_of_parquet, "MAX_UNPACKED", 1 << 10)
     plain = [f"question {n * n}" for n in range(2_000)]
-    assert len(read_items(written(tmp_path / "q.parquet", {"query": plain}))) == 2_000
+    assert len(here(written(tmp_path / "q.parquet", {"query": plain}))) == 2_000
 
 
 def test_a_long_text_of_many_rows_is_in_memory_once(tmp_path):
@@ -125,7 +141,35 @@ def test_what_pyarrow_raises_is_told(tmp_path, monkeypatch, error):
     path = written(tmp_path / "q.parquet", {"query": ["a"]})
     monkeypatch.setattr(parquet.ParquetFile, "iter_batches", failing)
     with pytest.raises(UsageError, match=r"q\.parquet"):
-        read_items(path)
+        here(path)
+
+
+def test_a_breakdown_of_pyarrow_is_told(tmp_path, monkeypatch):
+    """The child is a stand-in that does what a changed file can make pyarrow do."""
+    path = written(tmp_path / "q.parquet", {"query": ["a", "b"]})
+    for ending, said in [("os.abort()", "SIGABRT"), ("os._exit(3)", "failed"), ("", "failed")]:
+        row = 'print("[1, {\\"query\\": \\"a\\"}, \\"\\"]", flush=True)'
+        command = [sys.executable, "-c", f"import os; {row}; {ending}"]
+        monkeypatch.setattr(parquet_child.child, "command", lambda *a, c=command: c)
+        rows = parquet_child.rows_apart(path, "q.parquet")
+        assert next(rows) == (1, {"query": "a"}, "")
+        with pytest.raises(UsageError, match=rf"q\.parquet cannot be read: .*{said}"):
+            next(rows)
+
+
+def test_a_reader_that_stops_early_leaves_no_child(tmp_path, monkeypatch):
+    path = written(tmp_path / "q.parquet", {"query": ["x" * 1000] * 5000})
+    started = []
+    real = parquet_child.subprocess.Popen
+    monkeypatch.setattr(
+        parquet_child.subprocess,
+        "Popen",
+        lambda *a, **k: started.append(real(*a, **k)) or started[-1],
+    )
+    rows = parquet_child.rows_apart(path, "q.parquet")
+    next(rows)
+    rows.close()
+    assert started[0].poll() is not None
 
 
 def test_columns_of_the_same_name_are_refused(tmp_path):

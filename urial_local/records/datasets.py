@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from urial_local.base.errors import UsageError
-from urial_local.records.ids import Packed, id_text, shown
+from urial_local.records.ids import id_text, shown
+from urial_local.records.plain import Packed
 from urial_local.records.sources import RawRow, Source, open_source, read_rows
 
 QUERY_FIELDS = (

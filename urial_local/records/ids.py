@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from urial_local.records.plain import Packed
+
 EXACT = 2**53  # whole numbers below it are what they were before they became floats
-
-
-class Packed(str):
-    """Bytes that are not text, in base64: a field may hold them, a question may not."""
 
 
 def id_text(value: Any) -> str | None:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from urial_local.records.plain import MAX_DEPTH
+
 Parsed = tuple[int, Mapping[str, Any], str]  # the row's number from 1, its fields, or what is wrong
-MAX_DEPTH = 98  # of lists and objects inside each other in a row
 MAX_ROW = 64 << 20  # bytes
 PIECE = 1 << 16  # bytes
 BLANKS = b" \t\r\n"

@@ -40,8 +40,10 @@ def parquet_rows(path: Path, name: str) -> Iterator[Parsed]:
             _refuse_bomb(file.metadata, path, name)
             _refuse_twice(file.schema_arrow.names, name)
             texts = [c.path for c in map(file.schema.column, range(len(file.schema.names)))
-                     if c.physical_type == "BYTE_ARRAY"]  # fmt: skip
-        # As dictionaries, so that a long text that many rows have is in memory once.
+                     if c.physical_type == "BYTE_ARRAY" and not c.max_repetition_level
+                     and "." not in c.path]  # fmt: skip
+        # As dictionaries, so that a long text that many rows have is in memory once; not inside
+        # lists and structs, where pyarrow does not join the dictionaries of several row groups.
         with parquet.ParquetFile(path, read_dictionary=texts) as file:
             number = 0
             for batch in file.iter_batches(batch_size=BATCH):

@@ -6,11 +6,9 @@ and datasets on the Hugging Face hub (`hf:user/name[:file]`). Knows nothing of w
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json
-import math
 import re
 import shutil
 import sys
@@ -25,9 +23,10 @@ from urial_local.base.encodings import as_utf8, converted
 from urial_local.base.errors import UsageError, near
 from urial_local.base.no_model import LFS_ADVICE, LFS_POINTER
 from urial_local.base.paths import user_path
-from urial_local.records.ids import Packed
-from urial_local.records.json_rows import MAX_DEPTH, json_rows, read_object
-from urial_local.records.parquet import is_parquet, parquet_rows
+from urial_local.records.json_rows import json_rows, read_object
+from urial_local.records.parquet import is_parquet
+from urial_local.records.parquet_child import rows_apart
+from urial_local.records.plain import plain
 from urial_local.records.runs import Row, RunRows
 from urial_local.records.tables import table_rows
 from urial_local.records.typed import Count, read_as
@@ -151,31 +150,6 @@ def read_rows(source: Source) -> Iterator[RawRow]:
         raise UsageError(f"{source.name} cannot be read: {error.strerror or error}.") from None
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """A value that JSON can hold: no NaN or infinity, no dates, no bytes. Raises RecursionError
-    where it is nested more than MAX_DEPTH levels deep."""
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping | list | tuple) and depth >= MAX_DEPTH:
-        raise RecursionError
-    if isinstance(value, Mapping):
-        return {str(k): plain(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v, depth + 1) for v in value]
-    if isinstance(value, bytes):
-        return _text_of(value)
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _text_of(value: bytes) -> str:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return Packed(base64.b64encode(value).decode("ascii"))
-
-
 def _run(source: Source) -> Iterator[RawRow]:
     """The rows of a run: what the dataset held, with the answer that was made."""
     rows = sorted(RunRows(source.path, ("id",), _Kept.read), key=lambda r: r.number)
@@ -276,8 +250,9 @@ def _table(source: Source) -> Iterator[RawRow]:
 
 
 def _parquet(source: Source) -> Iterator[RawRow]:
-    for row in parquet_rows(source.path, source.name):
-        yield RawRow(*row)
+    with contextlib.closing(rows_apart(source.path, source.name)) as rows:
+        for row in rows:
+            yield RawRow(*row)
 
 
 def _guess(source: Source) -> str:

@@ -11,14 +11,12 @@ import contextlib
 import hashlib
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from urial_local.base import gguf_parts
+from urial_local.base import child, gguf_parts
 from urial_local.base.errors import ModelError, TokenizeError, UrialError
 from urial_local.base.files import private_append, private_folder
 from urial_local.base.gguf_header import GGUFHeader
@@ -29,11 +27,6 @@ from urial_local.runtime.model import Model, fingerprint
 # Seconds, and bytes a second: large files on slow disks take minutes to read.
 TIME_LIMIT, SLOWEST_READ = 60.0, 20_000_000
 MEMORY = 8 << 30  # bytes beyond what the weights may take: a context of 64 tokens needs little
-# The child finds what this process finds, in the same order. Plain `-m` would put the working
-# directory first, and a module beside a downloaded model would run instead of Python's own.
-_START = (
-    "import sys; sys.path[:] = sys.argv[3:]; from urial_local.runtime import probe; probe.main()"
-)
 PROBE_TEXT = "Hello there, 1 2 3"
 _DAMAGED = "The file is damaged or made to do harm: download it again from a source you trust."
 
@@ -55,14 +48,7 @@ def check_unknown(
     limit = TIME_LIMIT + header.file_size / SLOWEST_READ
     try:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                _START,
-                str(path),
-                str(2 * header.file_size + MEMORY),
-                *sys.path,
-            ],
+            child.command(__name__, str(path), str(2 * header.file_size + MEMORY)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=limit,
@@ -73,12 +59,8 @@ def check_unknown(
         raise ModelError(
             f"llama.cpp did not finish loading {path} within {limit:.0f} seconds.", _DAMAGED
         ) from None
-    if done.returncode < 0:
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(-done.returncode).name
-            if name == "SIGINT":
-                raise KeyboardInterrupt
-            raise ModelError(f"llama.cpp breaks down ({name}) when it loads {path}.", _DAMAGED)
+    if name := child.breakdown(done.returncode):
+        raise ModelError(f"llama.cpp breaks down ({name}) when it loads {path}.", _DAMAGED)
     if done.returncode != 0:
         said = _last_json(done.stdout)
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
@@ -132,25 +114,10 @@ def probe(path: Path) -> None:
             sequences.close()
 
 
-def limit_memory(limit: int) -> None:
-    """Let this process have so many bytes of memory of its own, and write no core dump.
-
-    An absurd file may make llama.cpp ask for more than the machine has. On Linux, files mapped into
-    memory and addresses that are only reserved do not count; elsewhere they would, so no limit.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        # A sparse file may claim any size, so the machine's memory is a limit too.
-        limit = min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        present, most = resource.getrlimit(resource.RLIMIT_DATA)
-        if present == resource.RLIM_INFINITY or limit < present:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
-
-
 def main() -> None:
-    """The child process. Its arguments are the file, its limit of memory, and Python's path."""
+    """The child process. Its arguments are the file and its limit of memory."""
     path = Path(sys.argv[1])
-    limit_memory(int(sys.argv[2]))
+    child.limit_memory(int(sys.argv[2]))
     try:
         probe(path)
     except UrialError as error:
