@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from tests.test_cli import urial
-from urial_local.base.encodings import as_utf8, decoded, read_text
+from urial_local.base.encodings import as_utf8, decoded
 from urial_local.base.errors import UsageError
+from urial_local.base.texts import read_text
 from urial_local.cli.ask import read_question
 from urial_local.cli.data_options import chosen_ids
 from urial_local.cli.main import cli
@@ -158,9 +159,9 @@ def test_ids_from_a_file(tmp_path):
     ]:
         with pytest.raises(UsageError, match=said):
             ids(data)
-    with pytest.raises(UsageError, match="has more than"):
-        read_text(tmp_path / "ids", 3)
-    with pytest.raises(UsageError, match="No such file"):
+    with pytest.raises(UsageError, match="larger than 3 bytes"):
+        read_text(tmp_path / "ids", "The list", 3, error=UsageError)
+    with pytest.raises(UsageError, match="no such file"):
         chosen_ids(f"@{tmp_path / 'none'}")
 
 

@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -27,6 +26,7 @@ from tests.crafted_runs import (
     just_eval_file,
     shift_run,
 )
+from tests.mutations import ROUNDS, changed, changed_bytes, written
 from urial_local.base.errors import UrialError
 from urial_local.cli.main import cli
 from urial_local.records.answers import given_answers
@@ -40,14 +40,6 @@ from urial_local.tasks.shift.record import KEY as SHIFT_KEY
 from urial_local.tasks.shift.record import Answer
 
 pytestmark = pytest.mark.fuzz
-ROUNDS = int(os.environ.get("URIAL_FUZZ_ROUNDS", "60"))
-DEEP = json.loads("[" * 400 + "]" * 400)
-VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 7, 2**31, 2**63, 10**400, 0.5, -1e30, 1e300, float("inf")),
-    *(float("nan"), "", "x", "../x", "a\0b", "\ud800", "\u202e\x1b[31m", "9" * 5000, "x" * 10_000),
-    *([], {}, [1], ["x"], [None], [[]], [[1]], {"x": 1}, {"": {}}, DEEP),
-    *("1/3", "9/1", "1/999999999999", "N/A", "BA", "general", "tags", "shift", "evaluate"),
-)
 COMMANDS = {
     "generate": (
         *(("show", "RUN"), ("show", "RUN", "COPY"), ("show", "RUN", "--flag", "empty")),
@@ -81,44 +73,6 @@ LOGS = {
 }
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a JSON value. Of long lists only some: one entry stands for all."""
-    found = [path]
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            found += places(inner, (*path, name))
-    elif isinstance(value, list):
-        for i in range(min(len(value), 2)):
-            found += places(value[i], (*path, i))
-    return found
-
-
-def changed(value: Any, rng: random.Random) -> Any:
-    """The value with one place changed: replaced, removed, renamed or doubled."""
-    path = rng.choice(places(value)[1:] or [()])
-    if not path:
-        return rng.choice(VALUES)
-    *above, last = path
-    parent = value
-    for step in above:
-        parent = parent[step]
-    how = rng.random()
-    if how < 0.75:
-        parent[last] = rng.choice(VALUES)
-    elif how < 0.9:
-        del parent[last]
-    elif isinstance(parent, list):
-        parent.append(parent[last])
-    else:
-        parent[str(rng.choice(("x", "error", "turns", "fields")))] = parent.pop(last)
-    return value
-
-
-def written(value: Any) -> bytes:
-    """JSON as anybody may write it: NaN and half characters included."""
-    return json.dumps(value).encode("ascii").replace(b"Infinity", b"1e999")
-
-
 def change_json(path: Path, rng: random.Random) -> None:
     if path.suffix != ".jsonl":
         path.write_bytes(written(changed(json.loads(path.read_bytes()), rng)))
@@ -130,13 +84,7 @@ def change_json(path: Path, rng: random.Random) -> None:
 
 
 def change_bytes(path: Path, rng: random.Random) -> None:
-    data = bytearray(path.read_bytes())
-    at = rng.randrange(len(data))
-    piece = rng.choice(
-        (b"", b"\n", b"\0" * 50, b"\xff", b"[" * 100_000, b'"', b"1e999", b"9" * 6000)
-    )
-    data[at : at + rng.choice((0, 1, 40, len(data)))] = piece
-    path.write_bytes(data)
+    path.write_bytes(changed_bytes(path.read_bytes(), rng))
 
 
 def change_file(path: Path, rng: random.Random) -> None:

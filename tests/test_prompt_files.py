@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from tests.test_chat import conversation, repl
 from urial_local.base.errors import PromptError
-from urial_local.base.texts import located, read_text
+from urial_local.base.paths import user_path
+from urial_local.base.texts import read_text
 from urial_local.cli.main import cli
 from urial_local.cli.repl import Repl
 from urial_local.prompting.frames import load_frame, parse_frame
@@ -61,7 +62,7 @@ BROKEN = {  # prompts in TOML, and what is said of each
     "a long name": ('"' + "a" * 100_000 + '" = 1', "not known there"),
     "the name of a frame with a zero byte": ('frame = "\\u0000.jinja"', "null"),
     "a frame of nobody": ('frame = "~nosuchuser/x.jinja"', "home"),
-    "a frame in a loop of links": ('frame = "loop.jinja"', "loop"),
+    "a frame in a loop of links": ('frame = "loop.jinja"', "symbolic links"),
     "a frame without an end": ('frame = "zero.jinja"', "not an ordinary file"),
     "a frame that nobody writes": ('frame = "pipe.jinja"', "not an ordinary file"),
     "a frame's long name": (f'frame = "{"a" * 5000}.jinja"', "5,006 characters"),
@@ -142,9 +143,9 @@ def test_only_ordinary_files_of_some_size_are_read(name, tmp_path):
     with pytest.raises(PromptError, match="larger than"):
         LOADERS[name](str(path))
     path.write_bytes("é".encode("latin-1"))
-    with pytest.raises(PromptError, match=r"not UTF-8 text \(byte 0\)"):
+    with pytest.raises(PromptError, match=r"not valid UTF-8 \(byte 0\)"):
         LOADERS[name](str(path))
-    path.write_text("é", encoding="utf-16")
+    path.write_text("A prompt", encoding="utf-16-le")
     with pytest.raises(PromptError) as raised:
         LOADERS[name](str(path))
     assert "iconv" in raised.value.hint
@@ -176,7 +177,7 @@ def test_a_folder_and_a_socket_are_no_texts(tmp_path):
     assert read_text(path, "The text", 10) == "\r\n345\r789\n"
     with pytest.raises(PromptError, match="larger than 9 bytes"):
         read_text(path, "The text", 9)
-    assert located("ten", "The text", tmp_path) == path
+    assert user_path("ten", "The text", tmp_path) == path
 
 
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):

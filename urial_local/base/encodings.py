@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from urial_local.base.errors import UsageError
@@ -79,19 +78,6 @@ def decoded(data: bytes, name: str) -> str:
         ) from None
 
 
-def read_text(path: Path, most: int) -> str:
-    """A small text file of the user's. Raises UsageError where it cannot be read, is not text, or
-    has more than `most` bytes, as a device has."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from None
-    if len(data) > most:
-        raise UsageError(f"{path} has more than {most >> 20} MB.")
-    return decoded(data, str(path))
-
-
 class _Raw(io.RawIOBase):
     """What a function gives, as a file. It may give more than was asked for."""
 
@@ -111,7 +97,7 @@ class _Raw(io.RawIOBase):
 def _refuse_unmarked(start: bytes, name: str) -> None:
     """NULs in every second byte, or in three of four, are letters of UTF-16 or UTF-32."""
     nuls = start.count(0)
-    if 5 * nuls < len(start) or not nuls:
+    if 5 * nuls < len(start) or len(start) < 4:
         return
     if 5 * nuls > 3 * len(start):
         codec, little = "UTF-32", start[3::4].count(0) >= start[0::4].count(0)

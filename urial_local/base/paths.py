@@ -7,9 +7,10 @@ from pathlib import Path
 
 import platformdirs
 
-from urial_local.base.errors import UsageError
+from urial_local.base.errors import UrialError, UsageError
 
 PACKAGE = Path(__file__).resolve().parent.parent
+MAX_NAME = 4096  # characters of a path, as on Linux
 
 
 def shipped(name: str) -> Path:
@@ -41,12 +42,7 @@ def _chosen(variable: str) -> Path | None:
     """The folder that a variable names. A shell leaves a `~` in quotes, or in a file of settings,
     as it is. Raises UsageError where it cannot be a folder's name."""
     name = os.environ.get(variable)
-    if not name:
-        return None
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        raise UsageError(f"{variable} is {name!r}, and there is no such user.") from None
+    return user_path(name, variable) if name else None
 
 
 def user_prompts_dir() -> Path:
@@ -57,16 +53,23 @@ def prefix_cache_dir() -> Path:
     return cache_dir() / "prefixes"
 
 
-def user_path(name: str) -> Path:
-    """The path of a file or folder that the user named; `~` and `~user` are homes. Raises
-    UsageError where there is no such user, or where it cannot be a path."""
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError:
-        raise UsageError(f"{name} names the home of a user who is not known here.") from None
+def user_path(
+    name: str,
+    what: str = "The path",
+    beside: Path | None = None,
+    error: type[UrialError] = UsageError,
+) -> Path:
+    """The path of a file or folder that a user or a text names, relative to the folder `beside`;
+    `~` and `~user` are homes. Raises `error`, which begins with `what`, for a name that cannot be
+    a file's."""
+    if len(name) > MAX_NAME:  # which nobody wants to read in an error, either
+        raise error(f"{what} has a name of {len(name):,} characters.", "Check the path.")
     if "\0" in name:
-        raise UsageError(f"{name!r} is not a path.")
-    return path
+        raise error(f"{what} {name!r} is not a file name: it holds a null character.")
+    try:
+        return (beside or Path()) / Path(name).expanduser()
+    except RuntimeError:
+        raise error(f"{what} {name!r} names the home of a user unknown here.") from None
 
 
 def pools_dir() -> Path:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from urial_local.base import limits
-from urial_local.base.encodings import read_text
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
+from urial_local.base.texts import read_text
 from urial_local.cli.options import Repeated
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -115,7 +115,7 @@ def chosen_ids(text: str | None) -> frozenset[str] | None:
         return None
     if not text.startswith("@"):
         return frozenset(filter(None, map(str.strip, text.split(","))))
-    said = read_text(user_path(text[1:]), MAX_IDS).strip()
+    said = read_text(user_path(text[1:]), "The list of ids", MAX_IDS, error=UsageError).strip()
     value: Any = said.split()
     if said[:1] in ("[", "{"):
         try:

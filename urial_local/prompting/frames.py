@@ -7,6 +7,7 @@ guessed from a name. See templates/frames/fenced.jinja.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,8 +16,8 @@ from typing import Any
 
 from urial_local.base.errors import PromptError, near
 from urial_local.base.fences import closes_early, longer_fence
-from urial_local.base.paths import shipped
-from urial_local.base.texts import located, read_text
+from urial_local.base.paths import shipped, user_path
+from urial_local.base.texts import read_text
 from urial_local.prompting.chat_template import holds
 from urial_local.prompting.markers import MarkerPolicy, contain
 from urial_local.prompting.sandbox import render_block, render_untrusted
@@ -91,7 +92,8 @@ def load_frame(name: str, beside: Path | None = None) -> Frame:
     Raises PromptError for an unknown name, an unreadable file or a malformed header.
     """
     if name.endswith(".jinja"):
-        path = located(name, "The frame", beside)
+        path = user_path(name, "The frame", beside, PromptError)
+        path = Path(os.path.realpath(path))  # what a prompt written elsewhere can name
         hint = f"Name a .jinja file, or one of the shipped frames: {', '.join(frame_names())}."
         text = read_text(path, "The frame", MAX_FRAME_BYTES, hint)
         source = text.replace("\r\n", "\n").replace("\r", "\n")

@@ -9,14 +9,16 @@ run longer than any in those texts, so that none of them can leave its place.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import PromptError, near
 from urial_local.base.fences import longer_fence
-from urial_local.base.paths import shipped
-from urial_local.base.texts import located, read_text
+from urial_local.base.paths import shipped, user_path
+from urial_local.base.texts import read_text
 from urial_local.prompting.prompts import Turn
 from urial_local.prompting.sandbox import render_block, render_untrusted
 
@@ -78,7 +80,8 @@ class JudgeTemplate:
 def judge_template(name: str) -> JudgeTemplate:
     """A shipped template by its mode's name, or a `.jinja` file. Raises PromptError."""
     if name.endswith(".jinja"):
-        path = located(name, "The judge's template")
+        path = user_path(name, "The judge's template", error=PromptError)
+        path = Path(os.path.realpath(path))
         text = read_text(path, "The judge's template", MAX_BYTES)
         source = text.replace("\r\n", "\n").replace("\r", "\n")
         template = JudgeTemplate(str(path), source, own=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
 
-from urial_local.base.errors import PromptError, near
-from urial_local.base.paths import shipped, user_prompts_dir
+from urial_local.base.errors import PromptError, UrialError, near
+from urial_local.base.paths import shipped, user_path, user_prompts_dir
 from urial_local.base.texts import read_text
 from urial_local.prompting.frames import Frame, load_frame
 from urial_local.prompting.importer import import_text
@@ -50,12 +51,10 @@ def find_prompt(name: str) -> Path:
     path = prompt_files().get(name)
     if path is not None:
         return path
-    try:
-        path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    with contextlib.suppress(UrialError, OSError):  # no such user, a name that no file can have
+        path = user_path(name)
         if path.exists() and not path.is_dir():
             return path
-    except (OSError, RuntimeError, ValueError):  # too long, no home, or a zero byte: no file's name
-        pass
     if name.endswith((".toml", ".txt")) or "/" in name:
         raise PromptError(f"There is no prompt file {name}.", "Check the path.")
     raise PromptError(

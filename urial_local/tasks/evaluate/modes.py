@@ -113,7 +113,7 @@ class Mode:
             raise ValueError(f"{name} is no text")
         text = str(value).strip()
         if not place.options:
-            return text[:MAX_REASON]
+            return text[:MAX_REASON].rstrip()
         for option in place.options:
             if option.lower() == text.lower():
                 return option
