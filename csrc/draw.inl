@@ -4,9 +4,9 @@
 //
 // Nothing sorts the vocabulary. Tokens have an order: larger logits first, among equal ones the
 // lower id. Every filter keeps a beginning of that order, so a filter is known by its last token,
-// the cut. A hundred or so leading tokens are found and sorted, and mostly all borders lie among
-// them. Else more are gathered, in steps, and halved by selection; and where thousands do not hold
-// the border, sums over bins of logits say where it lies.
+// the cut. A hundred or so leading tokens are found and sorted, then some hundreds more where they
+// are needed, and mostly all borders lie among them. Else thousands are gathered and halved by
+// selection; and where those do not hold the border, sums over bins of logits say where it lies.
 //
 // One pass over a row gives the largest logit of each stretch, by which tokens are found, and the sum
 // of all weights in single precision. Where a border is the same at both ends of what that sum, or
@@ -28,6 +28,8 @@ namespace URIAL_LEVEL {
 constexpr std::size_t kLead = 256;     // leading tokens that are sorted at most
 constexpr std::size_t kStretch = 256;  // tokens whose largest logit is kept from the first pass
 constexpr std::size_t kLevels[] = {64, 256, 768};  // stretches that reach the logits gathered down to
+constexpr std::size_t kLast = std::size(kLevels) - 1;
+constexpr std::size_t kMore = 2048;    // tokens that the lead is extended by at most
 constexpr std::size_t kAhead = 4;      // stretches that are fetched ahead
 constexpr std::size_t kLine = 16;      // logits in a line of a processor's cache
 constexpr std::size_t kSorted = 64;    // tokens that are sorted rather than halved again
@@ -492,11 +494,11 @@ class Ordered {
       }
       return sum[0];
     }
-    if (cut.x > kAll.x && cut.x >= view_.level(std::size(kLevels) - 1)) {  // after some thousands
+    if (cut.x > kAll.x && cut.x >= view_.level(kLast)) {  // after some thousands
       std::vector<Entry> more;
       view_.gather(lead_.back(), cut, cut.x, more);
-      for (const std::vector<Entry> *some : {&lead_, static_cast<const std::vector<Entry> *>(&more)})
-        for (const Entry &e : *some) sum[0] += weight(e.x, top_, rate);
+      for (const Entry &e : lead_) sum[0] += weight(e.x, top_, rate);
+      for (const Entry &e : more) sum[0] += weight(e.x, top_, rate);
       return sum[0];
     }
     const float *x = view_.row();
@@ -520,23 +522,35 @@ class Ordered {
   template <typename Reached>
   Place find(double rate, Entry cut, const Reached &reached) const {
     Place at{lead_.front(), 0.0, false};
-    for (const Entry &e : lead_) {
+    for (std::size_t i = 0; i < lead_.size() || extend(); ++i) {
+      const Entry e = lead_[i];
       if (before(cut, e)) return at;
       at = {e, at.sum + weight(e.x, top_, rate), false};
       if ((at.reached = reached(at.sum))) return at;
     }
     if (whole_) return at;
-    std::vector<Entry> more;
-    for (std::size_t l = 0; l < std::size(kLevels); ++l) {
-      const float low = std::max(cut.x, view_.level(l));
-      if (!(low > kAll.x)) break;
-      if (low > at.entry.x) continue;
-      more.clear();
+    const float low = std::max(cut.x, view_.level(kLast));
+    if (low > kAll.x) {
+      std::vector<Entry> more;
       view_.gather(at.entry, cut, low, more);
       if (!more.empty()) at = among(more, at, rate, reached);
       if (at.reached || low == cut.x) return at;
     }
     return further(at, cut, rate, reached);
+  }
+
+  // Sorts the next tokens into the lead, once, where there are some hundreds; whether it did.
+  bool extend() const {
+    if (whole_ || extended_) return false;
+    extended_ = true;
+    const float low = view_.level(1);
+    if (!(low > kAll.x) || low > lead_.back().x) return false;
+    std::vector<Entry> more;
+    view_.gather(lead_.back(), kAll, low, more);
+    if (more.empty() || more.size() > kMore) return false;
+    std::sort(more.begin(), more.end(), before);
+    lead_.insert(lead_.end(), more.begin(), more.end());
+    return true;
   }
 
   // The same among tokens in any order, which come after `at` and before all others. They are halved
@@ -618,7 +632,8 @@ class Ordered {
   View &view_;
   std::size_t n_;
   bool whole_ = false;  // lead_ are all the possible tokens
-  std::vector<Entry> lead_;
+  mutable bool extended_ = false;
+  mutable std::vector<Entry> lead_;
   float top_ = 0.0f;
 };
 

@@ -15,6 +15,7 @@ from urial_local.base.texts import read_text
 from urial_local.cli.ask import read_question
 from urial_local.cli.data_options import chosen_ids
 from urial_local.cli.main import cli
+from urial_local.records import sources
 from urial_local.records.datasets import read_items
 from urial_local.records.sources import open_source
 
@@ -117,6 +118,20 @@ def test_standard_input_of_ask(monkeypatch):
     ]:
         with pytest.raises(UsageError, match=said):
             asked(data)
+
+
+def test_standard_input_without_an_end_does_not_fill_the_disk(monkeypatch):
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return b"x" * size
+
+    stdin = Stdin(b"")
+    stdin.buffer = Endless()
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(sources, "SPARE", 1 << 60)
+    with pytest.raises(UsageError, match="Standard input has more than 64 MB"):
+        with open_source("-"):
+            pass
 
 
 def test_standard_input_of_generate(monkeypatch):

@@ -19,7 +19,7 @@ from urial_local.cli.main import cli
 from urial_local.cli.repl import Repl
 from urial_local.prompting.frames import load_frame, parse_frame
 from urial_local.prompting.history import MAX_HISTORY_BYTES, read_history
-from urial_local.prompting.judging import judge_template
+from urial_local.prompting.judging import Case, judge_template
 from urial_local.prompting.library import MAX_PROMPT_BYTES, load_prompt, prompt_files
 from urial_local.prompting.lint import lint
 from urial_local.prompting.toml import MAX_DEPTH, MAX_PARTS, MAX_WORD, TOMLError, parse_toml
@@ -178,6 +178,23 @@ def test_a_folder_and_a_socket_are_no_texts(tmp_path):
     with pytest.raises(PromptError, match="larger than 9 bytes"):
         read_text(path, "The text", 9)
     assert user_path("ten", "The text", tmp_path) == path
+
+
+def test_a_judges_template_must_show_what_is_judged(tmp_path):
+    path = tmp_path / "judge.jinja"
+    for case, wrong in [
+        ("{{ query }} {{ answer }} {{ other }}", ""),
+        ("{{ query }} {{ other }}", "leaves out the answer"),
+        ("{{ query }} {{ answer | upper }} {{ other }}", "leaves out the answer, or changes it"),
+        ("{{ query }} {{ answer }}", "leaves out the other"),
+    ]:
+        path.write_text(RUBRIC.replace("{{ query }}", case))
+        template = judge_template(str(path))
+        if wrong:
+            with pytest.raises(PromptError, match=wrong):
+                template.case(Case("Why?", "So it is.", "It is not."))
+        else:
+            assert "So it is. It is not." in template.case(Case("Why?", "So it is.", "It is not."))
 
 
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):

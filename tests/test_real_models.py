@@ -181,9 +181,23 @@ def test_a_form_is_filled_in_a_byte_pair_vocabulary(real_aligned):
     assert sum(score.probabilities.values()) == pytest.approx(1)
 
 
-def test_evaluate_with_a_real_judge(real_base, real_aligned, dataset, tmp_path):
-    run = tmp_path / "run"
-    urial("generate", dataset, "-m", real_base, "-p", "urial-1", "-n", "12", "-o", run)
-    done = urial("evaluate", run, "--judge", real_aligned, "--reason-tokens", "8", "--limit", "2")
-    assert done.returncode == 0, done.stderr
-    assert "helpfulness" in done.stdout
+@pytest.mark.parametrize("judge", ["real_base", "real_aligned"])
+def test_judgements_are_the_same_on_every_start(judge, request, dataset, tmp_path):
+    """Cold, warm, without a cache, and resumed: the same records and expected scores. The base
+    model stands in for a judge whose layers are windowed, over a rubric longer than the window."""
+    answers = tmp_path / "answers.json"
+    rows = [{"id": q[:5], "query": q, "answer": f"It is {q[-5:]}"} for q in QUESTIONS]
+    answers.write_text(json.dumps(rows))
+    command = ("evaluate", answers, "--judge", request.getfixturevalue(judge), "--exact")
+
+    def judged(name: str, *more: str) -> dict[str, dict]:
+        done = urial(*command, "--reason-tokens", "8", *more, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        return rows_of(tmp_path / name)
+
+    cold = judged("cold")
+    assert all(row["expected"] for row in cold.values())
+    assert judged("warm") == cold
+    assert judged("none", "--no-disk-cache") == cold
+    judged("resumed", "--limit", "1")
+    assert judged("resumed") == cold

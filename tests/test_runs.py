@@ -37,6 +37,20 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert len(read_run(tmp_path / "run").sessions) == 2
 
 
+@pytest.mark.parametrize("name", ["summary.json", "report.html", "positions.csv", "tokens-1.json"])
+def test_a_folder_with_files_of_others_is_left_alone(name, tmp_path):
+    """A run would come to replace them; other files may lie there."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    with RunLog(tmp_path / "run", CONFIG, KEY):
+        pass
+    (tmp_path / name).write_text("mine")
+    before = sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".lock")
+    with pytest.raises(UsageError, match=f"holds no run, but a {name}"):
+        RunLog(tmp_path, CONFIG, KEY)
+    assert (tmp_path / name).read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".lock") == before
+
+
 def test_error_rows_are_tried_again_and_the_last_row_counts(tmp_path):
     with RunLog(tmp_path, CONFIG, KEY) as log:
         log.append({"id": "1", "error": "too long"})

@@ -11,9 +11,6 @@ import click
 from urial_local.cli.terminal import say
 
 SHOWN = ("Where can I find a fox?", "How do I make soup?", "How can I poison a neighbour?")
-# What a run of shift consists of, besides its lock.
-MADE = ("run.json", "rows.jsonl", "rows.torn", "summary.json", "report.html", "positions.csv",
-        "tokens-*.json")  # fmt: skip
 REAL = ("Why do leaves change their colour in autumn?", "How do I clean a cast-iron pan?")
 
 
@@ -105,6 +102,7 @@ def emptied(folder: Path) -> Path:
 
     from urial_local.base.errors import RunError, UsageError
     from urial_local.base.files import remove_files
+    from urial_local.records.runlog import MADE
 
     if not any(path for name in MADE for path in folder.glob(name)):
         return folder

@@ -19,6 +19,7 @@ from urial_local.base.errors import PromptError, near
 from urial_local.base.fences import longer_fence
 from urial_local.base.paths import shipped, user_path
 from urial_local.base.texts import read_text
+from urial_local.prompting.chat_template import holds
 from urial_local.prompting.prompts import Turn
 from urial_local.prompting.sandbox import render_block, render_untrusted
 
@@ -56,7 +57,8 @@ class JudgeTemplate:
         return self._rubric[0]
 
     def case(self, case: Case) -> str:
-        """The text of one row, which follows the rubric. Raises PromptError."""
+        """The text of one row, which follows the rubric. Raises PromptError, also where a template
+        of others leaves out what is to be judged: the judge would score something else."""
         context = {
             "query": case.query,
             "answer": case.answer,
@@ -65,7 +67,15 @@ class JudgeTemplate:
             "history": [{"query": turn.query, "answer": turn.answer} for turn in case.history],
             "fence": longer_fence("\n".join(case.texts()), "```"),
         }
-        return "\n" + self._render("case", context).rstrip("\n")
+        text = self._render("case", context).rstrip("\n")
+        if not self.own:
+            for name in ("answer", "other"):
+                if not holds(text, str(context[name])):
+                    raise PromptError(
+                        f"The judge's template {self.name} leaves out the {name}, or changes it.",
+                        f"Its block `case` must show {{{{ {name} }}}} as it is.",
+                    )
+        return "\n" + text
 
     def fingerprint(self) -> str:
         """sha256 (first 16 hex digits) of the wording."""

@@ -46,6 +46,9 @@ from urial_local.records.runs import (
 )
 
 __all__ = ["RunLog", "RunRows", "cut_torn_tail", "latest_rows", "read_rows", "read_run"]
+# What commands write into a run's folder, besides its lock.
+MADE = ("run.json", "rows.jsonl", "rows.torn", "summary.json", "report.html", "positions.csv",
+        "tokens-*.json")  # fmt: skip
 SYNC_SECONDS = 1.0  # a power cut costs the rows of so long at most
 # The same file under another name is the same model: its fingerprint says so.
 UNCOMPARED = ("model.name", "model.file", "model.title")
@@ -130,6 +133,7 @@ class RunLog:
     def _open(self) -> None:
         path = self.folder / "run.json"
         if _is_new(self.folder):
+            _refuse_files_of_others(self.folder)
             self._info: dict[str, Any] = {"format": FORMAT, "config": self.config, "sessions": []}
         else:
             found = read_run(self.folder)
@@ -232,6 +236,16 @@ def session() -> dict[str, Any]:
         "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
     }
+
+
+def _refuse_files_of_others(folder: Path) -> None:
+    """Raises UsageError where a new run would come to replace files that no run has made."""
+    for pattern in MADE[3:]:
+        for path in folder.glob(pattern):
+            raise UsageError(
+                f"{folder} holds no run, but a {path.name}, which a run would replace.",
+                "Choose another folder with -o, or move the file.",
+            )
 
 
 def _is_new(folder: Path) -> bool:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 from urial_local.base import hub
 from urial_local.base.encodings import as_utf8, converted
@@ -44,6 +44,7 @@ COLUMNS = {"query", "instruction", "question", "prompt"}  # a table's first line
 MAX_LINE = 64 << 20  # bytes of one row
 BOM = b"\xef\xbb\xbf"
 PIECE = 1 << 16  # bytes
+SPARE = 1 << 30  # bytes of the temporary folder's disk that are left to others
 _UNPACK = "Unpack it first."
 NOT_TEXT = (  # how such files begin, what they are, and what to do
     (b"PAR1\x15", "Parquet", "Name it .parquet, or use --format parquet."),
@@ -94,8 +95,7 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
         with tempfile.NamedTemporaryFile(suffix=".jsonl") as spool:
             if sys.stdin is None:
                 raise UsageError("Standard input is closed, so there are no rows to read.")
-            shutil.copyfileobj(sys.stdin.buffer, spool)
-            spool.flush()
+            _spool(sys.stdin.buffer, spool)
             found = Source(Path(spool.name), kind or "text", "standard input")
             yield found if kind else replace(found, kind=_guess(found))
         return
@@ -122,6 +122,21 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
             f"Name it with --format, one of {', '.join(sorted(set(FORMATS.values())))}.",
         )
     yield Source(path, how, name)
+
+
+def _spool(stream: BinaryIO, spool: IO[bytes]) -> None:
+    """Keep a stream. Raises UsageError rather than fill the disk, as one without an end would."""
+    count = 0
+    while data := stream.read(PIECE):
+        spool.write(data)
+        count += 1
+        if count % 1024 == 0 and shutil.disk_usage(spool.name).free < SPARE:
+            raise UsageError(
+                f"Standard input has more than {count * PIECE >> 20:,} MB, and the temporary folder"
+                " has no room for more.",
+                "Set TMPDIR to a larger disk, or name a file.",
+            )
+    spool.flush()
 
 
 def read_rows(source: Source) -> Iterator[RawRow]:
