@@ -129,9 +129,11 @@ def test_standard_input_without_an_end_does_not_fill_the_disk(monkeypatch):
     stdin.buffer = Endless()
     monkeypatch.setattr(sys, "stdin", stdin)
     monkeypatch.setattr(sources, "SPARE", 1 << 60)
-    with pytest.raises(UsageError, match="Standard input has more than 64 MB"):
-        with open_source("-"):
-            pass
+    with (
+        pytest.raises(UsageError, match="Standard input has more than 64 MB"),
+        open_source("-"),
+    ):
+        pass
 
 
 def test_standard_input_of_generate(monkeypatch):
