@@ -26,6 +26,9 @@ struct DrawTask {
   const std::int32_t *seen;
   std::size_t n_seen;
   double uniform;  // in [0, 1)
+  std::size_t top;  // how many of the first tokens of `row` are told
+  std::int32_t *top_ids;    // [top], -1 where there are fewer
+  double *top_logprobs;     // [top]
 };
 
 struct Draw {

@@ -399,6 +399,19 @@ class Ordered {
   // The largest logit.
   float top() const { return top_; }
 
+  // The first k tokens, or all where there are fewer.
+  std::vector<Entry> first(std::size_t k) const {
+    if (lead_.size() < k) extend();
+    std::vector<Entry> found(lead_);
+    if (found.size() < k && !whole_) {
+      const Entry cut = at(static_cast<std::int64_t>(k));
+      view_.gather(lead_.back(), cut, cut.x, found);
+      std::sort(found.begin(), found.end(), before);
+    }
+    found.resize(std::min(k, found.size()));
+    return found;
+  }
+
   // The k-th token.
   Entry at(std::int64_t k) const {
     const double count = static_cast<double>(k);
@@ -664,6 +677,18 @@ Draw draw(const DrawTask &task, std::size_t n, std::vector<float> &scratch) {
   };
   const std::int32_t token = task.view == task.row ? choose(row) : choose(Stretches(task.view, n));
   const double lse = static_cast<double>(row.top) + std::log(row.sum);
+  if (task.top) {
+    DrawTask plain = task;
+    plain.filters.penalty = 1.0f;
+    View view(task.row, n, row, plain, scratch);
+    const std::vector<Entry> first = Ordered(view).first(task.top);
+    for (std::size_t i = 0; i < task.top; ++i) {
+      const bool there = i < first.size();
+      task.top_ids[i] = there ? first[i].id : -1;
+      task.top_logprobs[i] = there ? static_cast<double>(first[i].x) - lse
+                                   : -std::numeric_limits<double>::infinity();
+    }
+  }
   return {token, kRowOk, static_cast<double>(task.row[token]) - lse};
 }
 

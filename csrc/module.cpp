@@ -101,7 +101,7 @@ void spread(std::size_t n, std::size_t threads, const F &work) {
 
 // A row to draw from, as Python hands it: addresses of float32 [n_vocab], filters, ids, uniform.
 using DrawRow = std::tuple<std::uintptr_t, std::uintptr_t, double, std::int64_t, double, double,
-                           double, Ids, double>;
+                           double, Ids, double, std::size_t>;
 
 nb::tuple draw_rows(const std::vector<DrawRow> &rows, std::size_t n_vocab, std::size_t threads,
                     const std::string &level) {
@@ -111,14 +111,24 @@ nb::tuple draw_rows(const std::vector<DrawRow> &rows, std::size_t n_vocab, std::
   const urial::DrawFn draw = level.empty() ? urial::best_draw() : urial::draw_named(level.c_str());
   if (!draw) throw nb::value_error("this processor does not run that instruction level");
   std::vector<urial::DrawTask> tasks;
-  for (const auto &[row, view, temperature, top_k, top_p, min_p, penalty, seen, uniform] : rows) {
+  std::size_t most = 0;
+  for (const auto &row : rows) most = std::max(most, std::get<9>(row));
+  auto *top_ids = new std::int32_t[n * most];
+  auto *top_logprobs = new double[n * most];
+  std::fill(top_ids, top_ids + n * most, -1);
+  std::fill(top_logprobs, top_logprobs + n * most, -std::numeric_limits<double>::infinity());
+  const nb::ndarray<nb::numpy, std::int32_t, nb::ndim<2>> own_ids = own(top_ids, n, most);
+  const nb::ndarray<nb::numpy, double, nb::ndim<2>> own_logprobs = own(top_logprobs, n, most);
+  for (const auto &[row, view, temperature, top_k, top_p, min_p, penalty, seen, uniform, top] :
+       rows) {
     if (row == 0 || view == 0) throw nb::value_error("address of the logits is null");
     for (std::size_t i = 0; i < seen.shape(0); ++i)
       if (seen(i) < 0 || static_cast<std::size_t>(seen(i)) >= n_vocab)
         throw nb::index_error("id under penalty out of range");
     tasks.push_back({reinterpret_cast<const float *>(row), reinterpret_cast<const float *>(view),
                      {temperature, top_k, top_p, min_p, static_cast<float>(penalty)},
-                     seen.data(), seen.shape(0), uniform});
+                     seen.data(), seen.shape(0), uniform, top, top_ids + tasks.size() * most,
+                     top_logprobs + tasks.size() * most});
   }
   auto *token = new std::int32_t[n];
   auto *status = new std::int32_t[n];
@@ -136,7 +146,7 @@ nb::tuple draw_rows(const std::vector<DrawRow> &rows, std::size_t n_vocab, std::
       logprob[i] = drawn.logprob;
     });
   }
-  return nb::make_tuple(own(token, n), own(logprob, n), own(status, n));
+  return nb::make_tuple(own(token, n), own(logprob, n), own(status, n), own_ids, own_logprobs);
 }
 
 nb::dict shift_rows(std::uintptr_t base, std::uintptr_t aligned, std::size_t n_rows,

@@ -77,6 +77,7 @@ class FakeDecoder:
         self.logits_of, self.threads = logits, 1
         self.n_seq, self.cells, self.batch_size = n_seq, cells, batch_size
         self.recurrent, self.window = recurrent, window
+        self.cuttable = not recurrent
         self.abort_flag = np.zeros(1, np.int32)
         self.sequences: list[list[object]] = [[] for _ in range(n_seq)]  # of cells, shared or not
         self.decoded = 0  # tokens

@@ -215,13 +215,11 @@ def test_stops_cross_token_borders_and_hold_text_back():
 
     engine = Engine(vocab, FakeDecoder(logits))
     shown = []
-    for _, event in engine.stream([Request([ord("?")], stop=StopPolicy("```", "# Query:"))]):
-        if isinstance(event, str):
-            shown.append(event)
-        else:
-            assert event.finish_reason == "frame"
-            assert event.text == "First.\n```python\n# Query: inside code\n```\nDone."
-            assert "".join(shown) == event.text
+    for step in engine.stream([Request([ord("?")], stop=StopPolicy("```", "# Query:"))]):
+        shown.append(step.text)
+    assert step.completion.finish_reason == "frame"
+    assert step.completion.text == "First.\n```python\n# Query: inside code\n```\nDone."
+    assert "".join(shown) == step.completion.text
 
 
 def test_half_characters_are_held_until_they_are_whole():
@@ -233,9 +231,9 @@ def test_half_characters_are_held_until_they_are_whole():
         row[answer[len(context) - 1] if len(context) <= len(answer) else END] = 9.0
         return row
 
-    events = list(Engine(vocab, FakeDecoder(logits)).stream([Request([65])]))
-    assert [e for _, e in events[:-1]] == ["é", "✓", "😀"]
-    assert events[-1][1].text == "é✓😀"
+    steps = list(Engine(vocab, FakeDecoder(logits)).stream([Request([65])]))
+    assert [s.text for s in steps if s.text] == ["é", "✓", "😀"]
+    assert steps[-1].completion.text == "é✓😀"
 
 
 def test_a_seed_gives_a_row_the_same_tokens_beside_any_neighbours():

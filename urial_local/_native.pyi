@@ -17,11 +17,17 @@ def score_rows(
     npt.NDArray[np.int32],
 ]: ...
 def draw_rows(
-    rows: list[tuple[int, int, float, int, float, float, float, npt.NDArray[np.int32], float]],
+    rows: list[tuple[int, int, float, int, float, float, float, npt.NDArray[np.int32], float, int]],
     n_vocab: int,
     threads: int = 1,
     level: str = "",
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.int32]]: ...
+) -> tuple[
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float64],
+]: ...
 def shift_rows(
     base: int,
     aligned: int,

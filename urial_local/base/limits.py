@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 TOKENS = 1 << 24  # of a context; 255 rows of it still count in the 32 bits of llama.cpp
-ROWS_AT_A_TIME = 255  # sequences of a context, one of them the prefix's, in llama.cpp
+SEQUENCES = 256  # of a context, in llama.cpp
+ROWS_AT_A_TIME = SEQUENCES - 1  # one holds a prefix
 THREADS = 512  # GGML_MAX_N_THREADS
 BATCH = 1 << 16  # tokens; the working memory of a batch grows with it
 LAYERS = 100_000

@@ -50,12 +50,11 @@ def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
         done: Completion | None = None
         try:
             with interruptible(session.engine.decoder.abort_flag):
-                for _, event in session.engine.stream([request]):
-                    if isinstance(event, Completion):
-                        done = event
-                    elif not as_json:
+                for step in session.engine.stream([request]):
+                    done = step.completion
+                    if step.text and not as_json:
                         session.status.clear()
-                        emit(event)
+                        emit(step.text)
         except Aborted:
             session.status.clear()
             emit("" if as_json else "\n")

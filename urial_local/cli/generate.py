@@ -251,9 +251,8 @@ def answer(
                     shown.to(there + tally.done, **{"tok/s": rate, "ended": f"{ended:.0%}"})
 
                 job = Job(opened.engine, opened.method, log, chosen.job, tell)
-                flag = opened.engine.decoder.abort_flag
-                flag[0] = 0
-                stop.watch(job.stop, lambda: flag.__setitem__(0, 1))
+                opened.engine.resume()
+                stop.watch(job.stop, opened.engine.abort)
                 try:
                     job.run(items())
                 except Aborted:

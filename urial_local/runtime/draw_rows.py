@@ -14,6 +14,7 @@ For a row of logits x[v], v = 0 … V-1, in this order, as in llama.cpp:
                  uniform number u in [0, 1). At T = 0: the first token, whatever the filters
 
     logprob      of the token drawn: x[t] - ln Σ_v exp(x[v]) in the row as the model gave it, nats
+    top          the first tokens of that row in order, with their logprobs
     status       1 where that row has a NaN, +inf or nothing finite; then the token is 0 and the
                  logprob NaN
 
@@ -35,6 +36,7 @@ from urial_local.runtime.sampling import Sampling
 FloatRow = npt.NDArray[np.float32]
 # Logits in one call from which threads are worth starting, at some twenty microseconds each.
 _WORTH_THREADS = 1 << 18
+MAX_TOP = 1000  # top tokens of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class DrawTask:
     sampling: Sampling
     seen: IdArray  # ids that the penalty looks at; doublets count once
     uniform: float  # in [0, 1)
+    top: int = 0  # how many of the most probable tokens of `row` are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +58,23 @@ class Drawn:
     tokens: IdArray  # [n]
     logprobs: npt.NDArray[np.float64]  # [n], nats
     status: IdArray  # [n], 0 = fine, 1 = not finite
+    top_ids: IdArray  # [n, k], k the most that any task asks for; -1 where there are fewer
+    top_logprobs: npt.NDArray[np.float64]  # [n, k], nats
 
 
 def draw_rows(tasks: Sequence[DrawTask], threads: int = 1, level: str = "") -> Drawn:
     """Draw a token for each task; rows are read where they lie. `level` forces an instruction level
     (`portable`, `avx2`, `avx512`).
 
-    Raises ValueError for a wrong layout or a level that this processor lacks, IndexError for a
-    seen id out of range.
+    Raises ValueError for a wrong layout, a level that this processor lacks or more than MAX_TOP
+    top tokens, IndexError for a seen id out of range.
     """
     if not tasks:
-        return Drawn(np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.int32))
+        none = np.zeros(0, np.int32)
+        return Drawn(none, np.zeros(0), none, np.zeros((0, 0), np.int32), np.zeros((0, 0)))
     n_vocab = len(tasks[0].row)
+    if max(task.top for task in tasks) > MAX_TOP or min(task.top for task in tasks) < 0:
+        raise ValueError(f"the number of top tokens must be between 0 and {MAX_TOP}")
     rows = []
     for task in tasks:
         row = _address(task.row, n_vocab)
@@ -82,6 +90,7 @@ def draw_rows(tasks: Sequence[DrawTask], threads: int = 1, level: str = "") -> D
                 s.repeat_penalty,
                 task.seen,
                 task.uniform,
+                task.top,
             )
         )
     worth = threads if len(tasks) * n_vocab >= _WORTH_THREADS else 1

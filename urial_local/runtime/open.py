@@ -18,6 +18,7 @@ from urial_local.runtime.prefix_cache import PrefixCache
 from urial_local.runtime.sequences import Sequences
 
 DEFAULT_CTX = 4096
+PREFIXES = 4  # sequences for prefixes and finished conversations, beside those of rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,13 @@ def open_engine(
     _check(o)
     with Model(path, gpu_layers=o.gpu_layers, header=header) as model:
         ctx_size = o.ctx_size or min(model.ctx_train, DEFAULT_CTX)
+        # One row at a time has the same numbers on every start; several have not, since the shape
+        # of a batch decides the last digits.
+        exact = o.parallel == 1
         sequences = Sequences(
             model,
             cells=ctx_size * o.parallel,
-            n_seq=o.parallel + 1,
+            n_seq=min(o.parallel + (1 if exact else PREFIXES), limits.SEQUENCES),
             batch=min(o.batch, ctx_size * o.parallel),
             threads=o.threads,
             flash_attention=o.flash_attention,
@@ -78,7 +82,13 @@ def open_engine(
                 cache = PrefixCache("\n".join(parts), per_token=model.state_bytes_per_token)
             model.vocab.most = ctx_size
             engine = Engine(
-                model.vocab, sequences, ctx_size=ctx_size, cache=cache, on_prefill=on_prefill
+                model.vocab,
+                sequences,
+                ctx_size=ctx_size,
+                rows=o.parallel,
+                exact=exact,
+                cache=cache,
+                on_prefill=on_prefill,
             )
             yield model, engine
         finally:

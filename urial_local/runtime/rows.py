@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from urial_local.runtime.draw_rows import DrawTask
-from urial_local.runtime.forms import Field, Filling, Form
+from urial_local.runtime.forms import Field, Form
 from urial_local.runtime.sampling import Sampler, Sampling
 from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.text_stream import TextStream
+
+# eos: the model ended its answer; frame: its closing fence, or the next turn; stop: a stop string;
+# length: max_tokens; context: no room is left; form: it is filled in; error.
+FinishReason = Literal["eos", "frame", "stop", "length", "context", "form", "error"]
+ENDED: tuple[FinishReason, ...] = ("eos", "frame", "stop")  # by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +33,66 @@ class Request:
     max_tokens: int = 512
     shared: int = 0
     form: Form | None = None  # fill this in; its opening ends the tokens, and max_tokens is its own
+    tag: Hashable = None  # the caller's own; its steps carry it
+    keep: bool = False  # its cells, once it has ended: another request will go on from them
+    top_logprobs: int = 0  # how many of the most probable tokens are told with each token
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """A token that the model chose, and the most probable ones in its place, by the model's own
+    distribution, before any change to it."""
+
+    token: int
+    logprob: float  # nats
+    ids: tuple[int, ...]  # the most probable first; of equals the lower id
+    logprobs: tuple[float, ...]  # nats
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a row goes on with: one token, or several in order."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]  # nats, of each, before any change to the model's distribution
+    top: tuple[Top, ...] = ()  # where asked for, of each
+    error: str = ""  # why there is none
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer. `finish_reason`: eos (the model ended it), frame (closing fence or next turn),
-    stop (a stop string), length (max_tokens), context (no room left), form (filled in), error."""
+    """An answer, and how it came about."""
 
-    text: str
-    raw_text: str  # all that was decoded, the frame's ending included
-    tokens: tuple[int, ...]  # without the end token
-    logprobs: tuple[float, ...]  # nats, of each token that the model chose, before any changes
-    finish_reason: str
-    end_token: int | None  # the id that ended it, where one did
-    prompt_tokens: int
-    cached_tokens: int  # of the prompt, not decoded for this row
-    prefill_seconds: float
-    decode_seconds: float
+    text: str = ""
+    raw_text: str = ""  # all that was decoded, the frame's ending included
+    tokens: tuple[int, ...] = ()  # without the end token
+    logprobs: tuple[float, ...] = ()  # nats, of each token that the model chose, before any changes
+    finish_reason: FinishReason = "error"
+    end_token: int | None = None  # the id that ended it, where one did
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, not decoded for this row
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
     error: str = ""
     fields: tuple[Field, ...] = ()  # of a form that was filled in
+    top: tuple[Top, ...] = ()  # where asked for: of each token chosen, the end token included
 
     @staticmethod
     def failed(request: Request, error: str) -> Completion:
-        return Completion(
-            "", "", (), (), "error", None, len(request.tokens), 0, 0.0, 0.0, error=error
-        )
+        return Completion(prompt_tokens=len(request.tokens), error=error)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def ended(self) -> bool:
+        """Whether the model ended its answer, rather than a limit or a fault."""
+        return self.finish_reason in ENDED
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """Nats a token; None without tokens."""
+        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else None
 
     @property
     def tokens_per_second(self) -> float:
@@ -59,6 +100,35 @@ class Completion:
         if len(self.tokens) < 2 or self.decode_seconds <= 0:
             return 0.0
         return (len(self.tokens) - 1) / self.decode_seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the answer and how it came about."""
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "completion_tokens": len(self.tokens),
+            "mean_logprob": self.mean_logprob,
+            "timings": {
+                "prefill_seconds": round(self.prefill_seconds, 6),
+                "decode_seconds": round(self.decode_seconds, 6),
+                "prefill_tokens": self.prompt_tokens - self.cached_tokens,
+                "tokens_per_second": round(self.tokens_per_second, 2),
+            },
+            "error": self.error or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one decoded batch did for one row. `completion` is there once the row has ended."""
+
+    index: int  # the request's number, in the order of asking
+    tag: Hashable  # the request's
+    tokens: tuple[int, ...]  # chosen now; none for a row that failed
+    text: str  # text that became certain, often empty
+    completion: Completion | None = None
 
 
 class Row:
@@ -71,10 +141,9 @@ class Row:
         self.tokens = [int(t) for t in request.tokens]  # prompt, then the answer
         self.n_prompt = len(self.tokens)
         room = ctx_size - self.n_prompt
-        longest = request.form.max_tokens if request.form else request.max_tokens
+        longest = self._longest()
         self.limit = min(longest, room) if longest >= 0 else room
-        self.limit_reason = "length" if self.limit == longest else "context"
-        self._filling = Filling(request.form) if request.form else None
+        self.limit_reason: FinishReason = "length" if self.limit == longest else "context"
         self.sequence = -1
         self.n_past = 0  # tokens whose keys and values are in the cache
         self.cached = 0
@@ -83,6 +152,7 @@ class Row:
         self._sampler = Sampler(request.sampling, self.tokens)
         self._text = TextStream(piece, request.stop)
         self._logprobs: list[float] = []
+        self._top: list[Top] = []
         self._chunk = 0
         self._end_token: int | None = None
         self._started = self._first = self._last = 0.0
@@ -101,7 +171,7 @@ class Row:
         self._started = self._started or time.perf_counter()
 
     def next_tokens(self, room: int) -> list[int]:
-        """Tokens to decode next: the answer's last one, or a piece of the prompt."""
+        """Tokens to decode next: what was chosen last, or a piece of the prompt."""
         chunk = self.tokens[self.n_past : self.n_past + room]
         self._chunk = len(chunk)
         return chunk
@@ -116,39 +186,30 @@ class Row:
     def draw(self, logits: npt.NDArray[np.float32]) -> DrawTask:
         """What the next token is drawn from. logits: float32 [n_vocab]."""
         sampler = self._sampler
-        view = self._filling.masked(logits) if self._filling else logits
-        return DrawTask(logits, view, sampler.sampling, sampler.seen(), sampler.uniform())
+        top = self.request.top_logprobs
+        view = self._view(logits)
+        return DrawTask(logits, view, sampler.sampling, sampler.seen(), sampler.uniform(), top)
 
-    def accept(self, token: int, logprob: float, is_end: bool, now: float) -> tuple[str, str]:
-        """Take the token chosen. Returns the text it made certain, and why the row ended or ""."""
+    def accept(
+        self, choice: Choice, is_end: Callable[[int], bool], now: float
+    ) -> tuple[str, FinishReason | None]:
+        """Take what was chosen. Returns the text that it made certain, and why the row ended."""
+        if choice.error:
+            self.error = choice.error
+            return "", "error"
         self._first = self._first or now
         self._last = now
-        self._sampler.accept(token)
-        if self._filling is not None:
-            return self._fill(self._filling, token, logprob)
-        if is_end:
-            self._end_token = token
-            return "", "eos"
-        self.tokens.append(token)
-        self._logprobs.append(logprob)
-        text = self._text.feed(token)
-        if self._text.scanner.reason:
-            return text, self._text.scanner.reason
-        full = len(self.tokens) - self.n_prompt >= self.limit
-        return text, self.limit_reason if full else ""
+        text = ""
+        for i, (token, logprob) in enumerate(zip(choice.tokens, choice.logprobs, strict=True)):
+            self._sampler.accept(token)
+            self._top += choice.top[i : i + 1]
+            piece, reason = self._take(token, logprob, is_end(token))
+            text += piece
+            if reason:
+                return text, reason
+        return text, None
 
-    def _fill(self, filling: Filling, token: int, logprob: float) -> tuple[str, str]:
-        """The token and the fixed text that follows it; the next step decodes them at once."""
-        appended = filling.take(token)
-        self.tokens += appended
-        self._logprobs.append(logprob)
-        text = "".join(self._text.feed(t) for t in appended)
-        if filling.done:
-            return text, "form"
-        full = len(self.tokens) - self.n_prompt >= self.limit
-        return text, self.limit_reason if full else ""
-
-    def finish(self, reason: str) -> Completion:
+    def finish(self, reason: FinishReason) -> Completion:
         self.rest = self._text.close()
         end = time.perf_counter()
         first = self._first or end
@@ -164,13 +225,28 @@ class Row:
             prefill_seconds=first - self._started,
             decode_seconds=max(0.0, self._last - first),
             error=self.error,
-            fields=tuple(self._filling.fields) if self._filling else (),
+            fields=self._fields(),
+            top=tuple(self._top),
         )
 
+    def _take(self, token: int, logprob: float, is_end: bool) -> tuple[str, FinishReason | None]:
+        if is_end:
+            self._end_token = token
+            return "", "eos"
+        self.tokens.append(token)
+        self._logprobs.append(logprob)
+        text = self._text.feed(token)
+        return text, self._text.scanner.reason or self._full()
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common prefix."""
-    n = min(len(a), len(b))
-    if a[:n] == b[:n]:
-        return n
-    return next(i for i in range(n) if a[i] != b[i])
+    def _full(self) -> FinishReason | None:
+        return self.limit_reason if len(self.tokens) - self.n_prompt >= self.limit else None
+
+    def _longest(self) -> int:
+        return self.request.max_tokens
+
+    def _view(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What may be chosen from."""
+        return logits
+
+    def _fields(self) -> tuple[Field, ...]:
+        return ()

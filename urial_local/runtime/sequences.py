@@ -96,6 +96,8 @@ class Sequences:
             )
         self._handles.callback(lib.llama_free, self.handle)
         self._memory = lib.llama_get_memory(self.handle)
+        # Whether a sequence can be cut back to any beginning of it; recurrent states cannot.
+        self.cuttable = not model.recurrent
         self.cells: int = lib.llama_n_ctx(self.handle)
         # llama.cpp rounds and clamps: what it says is what it takes.
         self.batch_size = min(batch, lib.llama_n_batch(self.handle))

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Literal
 
 from urial_local.base.fences import FenceStart, FenceTracker
+
+Ending = Literal["", "frame", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class StopScanner:
 
     def __init__(self, policy: StopPolicy) -> None:
         self.policy = policy
-        self.reason = ""  # "frame" or "stop" once the answer has ended
+        self.reason: Ending = ""  # "frame" or "stop" once the answer has ended
         self._raw = io.StringIO(newline="")  # everything that was fed
         self._size = 0  # of it
         self._shown = 0  # offset in it up to which text was returned
@@ -246,6 +249,6 @@ class StopScanner:
             self._begun = bool(text)
         return text
 
-    def _end(self, at: int, reason: str) -> str:
+    def _end(self, at: int, reason: Ending) -> str:
         self.reason = reason
         return self._show(at)

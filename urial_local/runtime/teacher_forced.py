@@ -10,33 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from urial_local.base.errors import ContextOverflow
-from urial_local.runtime.engine import MIN_STORED
 from urial_local.runtime.prefix_cache import PrefixCache
-from urial_local.runtime.rows import common_prefix
+from urial_local.runtime.residency import Decoder, Residency, common_prefix
 from urial_local.runtime.sequences import BatchToken, Logits
 
 LOGITS_BYTES = 64 << 20  # of logits at a time, which bounds memory whatever the answers' length
 
 
-class Forcible(Protocol):
+class Forcible(Decoder, Protocol):
     """What this needs of `Sequences`; the tests put a model with known logits here."""
 
-    batch_size: int
-    cells: int
-    n_seq: int
     n_vocab: int
-    abort_flag: npt.NDArray[np.int32]
-
-    def decode(self, tokens: list[BatchToken]) -> Logits: ...
-    def cut(self, sequence: int, n: int) -> bool: ...
-    def clear(self, sequence: int) -> None: ...
-    def settle(self, sequence: int, keep: bool) -> bytes: ...
-    def save(self, sequence: int) -> bytes: ...
-    def load(self, sequence: int, state: memoryview, n: int) -> bool: ...
 
 
 class TeacherForced:
@@ -46,11 +31,11 @@ class TeacherForced:
         self, sequences: Forcible, cache: PrefixCache | None = None, ctx_size: int | None = None
     ) -> None:
         """ctx_size: tokens that a sequence may hold; by default as many as there are cells for."""
-        self.sequences, self.cache = sequences, cache
+        self.sequences = sequences
         self.room = min(ctx_size or sequences.cells, sequences.cells // sequences.n_seq)
         # Answer tokens at a time: the same for both models of a pair, whose vocabularies agree.
         self.chunk = max(1, min(sequences.batch_size, LOGITS_BYTES // (4 * sequences.n_vocab)))
-        self._resident: list[list[int]] = [[] for _ in range(sequences.n_seq)]
+        self._held = Residency(sequences, cache)
         # States of prefixes in models whose memory cannot be cut (recurrent ones).
         self._states: dict[int, tuple[list[int], bytes]] = {}
         self.prefix_tokens_decoded = 0
@@ -71,72 +56,42 @@ class TeacherForced:
         prefix = tokens[: min(shared, len(tokens))]
         if not self._back_to(sequence, prefix):
             self._load(sequence, prefix)
-        self._decode(sequence, tokens[len(prefix) :])
+        self._held.decode(sequence, tokens[len(prefix) :])
 
     def logits(self, sequence: int, tokens: Sequence[int], wanted: Sequence[bool]) -> Logits:
         """Decode further tokens. Returns float32 [n_wanted, n_vocab], the model's view of what
         follows each wanted token; valid until the next call. At most a batch of tokens, of which
         at most `chunk` are wanted."""
-        at = len(self._resident[sequence])
+        at = len(self._held.tokens(sequence))
+        ids = [int(t) for t in tokens]
         rows = self.sequences.decode(
             [
-                BatchToken(int(t), at + i, sequence, bool(w))
-                for i, (t, w) in enumerate(zip(tokens, wanted, strict=True))
+                BatchToken(t, at + i, sequence, bool(w))
+                for i, (t, w) in enumerate(zip(ids, wanted, strict=True))
             ]
         )
-        self._resident[sequence] += [int(t) for t in tokens]
+        self._held.wrote(sequence, ids)
         return rows
 
     def forget(self) -> None:
         """After an interrupted decode: what the sequences hold is in doubt."""
-        for sequence in range(self.sequences.n_seq):
-            self.sequences.clear(sequence)
-            self._resident[sequence] = []
+        self._held.evict_all()
 
     def _back_to(self, sequence: int, prefix: list[int]) -> bool:
-        resident = self._resident[sequence]
+        """Cut the sequence back to a prefix that it begins with, or put its kept state in place."""
         n = len(prefix)
-        if common_prefix(resident, prefix) < n:
+        if common_prefix(self._held.tokens(sequence), prefix) < n:
             return False
-        if self.sequences.cut(sequence, n):
-            self._resident[sequence] = list(prefix)
+        if self._held.cut(sequence, n):
             return True
         kept, state = self._states.get(sequence, ([], b""))
-        whole = bool(n) and kept == prefix
-        whole = whole and self.sequences.load(sequence, memoryview(bytearray(state)), n)
-        self._resident[sequence] = list(prefix) if whole else []
-        return whole
+        return bool(n) and kept == prefix and self._held.put(sequence, prefix, state)
 
     def _load(self, sequence: int, prefix: list[int]) -> None:
         """Put a prefix into an emptied sequence: from the disk, or by decoding it."""
-        self.sequences.clear(sequence)
-        self._resident[sequence] = []
-        ids = np.asarray(prefix, np.int32)
-        stored = len(prefix) >= MIN_STORED
-        kept = self.cache.load(ids) if self.cache and stored else None
-        if kept is not None and self.sequences.load(sequence, kept, len(prefix)):
-            self._resident[sequence] = list(prefix)
-        else:
-            self._decode(sequence, prefix)
+        if not self._held.load(sequence, prefix):
+            self._held.decode(sequence, prefix)
+            self._held.store(sequence)
             self.prefix_tokens_decoded += len(prefix)
-            if stored:
-                state = self.sequences.settle(sequence, keep=self.cache is not None)
-                if self.cache:
-                    self.cache.store(ids, state)
-        if prefix and not self._can_cut(sequence):
+        if prefix and not self.sequences.cuttable:
             self._states[sequence] = (list(prefix), self.sequences.save(sequence))
-
-    def _can_cut(self, sequence: int) -> bool:
-        model = getattr(self.sequences, "model", None)
-        return not getattr(model, "recurrent", False)
-
-    def _decode(self, sequence: int, tokens: list[int]) -> None:
-        """Decode without logits, in batches counted from the first of these tokens."""
-        size = self.sequences.batch_size
-        for start in range(0, len(tokens), size):
-            at = len(self._resident[sequence])
-            piece = tokens[start : start + size]
-            self.sequences.decode(
-                [BatchToken(t, at + i, sequence, False) for i, t in enumerate(piece)]
-            )
-            self._resident[sequence] += piece

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from urial_local.prompting.prompts import Rendered, Turn
 from urial_local.runtime.engine import Engine
@@ -35,11 +35,10 @@ class Conversation:
         self.start += len(recent) - len(kept)
         self.seen = self.asker.render(query, kept).text
         with interruptible(self.engine.decoder.abort_flag):
-            for _, event in self.engine.stream([request]):
-                if isinstance(event, Completion):
-                    self.last = event
-                else:
-                    yield event
+            for step in self.engine.stream([replace(request, keep=True)]):
+                self.last = step.completion or self.last
+                if step.text:
+                    yield step.text
         assert self.last is not None
         if self.last.finish_reason != "error":
             self.turns.append(Turn(query, self.last.text))

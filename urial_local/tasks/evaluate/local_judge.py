@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -63,7 +63,7 @@ class LocalJudge:
 
     def abort(self) -> None:
         """Also leave those in hand. May be called from a signal handler."""
-        self._engine.decoder.abort_flag[0] = 1
+        self._engine.abort()
 
     def form(self, mode: Mode) -> Form:
         if mode.name not in self._forms:
@@ -73,27 +73,26 @@ class LocalJudge:
 
     def judge(self, questions: Iterable[Question]) -> Iterator[Verdict]:
         """Raises Aborted where the engine's abort flag is set."""
-        asked: list[Question] = []
+        asked: dict[Hashable, Question] = {}
         refused: list[Verdict] = []
-        first = self._engine.asked
-        for index, event in self._engine.stream(self._requests(questions, asked, refused)):
-            if isinstance(event, Completion):
-                yield self._verdict(asked[index - first], event)
+        for step in self._engine.stream(self._requests(questions, asked, refused)):
+            if step.completion is not None:
+                yield self._verdict(asked.pop(step.tag), step.completion)
             while refused:
                 yield refused.pop()
         yield from refused
 
     def _requests(
-        self, questions: Iterable[Question], asked: list[Question], refused: list[Verdict]
+        self, questions: Iterable[Question], asked: dict[Hashable, Question], refused: list[Verdict]
     ) -> Iterator[Request]:
-        for question in questions:
+        for number, question in enumerate(questions):
             try:
                 request = self.request(question)
             except UrialError as error:
                 refused.append(Verdict(question.key, error=error.message))
             else:
-                asked.append(question)
-                yield request
+                asked[number] = question
+                yield replace(request, tag=number)
             if self._stopping:
                 return
 

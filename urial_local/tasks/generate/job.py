@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ class Job:
         self.tally, self._tell = Tally(), tell
         self.stopping = False  # set it, and no new rows are begun
         self._ready: deque[tuple[_Row, int, Request]] = deque()
-        self._asked: dict[int, tuple[_Row, int]] = {}  # by the engine's number
+        self._asked: dict[Hashable, tuple[_Row, int]] = {}  # by tag
         self._count = 0
 
     def stop(self) -> None:
@@ -96,10 +96,10 @@ class Job:
 
     def run(self, items: Iterable[Item]) -> None:
         """Answer every row that the log lacks. Raises Aborted where the abort flag is set."""
-        for index, event in self.engine.stream(self._requests(items)):
-            if isinstance(event, Completion):
-                row, number = self._asked.pop(index)
-                self._take(row, number, event)
+        for step in self.engine.stream(self._requests(items)):
+            if step.completion is not None:
+                row, number = self._asked.pop(step.tag)
+                self._take(row, number, step.completion)
 
     def _requests(self, items: Iterable[Item]) -> Iterator[Request | None]:
         source = self._rows(items)
@@ -114,8 +114,8 @@ class Job:
             if self._ready:
                 row, number, request = self._ready.popleft()
                 self._asked[self._count] = (row, number)
+                yield replace(request, tag=self._count)
                 self._count += 1
-                yield request
             elif not more and self._asked:
                 yield None  # another turn may follow from a row in hand
 

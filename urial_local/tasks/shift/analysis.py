@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from urial_local.runtime.engine import Engine
 from urial_local.runtime.interrupt import interruptible
 from urial_local.runtime.model import Model
 from urial_local.runtime.prefix_cache import PrefixCache
-from urial_local.runtime.rows import Completion, Request
+from urial_local.runtime.rows import Request
 from urial_local.runtime.sequences import Aborted, Sequences
 from urial_local.runtime.teacher_forced import TeacherForced
 from urial_local.tasks.model_file import ModelFile
@@ -255,7 +255,7 @@ class Analysis:
         )
         stack.callback(sequences.close)
         engine = Engine(model.vocab, sequences, ctx_size=ctx, cache=self._cache(model, sequences))
-        asked: list[Item] = []
+        asked = {item.id: item for item in pending}
 
         def requests() -> Iterator[Request]:
             for item in pending:
@@ -264,12 +264,12 @@ class Analysis:
                 except UrialError as error:
                     self._error(file, item, error)
                     continue
-                asked.append(item)
-                yield request
+                yield replace(request, tag=item.id)
 
-        for index, event in engine.stream(requests()):
-            if isinstance(event, Completion):
-                self._score(file, asked[index], scorer, partial(scorer.generated, event))
+        for step in engine.stream(requests()):
+            if step.completion is not None:
+                given = partial(scorer.generated, step.completion)
+                self._score(file, asked[str(step.tag)], scorer, given)
 
     def _score(
         self, file: ModelFile, item: Item, scorer: Scorer, answer: Callable[[], GivenAnswer]
