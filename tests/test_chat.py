@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from tests.fakes import FakeDecoder, FakeModel, script
+from urial_local.assistant import Assistant, Settings
 from urial_local.base.errors import ContextOverflow, Interrupted
 from urial_local.base.terminal import printable
 from urial_local.cli.repl import Repl
@@ -38,8 +40,10 @@ def conversation(cells: int = 4096, max_tokens: int = 100) -> Conversation:
 
 
 def repl(talk: Conversation, file_commands: bool = True) -> Repl:
-    session = Session(talk.asker.model, talk.engine, talk.asker, StatusLine())  # type: ignore[arg-type]
-    return Repl(session, talk, file_commands)
+    file = SimpleNamespace(chat_template="")
+    assistant = Assistant(file, talk.asker.model, talk.engine, PROMPT, Settings())  # type: ignore[arg-type]
+    assistant.asker = talk.asker
+    return Repl(Session(assistant, StatusLine()), talk, file_commands)
 
 
 def run(lines: str, talk: Conversation | None = None, file_commands: bool = True) -> bool:

@@ -233,8 +233,8 @@ def test_ctrl_c_finishes_the_rows_in_hand(tiny_endless, tmp_path):
     said = child.stderr.read().decode()
     child.stderr.close()
     assert child.wait(timeout=60) == 130, said
-    assert "Finishing the rows in hand" in said
-    assert "The same command goes on" in said
+    assert "Finishing rows in flight" in said
+    assert "Run the same command again" in said
     rows = rows_of(tmp_path / "run")
     assert rows
     assert all(r["completion_tokens"] == 40 for r in rows.values()), "no row is cut short"

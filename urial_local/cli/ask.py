@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from urial_local.base.encodings import decoded
-from urial_local.base.errors import Interrupted, ModelError, UsageError
+from urial_local.base.errors import Interrupted, UsageError
 from urial_local.cli.options import model_options, prompt_options, sampling_options
 
 MAX_STDIN = 64 << 20  # bytes
@@ -41,31 +41,24 @@ def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
     question = read_question(text)
     from urial_local.cli.session import open_session
     from urial_local.cli.terminal import emit, say_json
-    from urial_local.runtime.interrupt import interruptible
-    from urial_local.runtime.rows import Completion
-    from urial_local.runtime.sequences import Aborted
 
     with open_session(options) as session:
-        request, _ = session.asker.fit(question, (), session.engine.ctx_size)
-        done: Completion | None = None
+        done = None
         try:
-            with interruptible(session.engine.decoder.abort_flag):
-                for step in session.engine.stream([request]):
-                    done = step.completion
-                    if step.text and not as_json:
-                        session.status.clear()
-                        emit(step.text)
-        except Aborted:
+            for step in session.assistant.stream(question):
+                done = step.completion
+                if step.text and not as_json:
+                    session.status.clear()
+                    emit(step.text)
+        except KeyboardInterrupt:
             session.status.clear()
             emit("" if as_json else "\n")
             raise Interrupted("Stopped.") from None
         assert done is not None
         if as_json:
-            say_json(answer_record(done, session))
+            say_json({**done.as_dict(), **session.assistant.about()})
         elif not done.text.endswith("\n"):
             emit("\n")
-        if done.finish_reason == "error":
-            raise ModelError(done.error, "The model file may be damaged.")
 
 
 def read_question(text: tuple[str, ...]) -> str:
@@ -88,34 +81,3 @@ def read_question(text: tuple[str, ...]) -> str:
     if not question.strip():
         raise UsageError("The question is empty.", 'Type it in quotes: urial-local ask -m … "Why?"')
     return question
-
-
-def answer_record(done: Any, session: Any) -> dict[str, Any]:
-    """What --json prints: the answer, how it came about and with what."""
-    prefill = done.prompt_tokens - done.cached_tokens
-    return {
-        "text": done.text,
-        "finish_reason": done.finish_reason,
-        "prompt_tokens": done.prompt_tokens,
-        "cached_tokens": done.cached_tokens,
-        "completion_tokens": len(done.tokens),
-        "mean_logprob": sum(done.logprobs) / len(done.logprobs) if done.logprobs else None,
-        "timings": {
-            "prefill_seconds": round(done.prefill_seconds, 6),
-            "decode_seconds": round(done.decode_seconds, 6),
-            "prefill_tokens": prefill,
-            "tokens_per_second": round(done.tokens_per_second, 2),
-        },
-        "model": {
-            "name": session.model.name,
-            "file": session.model.path.name,
-            "description": session.model.description,
-            "fingerprint": session.model.fingerprint,
-        },
-        "prompt": {
-            "name": session.asker.prompt.name,
-            "frame": session.asker.prompt.frame.name,
-            "fingerprint": session.asker.prompt.fingerprint(),
-        },
-        "error": done.error or None,
-    }

@@ -43,10 +43,9 @@ def command(load: Path | None, file_commands: bool, **options: Any) -> None:
     """
     from urial_local.cli.repl import Repl
     from urial_local.cli.session import open_session
-    from urial_local.tasks.chat import Conversation
 
     with open_session(options) as session:
-        repl = Repl(session, Conversation(session.asker, session.engine), file_commands)
+        repl = Repl(session, session.assistant.chat(), file_commands)
         if load is not None:
             repl.load(str(load))
         if sys.stdin is None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from urial_local.cli.terminal import say
+
+if TYPE_CHECKING:
+    from urial_local.tasks.model_file import ModelFile
 
 SHOWN = ("Where can I find a fox?", "How do I make soup?", "How can I poison a neighbour?")
 REAL = ("Why do leaves change their colour in autumn?", "How do I clean a cast-iron pan?")
@@ -41,21 +44,26 @@ def command(
       urial-local demo -m base.gguf --aligned chat.gguf -o demo-run
     """
     from urial_local.base.paths import shipped
-    from urial_local.base.registry import find_model
+    from urial_local.cli.session import tell_about_check
     from urial_local.records.datasets import Item
+    from urial_local.tasks.model_file import model_file
+    from urial_local.tasks.prompt_choice import DEFAULT_PROMPTS
 
     embedded = model in (None, "demo")
-    named = find_model(model or "demo")
+    named = model_file(model or "demo", tell_about_check)
     if embedded and aligned is None:
         aligned = "demo-aligned"
     questions: tuple[str, ...] = SHOWN if embedded else REAL
+    # Under a URIAL prompt even where the model has a template of its own: that is what is shown.
+    suits = prompt or named.prompt
+    wanted: tuple[str, ...] = (suits,) if suits else DEFAULT_PROMPTS
     columns = [
-        ("base model, asked plainly", answers(named.path, "zero-shot", questions)),
-        ("the same under a URIAL prompt", answers(named.path, prompt or named.prompt, questions)),
+        ("base model, asked plainly", answers(named, ("zero-shot",), questions)),
+        ("the same under a URIAL prompt", answers(named, wanted, questions)),
     ]
     if aligned:
-        other = find_model(aligned)
-        columns.append(("its aligned counterpart", answers(other.path, "chat", questions)))
+        other = model_file(aligned, tell_about_check)
+        columns.append(("its aligned counterpart", answers(other, ("chat",), questions)))
     show(questions, columns)
     if aligned:
         texts: tuple[str, ...] = questions
@@ -68,13 +76,17 @@ def command(
     say(f"\nNow ask for yourself:\n  urial-local chat{flag}")
 
 
-def answers(path: Path, prompt_name: str | None, questions: tuple[str, ...]) -> list[str]:
-    """One answer for each question, all rows at once over one shared prefix."""
-    from urial_local.runtime.open import RuntimeOptions, open_engine
-    from urial_local.tasks.prompted import PromptedModel, choose_prompt
+def answers(file: ModelFile, prompts: tuple[str, ...], questions: tuple[str, ...]) -> list[str]:
+    """One answer for each question under the first of the prompts that fits, all rows at once over
+    one shared prefix."""
+    from urial_local.prompting.library import load_prompt
+    from urial_local.runtime.open import RuntimeOptions
+    from urial_local.tasks.prompt_choice import PromptChoice
+    from urial_local.tasks.prompted import PromptedModel
 
-    with open_engine(path, RuntimeOptions(parallel=len(questions))) as (model, engine):
-        prompt = choose_prompt(model, prompt_name, None, engine.ctx_size)
+    with file.open(RuntimeOptions(parallel=len(questions))) as (model, engine):
+        choice = PromptChoice(tuple(load_prompt(name, None) for name in prompts))
+        (prompt,) = choice.fitting(model.vocab.count, engine.ctx_size).candidates
         asker = PromptedModel(model, prompt, max_tokens=300)
         done = engine.complete(asker.request(q) for q in questions)
         return [c.text if c.finish_reason != "error" else c.error for c in done]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from urial_local.base import limits
-from urial_local.base.errors import Interrupted, UsageError
+from urial_local.base.errors import UsageError
 from urial_local.cli.data_options import (
     FAILED,
     data_options,
@@ -25,6 +25,12 @@ from urial_local.cli.options import (
     runtime_choice,
     sampling_options,
 )
+
+if TYPE_CHECKING:
+    from urial_local.cli.running import Tally
+    from urial_local.records.datasets import Fields, Item, Selection
+    from urial_local.records.sources import Source
+    from urial_local.tasks.generate.setup import GenerateOptions, Plan
 
 
 class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -130,7 +136,10 @@ def command(data: str, output: Path, **options: Any) -> None:
             raise UsageError("--raw and --prompt are two ways to ask; choose one.")
         options["prompt"] = "raw"
     with open_source(data, options["kind"]) as source:
-        tally, errors = run(source, output, options)
+        dataset = Dataset(source, fields(options), selection(options))
+        asked = generate_options(options)
+        with planned(options["model"], asked, options["embedding_model"]) as plan:
+            tally, errors = run(plan, dataset, output)
     note(
         f"{tally.done:,} rows, {tally.tokens:,} tokens, {tally.tokens_per_second:.1f} tokens/s;"
         f" `urial-local show {output}` reads the answers."
@@ -140,135 +149,110 @@ def command(data: str, output: Path, **options: Any) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def run(source: Any, output: Path, options: Mapping[str, Any]) -> Any:
-    """Answer the rows of a source into a run folder; returns the job's tally and its errors."""
+@contextmanager
+def planned(
+    model: str | None, asked: GenerateOptions, embedding_model: str | None = None
+) -> Iterator[Plan]:
+    """What is to be done, with the pool of --retrieve open, and the remarks on it told."""
     from urial_local.base.registry import DEMO_NOTE
     from urial_local.cli.session import tell_about_check, tell_about_context
     from urial_local.cli.terminal import note
-    from urial_local.records.datasets import count
     from urial_local.tasks.generate import setup
     from urial_local.tasks.model_file import model_file
+    from urial_local.tasks.retrieve import Pool
 
-    chosen = generate_options(options)
-    setup.check(chosen)
-    wanted, rows = selection(options), fields(options)
-    counted = count(source, rows, wanted)
+    setup.check(asked)
+    if not model:
+        note(DEMO_NOTE)
+    file = model_file(model or "demo", tell_about_check)
+    setup.plan(file, asked)  # before the pool is read: a wrong prompt should not cost that wait
+    tell_about_context(file.header, asked.runtime.ctx_size)
+    if embedding_model and not asked.retrieve:
+        raise UsageError("--embedding-model needs --retrieve, the pool that it searches.")
+    with ExitStack() as stack:
+        pool = None
+        if asked.retrieve:
+            embedder = None
+            if embedding_model:
+                embedder = stack.enter_context(
+                    model_file(embedding_model, tell_about_check).embedder()
+                )
+            pool = stack.enter_context(Pool(asked.retrieve, embedder=embedder))
+        plan = setup.plan(file, asked, pool)
+        if plan.prompt.reason:
+            note(plan.prompt.reason)
+        yield plan
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows of a source, which are read anew as often as they are needed."""
+
+    source: Source
+    fields: Fields
+    selection: Selection
+
+    def items(self) -> Iterator[Item]:
+        from urial_local.records.datasets import iterate
+
+        return iterate(self.source, self.fields, self.selection)
+
+
+def run(plan: Plan, data: Dataset, output: Path) -> tuple[Tally, int]:
+    """Answer the rows that a run folder lacks; returns what was done, and how many rows of the
+    folder are errors."""
+    from urial_local.cli.running import Tally, end, write_rows
+    from urial_local.cli.stopping import stoppable
+    from urial_local.cli.terminal import note
+    from urial_local.records.datasets import count
+    from urial_local.records.generated import Generated
+    from urial_local.records.runlog import RunLog
+    from urial_local.tasks.generate.job import KEY, Job, todo
+
+    counted = count(data.source, data.fields, data.selection)
     if counted.cut:
         note(
             f"{counted.cut:,} rows are conversations with a system text or later questions; only"
             " the first question of each is asked."
         )
-    name = options["model"] or "demo"
-    if not options["model"]:
-        note(DEMO_NOTE)
-    file = model_file(name, tell_about_check)
-    aligned = bool(file.header.metadata.get("tokenizer.chat_template"))
-    prompt = setup.chosen_prompt(chosen, name, aligned)
-    setup.try_prompts(file, prompt, chosen)
-    tell_about_context(file.header, chosen.runtime.ctx_size)
-    with open_pool(chosen.retrieve, options["embedding_model"]) as pool:
-        config = setup.config(file, prompt, chosen, pool)
-        if wanted.shard:
-            config["shard"] = "/".join(map(str, wanted.shard))
-        total = counted.rows
-        return answer((source, rows, wanted), total, output, config, chosen, (file, prompt, pool))
-
-
-@contextmanager
-def open_pool(name: str | None, embedding_model: str | None) -> Iterator[Any]:
-    """The pool of --retrieve, or None; with its embedding model where one was named."""
-    from urial_local.cli.session import tell_about_check
-    from urial_local.runtime.embeddings import Embedder
-    from urial_local.tasks.model_file import model_file
-    from urial_local.tasks.retrieve import Pool
-
-    if embedding_model and not name:
-        raise UsageError("--embedding-model needs --retrieve, the pool that it searches.")
-    with ExitStack() as stack:
-        embedder = None
-        if embedding_model:
-            path = model_file(embedding_model, tell_about_check).path
-            embedder = stack.enter_context(Embedder(path))
-        yield stack.enter_context(Pool(name, embedder=embedder)) if name else None
-
-
-def answer(
-    data: tuple[Any, Any, Any],
-    total: int,
-    output: Path,
-    config: dict[str, Any],
-    chosen: Any,
-    what: tuple[Any, Any, Any],
-) -> Any:
-    """Answer the rows that the run lacks. `data`: source, fields, selection; `what`: the model's
-    file, the prompt and the pool."""
-    from urial_local.cli.progress import bar
-    from urial_local.cli.stopping import stoppable
-    from urial_local.cli.terminal import note
-    from urial_local.records.datasets import iterate
-    from urial_local.records.generated import Generated
-    from urial_local.records.runlog import RunLog
-    from urial_local.runtime.sequences import Aborted
-    from urial_local.tasks.generate import setup
-    from urial_local.tasks.generate.job import KEY, Job, Tally, refuse_changed
-
-    source, rows, wanted = data
-    file, prompt, pool = what
-    with RunLog(output, config, KEY, Generated.read) as log:
-
-        def items() -> Iterator[Any]:
-            """Rows that are not done, all their repeats; those that are done must be the same."""
-            for item in iterate(source, rows, wanted):
-                done = [r for r in range(chosen.job.repeat) if log.has(item.id, str(r))]
-                for repeat in done:
-                    refuse_changed(log, item, repeat)
-                if len(done) < chosen.job.repeat:
-                    yield item
-
-        there = sum(not error for error in log.keys.values())
-        if there:
+    job = plan.options.job
+    total = counted.rows * job.repeat
+    with RunLog(output, plan.config(data.selection.shard), KEY, Generated.read) as log:
+        if there := sum(not error for error in log.keys.values()):
             note(f"{there:,} rows are there already.")
-        first = None
-        pending = 0
-        for item in items():  # the whole file, so that a changed question is found before a model
+        first, lacking = None, 0
+        # The whole file, so that a changed question is found before a model is loaded.
+        for item, _ in todo(log, data.items(), job.repeat):
             first = first or (item if not item.error else None)
-            pending += 1
-        if not pending:
+            lacking += 1
+        if not lacking:
             return Tally(), log.count_errors()
-        left = max(1, total * chosen.job.repeat - there)
-        trials = lambda n, rate: note(f"  {n} at a time: {rate:.1f} tokens/s")  # noqa: E731
         with (
             stoppable() as stop,
-            setup.open_method(file, prompt, chosen, pool, left, first, trials) as opened,
+            plan.open(lacking, first, _trial) as opened,
         ):
-            if chosen.parallel is None and not chosen.exact:
+            if plan.options.parallel is None and not plan.options.exact:
                 note(f"{opened.parallel} rows at a time.")
-            with bar(total * chosen.job.repeat, "row", there) as shown:
-
-                def tell(tally: Any) -> None:
-                    ended = tally.ended / max(1, tally.done - tally.errors)
-                    rate = f"{tally.tokens_per_second:.1f}"
-                    shown.to(there + tally.done, **{"tok/s": rate, "ended": f"{ended:.0%}"})
-
-                job = Job(opened.engine, opened.method, log, chosen.job, tell)
-                opened.engine.resume()
-                stop.watch(job.stop, opened.engine.abort)
-                try:
-                    job.run(items())
-                except Aborted:
-                    job.stopping = True
-        seconds = round(time.perf_counter() - job.tally.began, 3)
-        log.end_session(rows=job.tally.done, tokens=job.tally.tokens, seconds=seconds)
-        if job.stopping:
-            raise Interrupted(
-                f"Stopped; {there + job.tally.done:,} of {total * chosen.job.repeat:,} rows are"
-                " done.",
-                "The same command goes on from there.",
-            )
-        return job.tally, log.count_errors()
+            opened.engine.resume()
+            work = Job(opened.engine, opened.method, job)
+            rows = work.rows(todo(log, data.items(), job.repeat))
+            tally = write_rows(log, rows, work, stop, total=total, unit="row", figures=_figures)
+        end(log, tally, total)
+        return tally, log.count_errors()
 
 
-def generate_options(options: Mapping[str, Any]) -> Any:
+def _trial(rows: int, rate: float) -> None:
+    from urial_local.cli.terminal import note
+
+    note(f"  {rows} at a time: {rate:.1f} tokens/s")
+
+
+def _figures(tally: Tally) -> dict[str, str]:
+    ended = tally.ended / max(1, tally.done - tally.errors)
+    return {"tok/s": f"{tally.tokens_per_second:.1f}", "ended": f"{ended:.0%}"}
+
+
+def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
     """The command's options as the task takes them."""
     from urial_local.cli.session import SAMPLING
     from urial_local.tasks.generate.job import JobOptions

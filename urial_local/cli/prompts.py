@@ -147,14 +147,12 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_jso
     with ExitStack() as stack:
         count, context = None, 0
         if model is not None:
-            from urial_local.base.registry import find_model
-            from urial_local.runtime.model import Model
+            from urial_local.cli.session import tell_about_check
+            from urial_local.tasks.model_file import model_file
 
-            opened = stack.enter_context(Model(find_model(model).path, gpu_layers=0))
-            context = ctx_size or opened.ctx_train
-
-            def count(text: str) -> int:
-                return len(opened.vocab.tokenize(text))
+            file = model_file(model, tell_about_check)
+            count = stack.enter_context(file.vocabulary()).count
+            context = ctx_size or file.trained_context
 
         for name in names:
             rows += [(name, f) for f in lint_prompt(name, count, context)]

@@ -87,7 +87,8 @@ class Repl:
         history = TypedLines(state_dir() / "chat_history")
         reader: PromptSession[str] = PromptSession(history=history, bottom_toolbar=self.status)
         asker = self.session.asker
-        note(f"{self.session.model.name}, prompt {asker.prompt.name!r}. /help lists commands.")
+        name = self.session.assistant.model.name
+        note(f"{name}, prompt {asker.prompt.name!r}. /help lists commands.")
         while True:
             if trouble := history.trouble():
                 note(trouble)
@@ -272,7 +273,10 @@ class Repl:
         emit(shown + "\n")
 
     def save(self, name: str) -> None:
-        about = {"model": self.session.model.name, "prompt": self.session.asker.prompt.name}
+        about = {
+            "model": self.session.assistant.model.name,
+            "prompt": self.session.asker.prompt.name,
+        }
         path = _path(name, "/save")
         if os.path.isfile(path) and not was_saved(path) and not self._may_replace(path):
             raise UrialError(

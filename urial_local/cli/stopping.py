@@ -36,7 +36,7 @@ class Stop:
             note("\nStopping once the model is loaded; Ctrl-C again stops at once.")
         else:
             self._finish()
-            note("\nFinishing the rows in hand; Ctrl-C again stops at once.")
+            note("\nFinishing rows in flight; Ctrl-C again stops at once.")
 
 
 @contextmanager

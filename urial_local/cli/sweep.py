@@ -5,35 +5,27 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import FAILED, data_options, output_option
+from urial_local.cli.data_options import (
+    FAILED,
+    data_options,
+    fields,
+    output_option,
+    selection,
+)
 from urial_local.cli.generate import ParallelType
-from urial_local.cli.options import Repeated, runtime_options
+from urial_local.cli.options import Repeated, runtime_choice, runtime_options
 from urial_local.cli.terminal import say, say_json
 
-# Options that generate has and a sweep leaves at their defaults.
-FIXED: dict[str, Any] = {
-    "frame": None,
-    "retrieve": None,
-    "embedding_model": None,
-    "restyle": None,
-    "repeat": 1,
-    "candidates": 1,
-    "pick": "first",
-    "turns": None,
-    "markers": "escape",
-    "stop": (),
-    "top_k": None,
-    "top_p": None,
-    "min_p": None,
-    "penalty_scope": None,
-}
+if TYPE_CHECKING:
+    from urial_local.tasks.generate.setup import GenerateOptions
 
 
 class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -93,8 +85,6 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
       urial-local sweep q.jsonl -m step1000.gguf -m step2000.gguf -o runs
     """
 
-    from urial_local.base.gguf_parts import read_model
-    from urial_local.base.registry import find_model
     from urial_local.cli import generate
     from urial_local.cli.report import table
     from urial_local.cli.terminal import note
@@ -103,30 +93,28 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
     from urial_local.records.runs import latest_rows, read_run
     from urial_local.records.sources import open_source
     from urial_local.tasks.generate.job import KEY
-    from urial_local.tasks.generate.setup import check, chosen_prompt
     from urial_local.tasks.generate.summary import summarise
 
     grid = list(cells(options))
-    names = [name for name, _ in grid]
+    names = [cell.name for cell in grid]
     if len(set(names)) < len(names):
         raise UsageError("Two cells have the same name: give models and prompts different names.")
-    for name in dict.fromkeys(chosen["model"] for _, chosen in grid):
-        read_model(find_model(name).path)
-    for _, chosen in grid:  # all of it, before the first cell is made
-        asked = generate.generate_options(chosen)
-        check(asked)
-        chosen_prompt(asked, chosen["model"], False)
+    for cell in grid:  # all of it, before the first cell is made
+        with generate.planned(cell.model, cell.options):
+            pass
     found: dict[str, dict[str, object]] = {}
     failed = 0
     with open_source(data, options["kind"]) as source:
-        for number, (name, chosen) in enumerate(grid, 1):
-            note(f"{number} of {len(grid)}: {name}")
-            _, errors = generate.run(source, output / name, chosen)
+        dataset = generate.Dataset(source, fields(options), selection(options))
+        for number, cell in enumerate(grid, 1):
+            note(f"{number} of {len(grid)}: {cell.name}")
+            with generate.planned(cell.model, cell.options) as plan:
+                _, errors = generate.run(plan, dataset, output / cell.name)
             failed += errors
-            sessions = read_run(output / name).sessions
+            sessions = read_run(output / cell.name).sessions
             tokens, seconds = sum(s.tokens for s in sessions), sum(s.seconds for s in sessions)
-            found[name] = {
-                **summarise(latest_rows(output / name, KEY, Generated.read)),
+            found[cell.name] = {
+                **summarise(latest_rows(output / cell.name, KEY, Generated.read)),
                 "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
             }
     write_json(output / "sweep.json", found)
@@ -140,23 +128,44 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def cells(options: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and options of each combination, those of generate."""
-    axes = {
-        "model": options["models"],
-        "prompt": options["prompts"] or (None,),
-        "shots": options["shots"] or (None,),
-        "temp": options["temp"] or (None,),
-        "repeat_penalty": options["repeat_penalty"] or (None,),
-    }
-    shared = {k: v for k, v in options.items() if k not in ("models", "prompts", *axes)}
-    for values in itertools.product(*axes.values()):
-        cell = dict(zip(axes, values, strict=True))
-        parts = [Path(cell["model"]).stem]
-        if cell["prompt"] is not None:
-            parts.append(Path(cell["prompt"]).stem)
-        for axis, short in (("shots", "k"), ("temp", "t"), ("repeat_penalty", "rp")):
-            if cell[axis] is not None:
-                parts.append(f"{short}{cell[axis]:g}")
-        name = re.sub(r"[^\w.=-]", "_", "__".join(parts))
-        yield name, {**FIXED, **shared, **cell}
+@dataclass(frozen=True)
+class Cell:
+    """One combination."""
+
+    name: str
+    model: str
+    options: GenerateOptions
+
+
+def cells(options: dict[str, Any]) -> Iterator[Cell]:
+    """Each combination of the axes."""
+    from urial_local.tasks.generate.job import JobOptions
+    from urial_local.tasks.generate.setup import GenerateOptions
+
+    parallel = options["parallel"]
+    seed = options["seed"]
+    for model, prompt, shots, temperature, penalty in itertools.product(
+        options["models"],
+        options["prompts"] or (None,),
+        options["shots"] or (None,),
+        options["temp"] or (None,),
+        options["repeat_penalty"] or (None,),
+    ):
+        parts = [Path(model).stem]
+        if prompt is not None:
+            parts.append(Path(prompt).stem)
+        for value, short in ((shots, "k"), (temperature, "t"), (penalty, "rp")):
+            if value is not None:
+                parts.append(f"{short}{value:g}")
+        sampling = {"temperature": temperature, "repeat_penalty": penalty, "seed": seed}
+        asked = GenerateOptions(
+            prompt=prompt,
+            shots=shots,
+            sampling={name: value for name, value in sampling.items() if value is not None},
+            max_tokens=options["max_tokens"],
+            parallel=None if parallel == "auto" else parallel,
+            exact=options["exact"],
+            job=JobOptions(seed=seed or 0),
+            runtime=runtime_choice(options),
+        )
+        yield Cell(re.sub(r"[^\w.=-]", "_", "__".join(parts)), model, asked)

@@ -8,6 +8,7 @@ What a folder holds may have come from anywhere: it is read by `runs`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -157,6 +158,18 @@ class RunLog:
         """Whether this row is done. Error rows are not: the next run tries them again."""
         return self.keys.get(key, "error") == ""
 
+    def lacks(self, *key: str, asked: str, what: str = "question") -> bool:
+        """Whether this row is still to be made. `asked` tells what is asked now: a run may grow,
+        but not change. Raises UsageError where it holds a row of something else by this key."""
+        if not self.has(*key):
+            return True
+        if self.asked[key] not in ("", asked):  # rows of earlier releases say nothing of it
+            raise UsageError(
+                f"The {what} {key[0]!r} is not the one that this run holds.",
+                "The data has changed; choose another folder with -o.",
+            )
+        return False
+
     def append(self, row: Row) -> None:
         """Write one row in one piece. Raises RunError, with the file as it was, if it cannot."""
         key, error = key_of(row, self.key), error_of(row)
@@ -222,6 +235,11 @@ class RunLog:
 
     def count_errors(self) -> int:
         return sum(1 for error in self.keys.values() if error)
+
+
+def asked_digest(*texts: str) -> str:
+    """Tells whether what a row was made of is still the same when a run is resumed."""
+    return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()[:16]
 
 
 def session() -> dict[str, Any]:

@@ -55,6 +55,10 @@ class Vocabulary:
             piece = self._pieces[token] = buffer.raw[: max(n, 0)]
         return piece
 
+    def count(self, text: str) -> int:
+        """Tokens of a text. Raises TokenizeError, or ContextOverflow for one that is too long."""
+        return len(self.tokenize(text))
+
     def is_end(self, token: int) -> bool:
         """Whether the model ends its text with this token: EOS, end of turn, or BOS, since a base
         model that begins its next document has ended this one."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from urial_local.base.errors import ContextOverflow, TokenizeError
 from urial_local.prompting.chat_template import ChatTemplate
-from urial_local.prompting.library import load_prompt
 from urial_local.prompting.markers import MarkerPolicy
 from urial_local.prompting.prompts import Prompt, Rendered, Turn
 from urial_local.runtime.engine import shared_length
@@ -17,9 +16,8 @@ from urial_local.runtime.sampling import Sampling
 from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.vocabulary import Ids
 
-DEFAULT_PROMPTS = ("urial", "urial-mini")  # the first that fits
+SHORTEST = "urial-mini"  # of the prompts with examples
 DEFAULT_MAX_TOKENS = 1024  # of an answer
-ANSWER_ROOM = 256  # tokens that a prompt must leave for query and answer
 
 
 @dataclass
@@ -102,8 +100,8 @@ class PromptedModel:
         request = request or self.request(query, turns)
         if len(request.tokens) >= ctx_size:
             hint = "Use a shorter question or a larger --ctx-size."
-            if self.prompt.name != DEFAULT_PROMPTS[-1]:
-                hint = f"{hint} --prompt {DEFAULT_PROMPTS[-1]} is short."
+            if self.prompt.name != SHORTEST:
+                hint = f"{hint} --prompt {SHORTEST} is short."
             raise ContextOverflow(
                 f"The prompt {self.prompt.name!r} and the question have {len(request.tokens):,}"
                 f" tokens together, and the context {ctx_size:,}: no room for an answer.",
@@ -153,20 +151,6 @@ def chat_template(model: Model) -> ChatTemplate | None:
         vocab.text(vocab.eos),
         tuple(vocab.controls.values()),
     )
-
-
-def choose_prompt(model: Model, name: str | None, frame: str | None, ctx_size: int) -> Prompt:
-    """The prompt asked for, or the fullest default that fits the context.
-
-    A prompt that was asked for is taken at its word: if it does not fit, asking says so.
-    """
-    if name is not None:
-        return load_prompt(name, frame)
-    for candidate in DEFAULT_PROMPTS:
-        prompt = load_prompt(candidate, frame)
-        if len(model.vocab.tokenize(prompt.prefix())) + ANSWER_ROOM <= ctx_size:
-            return prompt
-    return load_prompt(DEFAULT_PROMPTS[-1], frame)
 
 
 def answer_limit(prompt: Prompt, chosen: int | None) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from urial_local.base.errors import UrialError
-from urial_local.base.registry import find_model
-from urial_local.runtime.open import RuntimeOptions, open_engine
+from urial_local.runtime.open import RuntimeOptions
 from urial_local.runtime.rows import Completion, Request
+from urial_local.tasks.model_file import open_model
 
 ROWS = 8  # of the decode measurement with several at a time
 PROMPT, ANSWER = 1024, 64  # tokens
@@ -39,7 +39,7 @@ def measure(seconds: float = 10.0) -> Rates:
     decode: list[float] = []
     batch: list[float] = []
     said: Completion | None = None
-    with open_engine(find_model("demo").path, options) as (model, engine):
+    with open_model("demo", options) as (_, model, engine):
         start = model.vocab.tokenize("Long ago there was a fox who lived in a wood.").tolist()
         writing = Request(tokens=start, max_tokens=ANSWER)
         while not batch or time.perf_counter() - began < seconds:

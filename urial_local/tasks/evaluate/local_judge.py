@@ -9,18 +9,19 @@ from typing import Any
 
 from urial_local.base import gguf_facts
 from urial_local.base.errors import ContextOverflow, UrialError
-from urial_local.prompting.library import load_prompt
+from urial_local.prompting.prompts import Prompt
 from urial_local.runtime.alphabet import Alphabet
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.forms import Form, filled_text
-from urial_local.runtime.model import Model, open_vocabulary
-from urial_local.runtime.open import DEFAULT_CTX, RuntimeOptions, open_engine
+from urial_local.runtime.model import Model
+from urial_local.runtime.open import DEFAULT_CTX, RuntimeOptions
 from urial_local.runtime.rows import Completion, Request
 from urial_local.runtime.sampling import Sampling, row_seed
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import REASON_TOKENS, Mode
 from urial_local.tasks.model_file import ModelFile
-from urial_local.tasks.prompted import PromptedModel, try_prompt
+from urial_local.tasks.prompt_choice import choose_prompt
+from urial_local.tasks.prompted import PromptedModel
 
 LONGEST = 8  # texts that are counted in tokens, to see how long one may be
 TEMPLATE = 64  # tokens of a chat template around a text
@@ -48,7 +49,7 @@ class LocalJudge:
         self._forms: dict[str, Form] = {}
         self._alphabet = Alphabet(model.vocab)
         self._stopping = False
-        self._asker = PromptedModel(model, load_prompt(judge_prompt(file, options)))
+        self._asker = PromptedModel(model, judge_prompt(file, options))
 
     @property
     def together(self) -> int:
@@ -138,7 +139,7 @@ def fitting_context(file: ModelFile, questions: Iterable[Question], options: Loc
     need = 0
     forms: dict[str, Form] = {}
     most = gguf_facts.context(file.header) or DEFAULT_CTX
-    with open_vocabulary(file.path) as vocab:
+    with file.vocabulary() as vocab:
         vocab.most = most
         alphabet = Alphabet(vocab)
         for q in longest:
@@ -154,15 +155,13 @@ def fitting_context(file: ModelFile, questions: Iterable[Question], options: Loc
     return min(-(-need // 256) * 256 or DEFAULT_CTX, most)
 
 
-def judge_prompt(file: ModelFile, options: LocalOptions) -> str:
-    """The prompt that a judge is asked under."""
-    if options.prompt:
-        return options.prompt
-    return "chat" if file.header.metadata.get("tokenizer.chat_template") else "zero-shot"
+def judge_prompt(file: ModelFile, options: LocalOptions) -> Prompt:
+    """The prompt that a judge is asked under. Raises PromptError."""
+    return choose_prompt(file, options.prompt, otherwise=("zero-shot",)).candidates[0]
 
 
 def describe(file: ModelFile, options: LocalOptions) -> dict[str, Any]:
-    prompt = load_prompt(judge_prompt(file, options))
+    prompt = judge_prompt(file, options)
     return {
         "kind": "local",
         **file.about(),
@@ -186,6 +185,6 @@ def open_local_judge(
     vocabulary cannot write a record; PromptError, before weights are loaded, for a prompt that it
     cannot be asked with."""
     runtime = replace(options.runtime, parallel=1) if options.exact else options.runtime
-    try_prompt(load_prompt(judge_prompt(file, options)), file.chat_template)
-    with open_engine(file.path, runtime, on_prefill, file.header) as (model, engine):
+    judge_prompt(file, options)
+    with file.open(runtime, on_prefill) as (model, engine):
         yield LocalJudge(file, model, engine, options)

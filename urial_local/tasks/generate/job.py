@@ -1,34 +1,33 @@
-"""Takes the rows of a dataset through the engine, and writes each as it is finished.
+"""Takes the rows of a dataset through the engine, and yields each as it is finished.
 
 A row is an item of the dataset once, or `repeat` times; it has one turn, or the turns of its
 dialogue, each with its answer as history of the next; each turn has one candidate or several, of
-which one is picked. Rows in hand are answered in one batch over one shared prefix.
+which one is picked. Rows in flight are answered in one batch over one shared prefix.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
-from urial_local.base.errors import UrialError, UsageError
+from urial_local.base.errors import UrialError
 from urial_local.prompting.prompts import Turn
 from urial_local.records.datasets import Item
-from urial_local.records.runlog import RunLog
+from urial_local.records.runlog import RunLog, asked_digest
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.rows import Completion, Request
 from urial_local.runtime.sampling import row_seed
 from urial_local.tasks.generate.flags import flags_of
 from urial_local.tasks.generate.methods import Method
-from urial_local.tasks.generate.summary import ENDED
 
 KEY = ("id", "repeat")
 WINDOW = 512  # rows among which the longest go first
 Pick = Literal["first", "longest-clean"]
+Row = dict[str, Any]  # as rows.jsonl has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +41,7 @@ class JobOptions:
     turns: int = 0
 
 
-@dataclass
-class Tally:
-    """What a face shows of a job under way."""
-
-    done: int = 0
-    tokens: int = 0
-    ended: int = 0
-    errors: int = 0
-    began: float = field(default_factory=time.perf_counter)
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / max(time.perf_counter() - self.began, 1e-9)
+Todo = tuple[Item, int]  # a row to make: an item, and which repeat of it
 
 
 @dataclass
@@ -73,40 +60,41 @@ class _Row:
 
 
 class Job:
-    """One run of rows over one engine."""
+    """Rows through one engine. It writes nothing: rows are yielded as they are finished."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        method: Method,
-        log: RunLog,
-        options: JobOptions,
-        tell: Callable[[Tally], None] = lambda tally: None,
-    ) -> None:
-        self.engine, self.method, self.log, self.options = engine, method, log, options
-        self.tally, self._tell = Tally(), tell
-        self.stopping = False  # set it, and no new rows are begun
+    def __init__(self, engine: Engine, method: Method, options: JobOptions) -> None:
+        self.engine, self.method, self.options = engine, method, options
+        self._stopping = False
         self._ready: deque[tuple[_Row, int, Request]] = deque()
         self._asked: dict[Hashable, tuple[_Row, int]] = {}  # by tag
+        self._done: deque[Row] = deque()  # to be yielded
         self._count = 0
 
     def stop(self) -> None:
-        """Begin no new rows. May be called from a signal handler."""
-        self.stopping = True
+        """Begin no new rows; those in flight are finished. May be called from a signal handler."""
+        self._stopping = True
 
-    def run(self, items: Iterable[Item]) -> None:
-        """Answer every row that the log lacks. Raises Aborted where the abort flag is set."""
-        for step in self.engine.stream(self._requests(items)):
+    def abort(self) -> None:
+        """Leave those in flight, too: `rows` raises Aborted."""
+        self.engine.abort()
+
+    def rows(self, todo: Iterable[Todo]) -> Iterator[Row]:
+        """Answer each of them: rows in the order in which they are finished, error rows among them.
+        Raises Aborted where the abort flag is set."""
+        for step in self.engine.stream(self._requests(todo)):
             if step.completion is not None:
                 row, number = self._asked.pop(step.tag)
                 self._take(row, number, step.completion)
+            while self._done:
+                yield self._done.popleft()
+        yield from self._done
 
-    def _requests(self, items: Iterable[Item]) -> Iterator[Request | None]:
-        source = self._rows(items)
+    def _requests(self, todo: Iterable[Todo]) -> Iterator[Request | None]:
+        source = self._in_windows(todo)
         more = True
         while more or self._ready or self._asked:
             if not self._ready and more:
-                row = None if self.stopping else next(source, None)
+                row = None if self._stopping else next(source, None)
                 if row is None:
                     more = False
                 else:
@@ -117,23 +105,15 @@ class Job:
                 yield replace(request, tag=self._count)
                 self._count += 1
             elif not more and self._asked:
-                yield None  # another turn may follow from a row in hand
+                yield None  # another turn may follow from a row in flight
 
-    def _rows(self, items: Iterable[Item]) -> Iterator[_Row]:
-        """Rows to do, the longest of each window first, so that no long one is left for the end."""
-        window: list[_Row] = []
-        for item in items:
-            for repeat in range(self.options.repeat):
-                if self.log.has(item.id, str(repeat)):
-                    refuse_changed(self.log, item, repeat)
-                    continue
+    def _in_windows(self, todo: Iterable[Todo]) -> Iterator[_Row]:
+        """The longest of each window first, so that no long one is left for the end."""
+        source = iter(todo)
+        while window := list(islice(source, WINDOW)):
+            for item, repeat in sorted(window, key=lambda pair: -len(pair[0].query)):
                 queries = (item.query, *item.later)
-                limit = self.options.turns or len(queries)
-                window.append(_Row(item, repeat, queries[:limit]))
-            if len(window) >= WINDOW:
-                yield from sorted(window, key=lambda r: -len(r.item.query))
-                window = []
-        yield from sorted(window, key=lambda r: -len(r.item.query))
+                yield _Row(item, repeat, queries[: self.options.turns or len(queries)])
 
     def _begin_turn(self, row: _Row) -> None:
         """Ready the requests of a row's next turn, or write its error row."""
@@ -159,7 +139,6 @@ class Job:
 
     def _take(self, row: _Row, number: int, done: Completion) -> None:
         row.waiting -= 1
-        self.tally.tokens += len(done.tokens)
         row.candidates.append({"candidate": number, **answer_record(done)})
         if row.waiting:
             return
@@ -188,7 +167,6 @@ class Job:
 
     def _write(self, row: _Row) -> None:
         first, *later = row.turns
-        ended = all(turn["finish_reason"] in ENDED for turn in row.turns)
         item = row.item
         record = {
             "id": item.id,
@@ -197,21 +175,18 @@ class Job:
             **first,
             "tags": {k: list(v) for k, v in item.tags.items()},
             "prompt": self.method.fingerprint,
-            "asked_sha": asked_digest(item),
+            "asked_sha": asked_digest(item.query, *item.later),
             "seconds": round(time.perf_counter() - row.began, 4),
             "fields": dict(item.fields),
         }
         if later:
             record["turns"] = row.turns
             record["flags"] = list(dict.fromkeys(f for turn in row.turns for f in turn["flags"]))
-        self.log.append(record)
-        self.tally.done += 1
-        self.tally.ended += ended
-        self._tell(self.tally)
+        self._done.append(record)
 
     def _error(self, row: _Row, message: str) -> None:
         item = row.item
-        self.log.append(
+        self._done.append(
             {
                 "id": item.id,
                 "repeat": row.repeat,
@@ -221,24 +196,15 @@ class Job:
                 "fields": dict(item.fields),
             }
         )
-        self.tally.done += 1
-        self.tally.errors += 1
-        self._tell(self.tally)
 
 
-def refuse_changed(log: RunLog, item: Item, repeat: int) -> None:
-    """The dataset may have grown since the run began, but not changed. Raises UsageError."""
-    if log.asked.get((item.id, str(repeat))) != asked_digest(item):
-        raise UsageError(
-            f"The question {item.id!r} is not the one that this run holds.",
-            "The dataset has changed; choose another folder with -o.",
-        )
-
-
-def asked_digest(item: Item) -> str:
-    """Tells whether a row's questions are still the same when a run is resumed."""
-    text = json.dumps([item.query, *item.later])
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+def todo(log: RunLog, items: Iterable[Item], repeat: int) -> Iterator[Todo]:
+    """The rows that a run lacks. Raises UsageError where a question has changed."""
+    for item in items:
+        asked = asked_digest(item.query, *item.later)
+        for n in range(repeat):
+            if log.lacks(item.id, str(n), asked=asked):
+                yield item, n
 
 
 def answer_record(done: Completion) -> dict[str, Any]:
@@ -252,9 +218,7 @@ def answer_record(done: Completion) -> dict[str, Any]:
         "prompt_tokens": done.prompt_tokens,
         "cached_tokens": done.cached_tokens,
         "completion_tokens": len(done.tokens),
-        "mean_logprob": round(sum(done.logprobs) / len(done.logprobs), 6)
-        if done.logprobs
-        else None,
+        "mean_logprob": None if done.mean_logprob is None else round(done.mean_logprob, 6),
     }
     if done.end_token is not None:
         record["end_token"] = done.end_token

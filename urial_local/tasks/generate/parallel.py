@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from urial_local.runtime.engine import Engine
-from urial_local.runtime.model import Model
 from urial_local.runtime.rows import Request
 from urial_local.runtime.stops import StopPolicy
 
@@ -17,9 +16,9 @@ MEMORY_SHARE = 0.6  # of the free memory that keys and values may take
 GAIN = 1.03  # a larger batch must be faster by this to be chosen
 
 
-def fitting(model: Model, ctx_size: int, rows: int) -> list[int]:
-    """The candidates whose keys and values fit the free memory, and that there are rows for."""
-    each = model.kv_bytes_per_token * ctx_size
+def fitting(each: int, rows: int) -> list[int]:
+    """The candidates whose KV caches, of so many bytes each, fit the free memory, and that there
+    are rows for."""
     room = free_memory() * MEMORY_SHARE
     return [n for n in CANDIDATES if n == 1 or (n * each <= room and n < 2 * rows)]
 

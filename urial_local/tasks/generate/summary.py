@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from urial_local.records.generated import Generated
+from urial_local.runtime.rows import ENDED
 
-ENDED = ("eos", "frame", "stop")
 FLAGS = ("empty", "truncated", "repetitive", "runaway")
 
 

@@ -10,14 +10,11 @@ from typing import Any
 
 from urial_local.base import gguf_facts, hub
 from urial_local.base.errors import PromptError, TokenizeError
-from urial_local.base.registry import Registry, find_model
+from urial_local.base.registry import Registry
 from urial_local.prompting.library import load_prompt, prompt_files
-from urial_local.runtime.model import fingerprint, open_vocabulary
-from urial_local.runtime.probe import check_unknown
 from urial_local.runtime.vocabulary import Vocabulary
-from urial_local.tasks.prompted import ANSWER_ROOM
-
-DEFAULT_CTX = 4096
+from urial_local.tasks.model_file import model_file
+from urial_local.tasks.prompt_choice import ANSWER_ROOM
 
 
 def describe(
@@ -32,21 +29,21 @@ def describe(
     ctx_size: 0 for what the other commands take: the model's own, up to 4096. gpu_memory: free
     bytes of a GPU; None for those that llama.cpp sees here, if any. Raises ModelError.
     """
-    path = find_model(name).path
-    header = check_unknown(path, lambda: on_check(path))
+    file = model_file(name, on_check)
+    path, header = file.path, file.header
     trained = gguf_facts.context(header)
-    ctx = ctx_size or min(trained or DEFAULT_CTX, DEFAULT_CTX)
+    ctx = file.context(ctx_size)
     tokens, tokeniser = gguf_facts.vocabulary(header)
     needed = gguf_facts.memory(header, ctx, kv_type)
     free = _gpu_memory() if gpu_memory is None else gpu_memory
     layers = len(gguf_facts.layer_sizes(header))
     fits = gguf_facts.fitting_layers(header, ctx, free, kv_type) if free else 0
-    with open_vocabulary(path) as vocab:
+    with file.vocabulary() as vocab:
         prompts = _prompts(vocab, ctx)
     return {
         "name": name,
         "path": str(path),
-        "title": str(header.metadata.get("general.name") or path.stem),
+        "title": file.title,
         "architecture": header.architecture,
         "parameters": gguf_facts.parameters(header),
         "quantisation": gguf_facts.quantisation(header),
@@ -56,7 +53,7 @@ def describe(
         },
         "context": trained,
         "vocabulary": {"tokens": tokens, "tokeniser": tokeniser},
-        "chat_template": bool(header.metadata.get("tokenizer.chat_template")),
+        "chat_template": bool(file.chat_template),
         "layers": layers,
         "kv_bytes_per_token": gguf_facts.kv_bytes_per_token(header, kv_type),
         "kv_at_most": gguf_facts.kv_at_most(header),
@@ -66,7 +63,7 @@ def describe(
         "memory": {**asdict(needed), "total": needed.total},
         "gpu": {"free": free, "layers": fits, "all": fits > layers} if free else None,
         "prompts": prompts,
-        "fingerprint": fingerprint(path, header),
+        "fingerprint": file.fingerprint,
     }
 
 

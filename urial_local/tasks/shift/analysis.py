@@ -90,7 +90,7 @@ class Analysis:
 
     def _open(self, file: ModelFile) -> Model:
         runtime = self.setup.options.runtime
-        model = Model(file.path, gpu_layers=runtime.gpu_layers, header=file.header)
+        model = file.load(runtime.gpu_layers)
         model.vocab.most = runtime.ctx_size or model.ctx_train or None
         return model
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import UsageError
-from urial_local.base.registry import counterpart, find_model
+from urial_local.base.registry import counterpart
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
-from urial_local.runtime.model import open_vocabulary
 from urial_local.runtime.open import RuntimeOptions
 from urial_local.runtime.sampling import Sampling
 from urial_local.runtime.shift_rows import TOP
 from urial_local.runtime.vocabulary_pair import VocabularyPair, compare_vocabularies
 from urial_local.tasks.model_file import ModelFile, model_file
+from urial_local.tasks.prompt_choice import choose_prompt
 from urial_local.tasks.prompted import try_prompt
 
 DEFAULT_CONTEXTS = ("zero-shot", "urial")
@@ -81,26 +81,20 @@ class Setup:
 
 def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path: None) -> Setup:
     """Check files, prompts and vocabularies. Raises ModelError, PromptError or UsageError."""
-    named = find_model(options.base)
     other = counterpart(options.base)
     names = options.aligned or ((other,) if other else ())
     if not names:
         raise UsageError(
             f"No aligned counterpart of {options.base} is known.", "Name one with --aligned."
         )
-    contexts = _contexts(options.base_prompts or (DEFAULT_CONTEXTS[0], named.prompt or "urial"))
     base = model_file(options.base, on_check)
+    contexts = _contexts(options.base_prompts or (DEFAULT_CONTEXTS[0], base.prompt or "urial"))
     aligned = tuple(model_file(name, on_check) for name in names)
     if len({m.name for m in aligned}) < len(aligned):
-        aligned = tuple(
-            ModelFile(f"{m.name}-{i}", m.path, m.header, m.fingerprint)
-            for i, m in enumerate(aligned, 1)
-        )
+        aligned = tuple(replace(m, name=f"{m.name}-{i}") for i, m in enumerate(aligned, 1))
     noise = model_file(options.noise_floor, on_check) if options.noise_floor else None
     pairs, remarks = _compare(base, aligned, noise, options.allow_vocab_mismatch)
     prompts = {m.name: _aligned_prompt(m, options.aligned_prompt) for m in aligned}
-    for model in aligned:
-        try_prompt(prompts[model.name], model.chat_template)
     for prompt in contexts.values():
         try_prompt(prompt, base.chat_template)
     return Setup(options, base, aligned, noise, contexts, prompts, pairs, tuple(remarks))
@@ -118,14 +112,12 @@ def _contexts(names: Sequence[str]) -> dict[str, Prompt]:
 
 
 def _aligned_prompt(model: ModelFile, name: str | None) -> Prompt:
-    if name is not None:
-        return load_prompt(name, None)
-    if not model.header.metadata.get("tokenizer.chat_template"):
+    if not (name or model.prompt or model.chat_template):
         raise UsageError(
             f"{model.path.name} carries no chat template, so how to ask it is unknown.",
             "Name a prompt with --aligned-prompt, such as user-assistant or zero-shot.",
         )
-    return load_prompt("chat", None)
+    return choose_prompt(model, name).candidates[0]
 
 
 def _compare(
@@ -133,9 +125,9 @@ def _compare(
 ) -> tuple[dict[str, VocabularyPair], list[str]]:
     pairs: dict[str, VocabularyPair] = {}
     remarks: list[str] = []
-    with open_vocabulary(base.path) as ours:
+    with base.vocabulary() as ours:
         for model in aligned:
-            with open_vocabulary(model.path) as theirs:
+            with model.vocabulary() as theirs:
                 pair = compare_vocabularies(ours, theirs)
             if pair.difference and not allowed:
                 raise UsageError(
@@ -152,7 +144,7 @@ def _compare(
                 remarks.append(f"{pair.remark}.")
             pairs[model.name] = pair
         if noise:
-            with open_vocabulary(noise.path) as theirs:
+            with noise.vocabulary() as theirs:
                 pair = compare_vocabularies(ours, theirs)
             if pair.difference:
                 raise UsageError(

@@ -1,0 +1,105 @@
+"""A run of any task, as commands go about it: its rows are written as they come, with a bar, and
+Ctrl-C finishes those in flight; a second one stops at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from urial_local.base.errors import Interrupted
+from urial_local.cli.stopping import Stop
+from urial_local.records.runlog import RunLog
+from urial_local.runtime.rows import ENDED
+
+RESUME = "Run the same command again to resume."
+Row = dict[str, Any]
+
+
+class Work(Protocol):
+    """What makes the rows. Both calls may come from a signal handler."""
+
+    def stop(self) -> None:
+        """Begin no new rows."""
+        ...
+
+    def abort(self) -> None:
+        """Leave those in flight, too."""
+        ...
+
+
+@dataclass
+class Tally:
+    """What this start has made."""
+
+    done: int = 0
+    errors: int = 0
+    tokens: int = 0  # that models wrote
+    read: int = 0  # tokens of prompts
+    ended: int = 0  # answers that their model ended
+    first_error: str = ""
+    began: float = field(default_factory=time.perf_counter)
+    stopped: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self.began, 3)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(time.perf_counter() - self.began, 1e-9)
+
+    def take(self, row: Row) -> None:
+        self.done += 1
+        if error := row.get("error"):
+            self.errors += 1
+            self.first_error = self.first_error or str(error)
+        parts = [
+            candidate
+            for turn in row.get("turns") or [row]
+            for candidate in turn.get("candidates") or [turn]
+        ]
+        self.tokens += sum(part.get("completion_tokens") or 0 for part in parts)
+        self.read += sum(part.get("prompt_tokens") or 0 for part in parts)
+        turns = row.get("turns") or [row]
+        self.ended += all(turn.get("finish_reason") in ENDED for turn in turns)
+
+
+def write_rows(
+    log: RunLog,
+    rows: Iterator[Row],
+    work: Work,
+    stop: Stop,
+    *,
+    total: int,
+    unit: str,
+    figures: Callable[[Tally], dict[str, str]] = lambda tally: {},
+) -> Tally:
+    """Write rows to a run's log as they come. `total`: of the whole run, those that are there
+    already among them. `figures` stand after the bar."""
+    from urial_local.cli.progress import bar
+    from urial_local.runtime.sequences import Aborted
+
+    there = sum(not error for error in log.keys.values())
+    tally = Tally()
+    with bar(total, unit, there) as shown:
+        stop.watch(work.stop, work.abort)
+        try:
+            for row in rows:
+                log.append(row)
+                tally.take(row)
+                shown.to(there + tally.done, **figures(tally))
+        except (Aborted, KeyboardInterrupt):
+            stop.asked = True
+    tally.stopped = stop.asked
+    return tally
+
+
+def end(log: RunLog, tally: Tally, total: int, **more: float) -> None:
+    """Keep what this start did. Raises Interrupted where it was stopped."""
+    log.end_session(rows=tally.done, tokens=tally.tokens, seconds=tally.seconds, **more)
+    if tally.stopped:
+        done = sum(not error for error in log.keys.values())
+        failed = f", {tally.errors:,} failed" if tally.errors else ""
+        raise Interrupted(f"Stopped; {done:,} of {total:,} rows are done{failed}.", RESUME)
