@@ -168,8 +168,8 @@ def interval(
 
 def ends(found: Estimate, scale: Scale) -> tuple[float, float] | tuple[None, None]:
     """The interval of an estimate, as JSON can hold it."""
-    low, high = found.interval(scale)
-    return (None, None) if np.isnan(low) else (low, high)
+    interval = found.interval(scale)
+    return (None, None) if interval is None else (interval.low, interval.high)
 
 
 def by_question(values: FloatArray, ids: Sequence[str]) -> Estimate:
