@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from urial_local.records.runs import FailedRow
 from urial_local.tasks.intervals import Distribution, Interval, ends
 
 MIN_COUNT = 5  # occurrences that a token needs for a shift ratio
-Json = dict[str, Any]
 Floats = Sequence[float | None]
 
 
@@ -27,7 +25,7 @@ class Share:
     share: float | None
     interval: Interval | None
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {"count": self.count, "share": self.share, **ends(self.interval)}
 
 
@@ -41,7 +39,7 @@ class Shares:
     shifted: Share
     not_in_base: Share
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "positions": self.positions,
             "unshifted": self.unshifted.as_json(),
@@ -59,7 +57,7 @@ class Unsound:
     aligned_not_finite: int
     infinite_divergence: int  # of one KL or the other; shares count them
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -74,7 +72,7 @@ class Divergence:
     def mean(self) -> float | None:
         return self.values.mean
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         mean = {f"mean_{end}": value for end, value in ends(self.interval).items()}
         return {**self.values.as_json(), **mean}
 
@@ -89,7 +87,7 @@ class Curve:
     low: Floats
     high: Floats
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {"answers": self.answers, "mean": self.mean, "low": self.low, "high": self.high}
 
 
@@ -101,7 +99,7 @@ class Quartiles:
     median: Floats
     high: Floats
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {"low": self.low, "median": self.median, "high": self.high}
 
 
@@ -119,7 +117,7 @@ class Curves:
     shifted: Curve
     relative_shifted: Curve
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "from": self.first,
             "to": self.last,
@@ -142,7 +140,7 @@ class ShiftedToken:
     shifted: int
     stylistic: bool  # see tasks.shift.style
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -154,7 +152,7 @@ class ShiftedTokens:
     by_count: Sequence[ShiftedToken]
     by_ratio: Sequence[ShiftedToken]
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "min_count": MIN_COUNT,
             "by_count": [token.as_json() for token in self.by_count],
@@ -171,7 +169,7 @@ class TagShift:
     shifted: Share
     kl: float | None
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "answers": self.answers,
             "positions": self.positions,
@@ -189,7 +187,7 @@ class MendedToken:
     count: int
     of: int
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -209,7 +207,7 @@ class Repairs:
     tokens: Sequence[MendedToken]
     tokens_damaged: Sequence[MendedToken]
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "shifted_there": self.shifted_there,
             "repaired": self.count,
@@ -264,7 +262,7 @@ class ContextSummary:
     def shifted(self) -> Share:
         return self.classes.shifted
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "positions": self.positions,
             "classes": self.classes.as_json(),
@@ -301,7 +299,7 @@ class Quantisation:
     top1_agreement: float | None
     class_changed: float | None  # share of positions
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "positions": self.positions,
             "kl_base_other": self.kl.as_json(),
@@ -321,7 +319,7 @@ class BatchShape:
     kl: Distribution
     class_changed: float | None  # share of positions
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "answers": self.answers,
             "positions": self.positions,
@@ -346,7 +344,7 @@ class AlignedSummary:
     def __getitem__(self, context: str) -> ContextSummary:
         return self.contexts[context]
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "answers": self.answers,
             "positions": self.positions,
@@ -367,7 +365,7 @@ class ShiftSummary:
     errors: Sequence[FailedRow] = ()
     config: Mapping[str, object] = field(default_factory=dict)  # as in run.json
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, object]:
         return {
             "format": 1,
             "task": "shift",
