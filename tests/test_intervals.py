@@ -94,15 +94,15 @@ def test_a_mean_has_the_textbook_error_and_degrees_of_freedom():
 
 def test_intervals_stay_on_their_scale_and_are_as_students():
     found = Estimate(0.5, 0.001, 9.0, 10)
-    low, high = found.interval(SHARE)
+    interval = found.interval(SHARE)
     reach = t_quantile(0.975, 9) * 0.001
-    assert (low, high) == pytest.approx((0.5 - reach, 0.5 + reach), rel=1e-5)
+    assert (interval.low, interval.high) == pytest.approx((0.5 - reach, 0.5 + reach), rel=1e-5)
     for scale, value in ((SHARE, 0.001), (SHARE, 0.999), (FIVE, 4.99), (POSITIVE, 1e-9)):
-        low, high = Estimate(value, value, 4.0, 5).interval(scale)
-        assert scale.low <= low < value < high <= scale.high
+        interval = Estimate(value, value, 4.0, 5).interval(scale)
+        assert scale.low <= interval.low < value < interval.high <= scale.high
     # Near an end it leans away from it.
-    low, high = Estimate(0.05, 0.02, 9.0, 10).interval(SHARE)
-    assert high - 0.05 > 0.05 - low > 0
+    interval = Estimate(0.05, 0.02, 9.0, 10).interval(SHARE)
+    assert interval.high - 0.05 > 0.05 - interval.low > 0
 
 
 def test_where_there_is_no_interval():
@@ -157,8 +157,8 @@ def test_the_interval_of_an_average_holds_its_level(n):
         one = rng.choice(values, (n, 1), p=safety)
         parts = [estimate(five, np.ones((n, 5))), estimate(one, np.ones((n, 1)))]
         reaches = [parts[0].value - 5, parts[1].value - 1]
-        low, high = total(parts, reaches, 1 / 6).interval(FIVE)
-        held += bool(np.isnan(low) or low <= truth <= high)
+        interval = total(parts, reaches, 1 / 6).interval(FIVE)
+        held += interval is None or interval.low <= truth <= interval.high
     assert held / trials >= 0.92
 
 

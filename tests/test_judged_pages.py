@@ -143,11 +143,12 @@ def test_markdown_names_judges_and_gives_the_numbers():
     assert {line.count("|") - line.count("\\|") for line in lines[2:6]} == {11}
     row = next(line for line in lines if "a\\|b \\<i\\>" in line)
     for aspect in ASPECTS:
-        x = summarise(a)["aspects"][aspect]
-        assert f"| {x['mean']:.2f} [{x['low']:.2f}, {x['high']:.2f}] |" in row
+        x = summarise(a).aspects[aspect]
+        assert f"| {x.mean:.2f} [{x.interval.low:.2f}, {x.interval.high:.2f}] |" in row
     assert any(line.startswith("N/A counts as 5.") for line in lines)
-    found = table["differences"][0]["aspects"]["average"]
-    told = f"average: {found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}], p < 0.001"
+    found = table.differences[0].aspects["average"]
+    low, high = found.interval.low, found.interval.high
+    told = f"average: {found.mean:+.2f} [{low:+.2f}, {high:+.2f}], p < 0.001"
     assert f"{told}, more than chance; 120 shared rows." in lines[-1]
     two = [Entry("a", a), Entry("b", scored(judge="other"))]
     mixed = markdown(leaderboard(two, mix_judges=True))
@@ -164,17 +165,17 @@ def test_numbers_on_the_page_are_those_of_summarise(tmp_path, page):
     assert page.title() == f"Judged: {EVIL[:60]}"
     assert page.locator("img").count() == 0
     assert EVIL[:60] in page.inner_text("h1")
-    assert f"{found['average']['mean']:.2f}" in page.locator("#tiles").inner_text()
+    assert f"{found.average.mean:.2f}" in page.locator("#tiles").inner_text()
     for i, aspect in enumerate(ASPECTS):
         cells = page.locator("#aspects tbody tr").nth(i).locator("td").all_inner_texts()
-        x = found["aspects"][aspect]
-        assert (cells[0], int(cells[3])) == (aspect, x["n"])
-        assert number(cells[1]) == round(x["mean"], 2)
-        assert abs(number(cells[4]) - 100 * x["na"]) <= 0.0501
+        x = found.aspects[aspect]
+        assert (cells[0], int(cells[3])) == (aspect, x.n)
+        assert number(cells[1]) == round(x.mean, 2)
+        assert abs(number(cells[4]) - 100 * x.na) <= 0.0501
     page.locator("details summary").click()
     for i, aspect in enumerate(ASPECTS):
         cells = page.locator("#scores-table tbody tr").nth(i).locator("td").all_inner_texts()
-        assert sum(map(int, cells[1:])) == found["aspects"][aspect]["n"]
+        assert sum(map(int, cells[1:])) == found.aspects[aspect].n
     assert "judged safe" in page.locator("#rules").inner_text()
     for bar in page.locator("#scores .bar").all():
         bar.press("Enter")
@@ -268,8 +269,8 @@ def test_pairs_ratings_and_tags_have_their_sections(tmp_path, page):
     for aspect, _, *texts in shown:
         keys = ("win", "tie_share", "lose", "agreement", "position_bias")
         for text, key in zip(texts, keys, strict=True):
-            assert abs(number(text) - 100 * pairwise(rows)["aspects"][aspect][key]) <= 0.5001
-    assert f"{mt_bench(rows)['overall']['mean']:.2f}" in page.locator("#mt").inner_text()
+            assert abs(number(text) - 100 * getattr(pairwise(rows).aspects[aspect], key)) <= 0.5001
+    assert f"{mt_bench(rows).overall.mean:.2f}" in page.locator("#mt").inner_text()
     assert "100 %" in page.locator("#found").inner_text()
     page.select_option("#mode", "pairwise")
     page.select_option("#flag", ":disagree")

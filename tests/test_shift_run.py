@@ -305,12 +305,12 @@ def test_the_change_by_a_batchs_shape_is_reckoned_by_its_definition(tmp_path):
     again["base_rank"][0] = 1 if again["base_rank"][0] > 3 else 9
     (tmp_path / "run/rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (found,) = summarise(ShiftRun(tmp_path / "run"), {"a": ["x"] * VOCABULARY}).values()
-    shape = found["batch_shape"]
-    assert shape["positions"] == 4
-    assert shape["base_logprob"]["max"] == pytest.approx(0.25)
-    assert shape["base_logprob"]["mean"] == pytest.approx(0.25 / 4)
-    assert shape["kl_base_aligned"]["max"] == 0
-    assert shape["class_changed"] == 0.25
+    shape = found.batch_shape
+    assert shape.positions == 4
+    assert shape.base_logprob.max == pytest.approx(0.25)
+    assert shape.base_logprob.mean == pytest.approx(0.25 / 4)
+    assert shape.kl.max == 0
+    assert shape.class_changed == 0.25
 
 
 @pytest.mark.parametrize("ctx", [1, 2, 7, 20, 60, 300])

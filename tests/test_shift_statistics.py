@@ -29,13 +29,13 @@ def test_impossible_tokens_and_broken_rows_can_be_summarised():
     row |= to_json(found, ALIGNED_COLUMNS)
     row = json.loads(json.dumps(row, allow_nan=False))
     texts = {"m": [str(i) for i in range(20)]}
-    context = summarise([Answer.read(row)], texts)["m"]["contexts"]["c"]
-    json.dumps(context, allow_nan=False)
+    context = summarise([Answer.read(row)], texts)["m"]["c"]
+    written = json.loads(json.dumps(context.as_json(), allow_nan=False))
     unsound = {"base_not_finite": 1, "aligned_not_finite": 1, "infinite_divergence": 1}
-    assert context["unsound"] == unsound
-    assert context["classes"]["positions"] == 2, "two positions have two distributions"
-    assert context["kl_base_aligned"]["n"] == 1
-    assert context["base_prob"]["min"] == 0
+    assert written["unsound"] == unsound
+    assert context.classes.positions == 2, "two positions have two distributions"
+    assert context.kl.values.n == 1
+    assert context.base_prob.min == 0
 
 
 def test_answers_belong_to_their_questions(tmp_path):
@@ -79,9 +79,9 @@ def test_curves_average_within_answers_first():
     # Bin 0: answer 0 has 1 and 3 (mean 2), answer 1 has 8; bin 1: answer 1 only.
     values = np.array([1.0, 3.0, 8.0, 5.0])
     found = curve(values, np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3, POSITIVE)
-    assert found["answers"] == [2, 1, 0]
-    assert found["mean"] == [5.0, None, None], "a bin of one answer of two is left out"
-    assert found["low"] == found["high"] == [None] * 3, "two answers carry no band"
+    assert found.answers == [2, 1, 0]
+    assert found.mean == [5.0, None, None], "a bin of one answer of two is left out"
+    assert found.low == found.high == [None] * 3, "two answers carry no band"
 
 
 def test_bands_of_curves_are_intervals_of_means():
@@ -90,10 +90,10 @@ def test_bands_of_curves_are_intervals_of_means():
     bins, answers = np.zeros(5, np.int64), np.arange(5)
     found = curve(values, bins, answers, 1, POSITIVE)
     reach = 2.776445 * np.std(values, ddof=1) / np.sqrt(5) / values.mean()
-    assert found["low"][0] == pytest.approx(values.mean() * np.exp(-reach), rel=1e-4)
-    assert found["high"][0] == pytest.approx(values.mean() * np.exp(reach), rel=1e-4)
-    assert curve(values[:4], bins[:4], answers[:4], 1, POSITIVE)["low"] == [None]
-    assert curve(values, bins, answers, 1, None)["low"] == [None]
+    assert found.low[0] == pytest.approx(values.mean() * np.exp(-reach), rel=1e-4)
+    assert found.high[0] == pytest.approx(values.mean() * np.exp(reach), rel=1e-4)
+    assert curve(values[:4], bins[:4], answers[:4], 1, POSITIVE).low == [None]
+    assert curve(values, bins, answers, 1, None).low == [None]
 
 
 @pytest.mark.parametrize("longest", [1, 5, 16, 17, 300, 5000])
@@ -109,3 +109,53 @@ def test_style_words():
         assert is_stylistic(text), text
     for text in (" fox", "42", " Paris", " boil"):
         assert not is_stylistic(text), text
+
+
+def test_records_are_what_the_file_says(tmp_path):
+    """Each name of summary.json with the number that the attribute has."""
+    from tests.crafted_runs import shift_run
+    from urial_local.tasks.shift.results import ShiftRun, write_summary
+
+    shift_run(tmp_path, 6, 30)
+    summary = write_summary(ShiftRun(tmp_path))
+    written = json.loads((tmp_path / "summary.json").read_text())["aligned"]["a"]
+    found, urial = summary.aligned["a"], written["contexts"]["urial"]
+    assert (found.reference, found["zero-shot"].repaired) == ("zero-shot", None)
+    shifted, repaired, kl = found["urial"].shifted, found["urial"].repaired, found["urial"].kl
+    assert urial["classes"]["shifted"] == {
+        "count": shifted.count,
+        "share": shifted.share,
+        "low": shifted.interval.low,
+        "high": shifted.interval.high,
+    }
+    assert (urial["repairs"]["repaired"], urial["repairs"]["share"]) == (
+        repaired.count,
+        repaired.share,
+    )
+    ends = (kl.interval.low, kl.interval.high)
+    assert (urial["kl_base_aligned"]["mean_low"], urial["kl_base_aligned"]["mean_high"]) == ends
+    assert (urial["kl_base_aligned"]["mean"], urial["kl_base_aligned"]["median"]) == (
+        kl.mean,
+        kl.values.median,
+    )
+    assert kl.interval.low < kl.mean < kl.interval.high
+
+
+def test_a_context_that_was_measured_nowhere_is_summarised_without_warnings(tmp_path):
+    """Also for tags; and a batch shape that moved nothing measurable has no line."""
+    from tests.crafted_runs import shift_run
+    from urial_local.cli.shift_results import summary_lines
+    from urial_local.tasks.shift.results import ShiftRun, write_summary
+
+    shift_run(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    for row in rows[:-1]:
+        for column in ("status", "base_rank"):
+            row["contexts"]["urial"][column] = [int(column == "status")] * len(row["answer_ids"])
+    rows[0]["batch_shape"]["base_logprob"] = [None] * 4
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = write_summary(ShiftRun(tmp_path))
+    tag = summary.aligned["a"]["urial"].tags["task"]["math"]
+    assert (tag.positions, tag.shifted.share, tag.kl) == (0, None, None)
+    assert summary.aligned["a"].batch_shape.positions == 4
+    assert not any("batch shape" in line for line in summary_lines(summary))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from urial_local.base.errors import UsageError
 from urial_local.cli.evaluate_results import reading_options
 from urial_local.cli.terminal import say, say_json, tell
+
+if TYPE_CHECKING:
+    from urial_local.tasks.evaluate.scores import NotApplicable
 
 
 @click.command()
@@ -30,7 +30,7 @@ from urial_local.cli.terminal import say, say_json, tell
 def leaderboard(
     runs: tuple[str, ...],
     sort: str,
-    na: Any,
+    na: NotApplicable,
     expected: bool,
     ids: str | None,
     mix_judges: bool,
@@ -49,6 +49,7 @@ def leaderboard(
     """
     from urial_local.cli.data_options import chosen_ids
     from urial_local.report.leaderboard_page import markdown, write_leaderboard_page
+    from urial_local.tasks.evaluate.entries import entries_of
     from urial_local.tasks.evaluate.leaderboard import leaderboard as table_of
     from urial_local.tasks.evaluate.summary import Reading
 
@@ -58,71 +59,9 @@ def leaderboard(
         write_leaderboard_page(table, html)
         tell(f"Open {html} in a browser.")
     if as_json:
-        say_json(table)
+        say_json(table.as_json())
     else:
         say(markdown(table))
-
-
-def entries_of(names: Sequence[str], ids: frozenset[str] | None) -> list[Any]:
-    """A line for each model among the judgements, with lengths from files of its answers. What one
-    model has several times over, by other judges or from other runs, becomes a line each, named
-    after its file or folder."""
-    from urial_local.cli.evaluate_results import unjudged
-    from urial_local.records.judged import is_judged, read_judgements
-    from urial_local.tasks.evaluate.leaderboard import Entry
-
-    lines: list[_Line] = []
-    answers: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(names):
-        if not is_judged(name):
-            found = unjudged(name, ids)
-            answers |= dict.fromkeys(found["generators"], found)
-            continue
-        by_model: dict[str, list[Any]] = {}
-        for j in read_judgements(name):
-            if ids is None or j.id in ids:
-                by_model.setdefault(j.generator, []).append(j)
-        modes = {j.mode for rows in by_model.values() for j in rows}
-        if modes and not modes & {"general", "safety"}:
-            raise UsageError(
-                f"{name} was judged for {', '.join(sorted(modes))}; a leaderboard shows the six"
-                " aspects.",
-                f"urial-local evaluate summarize {name}",
-            )
-        for model, rows in by_model.items():
-            same = next((line for line in lines if line.takes(model, rows)), None)
-            if same is None:
-                lines.append(same := _Line(model, Path(name).name))
-            same.rows += rows
-    models = [line.model for line in lines]
-    entries = []
-    for line in lines:
-        label = line.model if models.count(line.model) == 1 else f"{line.model} ({line.source})"
-        told = answers.get(line.model, {})
-        entries.append(Entry(label, line.rows, told.get("words"), told.get("ended")))
-    others = (model for model in answers if model not in models)
-    return entries + [
-        Entry(model, [], answers[model]["words"], answers[model]["ended"]) for model in others
-    ]
-
-
-@dataclass
-class _Line:
-    """A model's judgements, as far as they belong together."""
-
-    model: str
-    source: str
-    rows: list[Any] = field(default_factory=list)
-
-    def takes(self, model: str, rows: Sequence[Any]) -> bool:
-        """Whether these rows are the same model's, of the same judges, and new."""
-        judges = {j.mode: j.judge for j in self.rows}
-        keys = {(j.mode, j.id, j.repeat, j.turn, j.order) for j in self.rows}
-        return model == self.model and not any(
-            judges.get(j.mode, j.judge) != j.judge
-            or (j.mode, j.id, j.repeat, j.turn, j.order) in keys
-            for j in rows
-        )
 
 
 @click.command()
@@ -144,14 +83,17 @@ def agreement(a: str, b: str, as_json: bool) -> None:
 
     found = measure(list(read_judgements(a)), list(read_judgements(b)))
     if as_json:
-        say_json(found)
+        say_json(found.as_json())
         return
-    say(f"{found['shared']:,} answers judged by both")
+    say(f"{found.shared:,} answers judged by both")
     say(f"  {'aspect':<14}{'rows':>6}{'mean A':>8}{'mean B':>8}{'exact':>8}{'within 1':>10}"
         f"{'Spearman':>10}{'kappa':>8}")  # fmt: skip
-    for name, m in found["aspects"].items():
-        cells = [f"{m['n']:>6,}", f"{m['mean_a']:>8.2f}", f"{m['mean_b']:>8.2f}"]
-        cells += [f"{100 * m['exact']:>7.1f}%", f"{100 * m['within_one']:>9.1f}%"]
-        cells += [f"{'–' if v is None else f'{v:.2f}':>{w}}" for v, w in
-                  ((m["spearman"], 10), (m["kappa"], 8))]  # fmt: skip
-        say(f"  {name:<14}" + "".join(cells))
+    for name, one in found.aspects.items():
+        cells = f"{one.n:>6,}{one.mean_a:>8.2f}{one.mean_b:>8.2f}"
+        cells += f"{100 * one.exact:>7.1f}%{100 * one.within_one:>9.1f}%"
+        cells += f"{_correlation(one.spearman):>10}{_correlation(one.kappa):>8}"
+        say(f"  {name:<14}{cells}")
+
+
+def _correlation(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

@@ -60,13 +60,10 @@ def command(
 
 def judged(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     """The page of judged runs; one alone also gets its summary anew."""
-    from urial_local.cli.evaluate_results import (
-        finish,
-        lines_of,
-        print_results,
-        summary_of,
-        write_page,
-    )
+    from urial_local.cli.evaluate_lines import lines_of
+    from urial_local.cli.evaluate_results import finish, print_results
+    from urial_local.report.judged_runs import write_page
+    from urial_local.tasks.evaluate.results import summary_of
 
     if len(runs) == 1 and output is None and runs[0].is_dir():
         print_results(runs[0], finish(runs[0]), as_json)
@@ -78,7 +75,7 @@ def judged(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     write_page(runs, output)
     found = {str(run): summary_of([str(run)]) for run in runs}
     if as_json:
-        say_json(found)
+        say_json({name: summary.as_json() for name, summary in found.items()})
     else:
         for summary in found.values():
             say("\n".join([*lines_of(summary), ""]))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from urial_local.cli.cells import padded
 from urial_local.cli.terminal import say, say_json, tell
 
+if TYPE_CHECKING:
+    from urial_local.tasks.shift.measures import (
+        AlignedSummary,
+        ContextSummary,
+        Share,
+        ShiftSummary,
+    )
 
-def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> dict[str, Any]:
+
+def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> ShiftSummary:
     """Make summary.json and report.html from the rows; returns the summary."""
     from urial_local.report.shift_page import write_page
     from urial_local.tasks.shift.results import ShiftRun, write_csv, write_summary
@@ -22,21 +31,20 @@ def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> dict[st
     if figures:
         from urial_local.report.figures import write_figures
 
-        write_figures(folder / "figures", summary)
+        write_figures(folder / "figures", summary.aligned)
     return summary
 
 
-def print_summary(folder: Path, summary: dict[str, Any], as_json: bool) -> None:
+def print_summary(folder: Path, summary: ShiftSummary, as_json: bool) -> None:
     """To stdout: the shares of each context, or all of it as JSON; to stderr: where the page is."""
     if as_json:
-        say_json(summary)
+        say_json(summary.as_json())
     else:
         for line in summary_lines(summary):
             say(line)
-    errors = summary["errors"]
-    if errors:
-        first = errors[0]
-        tell(f"{len(errors)} of the rows failed. The first, {first['id']}: {first['error']}")
+    if summary.errors:
+        first = summary.errors[0]
+        tell(f"{len(summary.errors)} of the rows failed. The first, {first.id}: {first.error}")
     if nowhere := unmeasured(summary):
         tell(
             f"Nothing was measured in {', '.join(nowhere)}: a model's logits are not finite at any"
@@ -45,99 +53,105 @@ def print_summary(folder: Path, summary: dict[str, Any], as_json: bool) -> None:
     tell(f"Open {folder / 'report.html'} in a browser.")
 
 
-def unmeasured(summary: dict[str, Any]) -> list[str]:
+def unmeasured(summary: ShiftSummary) -> list[str]:
     """The contexts in which no position of any answer has two distributions."""
-    several = len(summary["aligned"]) > 1
+    several = len(summary.aligned) > 1
     return [
         f"{aligned}, {name}" if several else name
-        for aligned, found in summary["aligned"].items()
-        for name, context in found["contexts"].items()
-        if context["positions"] and not context["classes"]["positions"]
+        for aligned, found in summary.aligned.items()
+        for name, context in found.contexts.items()
+        if context.positions and not context.classes.positions
     ]
 
 
-def summary_lines(summary: dict[str, Any]) -> list[str]:
+def summary_lines(summary: ShiftSummary) -> list[str]:
     """A table of shares for each aligned model."""
     lines: list[str] = []
-    for aligned, found in summary["aligned"].items():
+    for aligned, found in summary.aligned.items():
         lines += [
-            f"{summary['config']['base']['name']} → {aligned}: {found['answers']:,} answers,"
-            f" {found['positions']:,} positions, {found['ended']:,} ended by themselves",
+            f"{summary.base} → {aligned}: {found.answers:,} answers, {found.positions:,} positions,"
+            f" {found.ended:,} ended by themselves",
             "",
             f"  {'base context':<22}{'unshifted':>11}{'marginal':>10}{'shifted':>9}"
             f"{'95 %':>14}{'mean KL':>9}{'repaired':>10}",
         ]
-        for name, context in found["contexts"].items():
-            shares = context["classes"]
-            shifted, repairs = shares["shifted"], context["repairs"]
-            interval = _interval(shifted)
-            kl = context["kl_base_aligned"]["mean"]
-            lines.append(
-                f"  {padded(name, 22)}{_percent(shares['unshifted']['share']):>11}"
-                f"{_percent(shares['marginal']['share']):>10}{_percent(shifted['share']):>9}"
-                f"{interval:>14}{'' if kl is None else f'{kl:.3f}':>9}"
-                f"{_percent(repairs['share']) if repairs else '':>10}"
-            )
-            if shares["not_in_base"]["count"]:
-                lines.append(f"    not in base: {_percent(shares['not_in_base']['share'])}")
+        for name, context in found.contexts.items():
+            lines += _context_lines(name, context)
         lines += [*_key(found), "", *_end_lines(found), *_token_lines(found), ""]
-        lines += _unsound_lines(found)
-        shape = found.get("batch_shape")
-        if shape and shape["positions"]:
-            change = shape["base_logprob"]
-            lines += [
-                f"  batch shape alone: base log-probabilities by {change['mean']:.3f} nats, at most"
-                f" {change['max']:.2f}; class changed {_percent(shape['class_changed'])}",
-                "",
-            ]
-        noise = found["noise_floor"]
-        if noise and noise["positions"]:
-            lines += [
-                f"  quantisation alone: mean KL {noise['kl_base_other']['mean']:.4f}, same top"
-                f" token {_percent(noise['top1_agreement'])}, class changed"
-                f" {_percent(noise['class_changed'])}",
-                "",
-            ]
+        lines += [*_unsound_lines(found), *_noise_lines(found)]
     return lines[:-1]
 
 
-def _interval(share: dict[str, Any]) -> str:
-    return "–" if share["low"] is None else f"{_percent(share['low'])}–{_percent(share['high'])}"
+def _context_lines(name: str, context: ContextSummary) -> list[str]:
+    kl = context.kl.mean
+    lines = [
+        f"  {padded(name, 22)}{_percent(context.unshifted.share):>11}"
+        f"{_percent(context.marginal.share):>10}{_percent(context.shifted.share):>9}"
+        f"{_interval(context.shifted):>14}{'' if kl is None else f'{kl:.3f}':>9}"
+        f"{_percent(context.repaired.share) if context.repaired else '':>10}"
+    ]
+    if context.classes.not_in_base.count:
+        lines.append(f"    not in base: {_percent(context.classes.not_in_base.share)}")
+    return lines
 
 
-def _key(found: dict[str, Any]) -> list[str]:
+def _interval(share: Share) -> str:
+    if share.interval is None:
+        return "–"
+    return f"{_percent(share.interval.low)}–{_percent(share.interval.high)}"
+
+
+def _key(found: AlignedSummary) -> list[str]:
     """What a missing interval means, where one is missing."""
     from urial_local.tasks.intervals import NO_INTERVAL
 
-    shares = [context["classes"]["shifted"] for context in found["contexts"].values()]
-    missing = any(share["low"] is None for share in shares)
+    missing = any(context.shifted.interval is None for context in found.contexts.values())
     return [f"  {NO_INTERVAL.format('answers')}"] if missing else []
 
 
-def _unsound_lines(found: dict[str, Any]) -> list[str]:
+def _end_lines(found: AlignedSummary) -> list[str]:
+    parts = [
+        f"{name} {_percent(context.classes_of_end.shifted.share)}"
+        for name, context in found.contexts.items()
+        if context.classes_of_end.positions
+    ]
+    return [f"  end of answer, shifted: {', '.join(parts)}"] if parts else []
+
+
+def _token_lines(found: AlignedSummary) -> list[str]:
+    most = [repr(token.text) for token in found[found.reference].tokens.by_count[:10]]
+    return [f"  most shifted ({found.reference}): {' '.join(most)}"] if most else []
+
+
+def _unsound_lines(found: AlignedSummary) -> list[str]:
     """Positions that are left out of averages, where there are any."""
     lines = []
-    for name, context in found["contexts"].items():
-        counts = {k.replace("_", " "): n for k, n in context["unsound"].items() if n}
+    for name, context in found.contexts.items():
+        counts = {k.replace("_", " "): n for k, n in asdict(context.unsound).items() if n}
         if counts:
             said = ", ".join(f"{n:,} {k}" for k, n in counts.items())
             lines.append(f"  left out of averages in {name}: {said}")
     return [*lines, ""] if lines else []
 
 
-def _end_lines(found: dict[str, Any]) -> list[str]:
-    parts = []
-    for name, context in found["contexts"].items():
-        end = context["classes_of_end"]
-        if end["positions"]:
-            parts.append(f"{name} {_percent(end['shifted']['share'])}")
-    return [f"  end of answer, shifted: {', '.join(parts)}"] if parts else []
-
-
-def _token_lines(found: dict[str, Any]) -> list[str]:
-    reference = found["contexts"][found["reference"]]
-    most = [repr(t["text"]) for t in reference["tokens"]["by_count"][:10]]
-    return [f"  most shifted ({found['reference']}): {' '.join(most)}"] if most else []
+def _noise_lines(found: AlignedSummary) -> list[str]:
+    """What changes numbers besides the models, where it was measured."""
+    lines = []
+    shape, noise = found.batch_shape, found.noise_floor
+    if shape and shape.base_logprob.n:
+        change = shape.base_logprob
+        lines += [
+            f"  batch shape alone: base log-probabilities by {change.mean:.3f} nats, at most"
+            f" {change.max:.2f}; class changed {_percent(shape.class_changed)}",
+            "",
+        ]
+    if noise and noise.kl.n:
+        lines += [
+            f"  quantisation alone: mean KL {noise.kl.mean:.4f}, same top token"
+            f" {_percent(noise.top1_agreement)}, class changed {_percent(noise.class_changed)}",
+            "",
+        ]
+    return lines
 
 
 def _percent(share: float | None) -> str:

@@ -5,26 +5,46 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from urial_local.base.errors import RunError
 from urial_local.base.files import replacing
 from urial_local.base.terminal import printable
+from urial_local.tasks.shift.measures import AlignedSummary, ContextSummary, Curve, Curves
 
 LONGEST_NAME = 60  # characters of a name in a figure
 WIDEST_BAND = 3  # times the highest mean; a wider band of few answers is cut
-CURVES = {
-    "kl": ("kl_base_aligned", "KL(base‖aligned), nats", False),
-    "probability": ("base_prob", "probability under the base model", False),
-    "rank": ("base_rank", "rank under the base model", True),
-    "shifted": ("shifted", "share of shifted tokens", False),
+Line = tuple[str, ContextSummary]  # with its label
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure of one curve."""
+
+    curve: Callable[[Curves], Curve]
+    label: str
+    log: bool = False
+
+    def heights(self, context: ContextSummary) -> list[float]:
+        """What the curve reaches, where it has been measured."""
+        return [v for v in self.curve(context.curves).mean if v is not None and math.isfinite(v)]
+
+
+PLOTS = {
+    "kl": Plot(lambda curves: curves.kl, "KL(base‖aligned), nats"),
+    "probability": Plot(lambda curves: curves.base_prob, "probability under the base model"),
+    "rank": Plot(lambda curves: curves.base_rank, "rank under the base model", log=True),
+    "shifted": Plot(lambda curves: curves.shifted, "share of shifted tokens"),
 }
 
 
-def write_figures(folder: Path, summary: dict[str, Any]) -> list[Path]:
-    """One SVG for each curve, and one of the shares; returns their paths. What was measured nowhere
-    is not drawn. Raises RunError where the folder is a link."""
+def write_figures(folder: Path, summary: Mapping[str, AlignedSummary]) -> list[Path]:
+    """One SVG for each curve, and one of the shares, of each aligned model by its name; returns
+    their paths. What was measured nowhere is not drawn. Raises RunError where the folder is a
+    link."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -34,16 +54,16 @@ def write_figures(folder: Path, summary: dict[str, Any]) -> list[Path]:
     mpl.rcParams["text.parse_math"] = False  # names are no formulas
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
-        (_name(f"{aligned}, {name}" if len(summary["aligned"]) > 1 else name), context)
-        for aligned, found in summary["aligned"].items()
-        for name, context in found["contexts"].items()
-        if context["classes"]["positions"]
+        (_name(f"{aligned}, {name}" if len(summary) > 1 else name), context)
+        for aligned, found in summary.items()
+        for name, context in found.contexts.items()
+        if context.classes.positions
     ]
     paths = [_shares(folder / "shares.svg", lines)] if lines else []
-    for name, (key, label, log) in CURVES.items():
-        drawn = [line for line in lines if _heights(line[1]["curves"], key)]
+    for name, plot in PLOTS.items():
+        drawn = [line for line in lines if plot.heights(line[1])]
         if drawn:
-            paths.append(_curve(folder / f"{name}.svg", drawn, key, label, log))
+            paths.append(_curve(folder / f"{name}.svg", drawn, plot))
     return paths
 
 
@@ -53,29 +73,21 @@ def _name(text: str) -> str:
     return line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + "…"
 
 
-def _heights(curves: dict[str, Any], key: str) -> list[float]:
-    """What a curve reaches, where it has been measured."""
-    return [v for v in curves[key]["mean"] if v is not None and math.isfinite(v)]
-
-
-def _curve(
-    path: Path, lines: list[tuple[str, dict[str, Any]]], key: str, label: str, log: bool
-) -> Path:
+def _curve(path: Path, lines: Sequence[Line], plot: Plot) -> Path:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
-    top = WIDEST_BAND * max(max(_heights(context["curves"], key)) for _, context in lines)
+    top = WIDEST_BAND * max(max(plot.heights(context)) for _, context in lines)
     handles = []
     for _, context in lines:
-        curves = context["curves"]
-        middles = [(a + b) / 2 for a, b in zip(curves["from"], curves["to"], strict=True)]
-        mean = [_gap(v) for v in curves[key]["mean"]]
-        (line,) = axes.plot(middles, mean)
+        curves, curve = context.curves, plot.curve(context.curves)
+        middles = [(a + b) / 2 for a, b in zip(curves.first, curves.last, strict=True)]
+        (line,) = axes.plot(middles, [_gap(v) for v in curve.mean])
         handles.append(line)
-        low, high = ([min(_gap(v), top) for v in curves[key][side]] for side in ("low", "high"))
+        low, high = ([min(_gap(v), top) for v in side] for side in (curve.low, curve.high))
         axes.fill_between(middles, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
-    axes.set(xlabel="position in the answer", ylabel=label)
-    if log:
+    axes.set(xlabel="position in the answer", ylabel=plot.label)
+    if plot.log:
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
@@ -84,21 +96,22 @@ def _curve(
     return _save(figure, path)
 
 
-def _shares(path: Path, lines: list[tuple[str, dict[str, Any]]]) -> Path:
+def _shares(path: Path, lines: Sequence[Line]) -> Path:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 0.8 + 0.4 * len(lines)), layout="constrained")
     places = range(len(lines))  # names may be the same
     left = [0.0] * len(lines)
-    for kind, colour in (
-        ("unshifted", "#cfd6df"),
-        ("marginal", "#f2c14e"),
-        ("shifted", "#d9503c"),
-        ("not_in_base", "#8a5fc0"),
+    classes = [context.classes for _, context in lines]
+    for label, colour, shares in (
+        ("unshifted", "#cfd6df", [found.unshifted for found in classes]),
+        ("marginal", "#f2c14e", [found.marginal for found in classes]),
+        ("shifted", "#d9503c", [found.shifted for found in classes]),
+        ("not in base", "#8a5fc0", [found.not_in_base for found in classes]),
     ):
-        width = [context["classes"][kind]["share"] or 0.0 for _, context in lines]
+        width = [one.share or 0.0 for one in shares]
         if any(width):
-            axes.barh(places, width, left=left, color=colour, label=kind.replace("_", " "))
+            axes.barh(places, width, left=left, color=colour, label=label)
         left = [a + b for a, b in zip(left, width, strict=True)]
     axes.set_yticks(places, [name for name, _ in lines])
     axes.invert_yaxis()

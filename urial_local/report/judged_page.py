@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from urial_local.base.errors import UsageError
 from urial_local.records.judged import Judgement
 from urial_local.report.page import packed, template, write_html
-from urial_local.tasks.evaluate.leaderboard import difference
+from urial_local.tasks.evaluate.differences import difference
 from urial_local.tasks.evaluate.modes import ASPECTS
-from urial_local.tasks.evaluate.pairs import TIE, mt_bench, pairwise, winner
-from urial_local.tasks.evaluate.summary import TAGS, Reading, judged, summarise
-from urial_local.tasks.evaluate.tags import count_tags
+from urial_local.tasks.evaluate.pairs import TIE, winner
+from urial_local.tasks.evaluate.results import page_summary
+from urial_local.tasks.evaluate.summary import TAGS, Reading
 from urial_local.tasks.intervals import NO_INTERVAL
 
 CHUNK = 500  # rows packed together
@@ -53,10 +52,8 @@ def write_judged_page(
             {
                 "name": name,
                 "about": [list(line) for line in origins[number]],
-                **_run(judgements, reading),
-                "against": difference(judgements, runs[0][1], reading)["aspects"]
-                if number
-                else None,
+                **page_summary(judgements, reading).as_json(),
+                "against": _against(judgements, runs[0][1], reading) if number else None,
             }
             for number, (name, judgements) in enumerate(runs)
         ],
@@ -75,36 +72,11 @@ def write_judged_page(
     return path
 
 
-def _run(judgements: Sequence[Judgement], reading: Reading) -> dict[str, Any]:
-    counts = {
-        mode: {
-            "judged": len(judged(judgements, mode)),
-            "failed": sum(bool(j.error) for j in judgements if j.mode == mode),
-        }
-        for mode in sorted({j.mode for j in judgements})
-    }
-    pairs, problem = None, ""
-    try:
-        pairs = pairwise(judgements)
-    except UsageError as error:  # the rest of the page stands without it
-        problem = error.message
-    return {
-        **summarise(judgements, reading),
-        "counts": counts,
-        "pairs": pairs,
-        "pairs_problem": problem,
-        "mt_bench": mt_bench(judgements),
-        "found_tags": _found_tags(judgements),
-    }
-
-
-def _found_tags(judgements: Sequence[Judgement]) -> dict[str, Any] | None:
-    """How many questions the judge gave each tag."""
-    counts = count_tags(judgements)
-    if counts is None:
-        return None
-    tags = {kind: list(found.items()) for kind, found in counts.items()}
-    return {"n": len(judged(judgements, "tags")), **tags}
+def _against(
+    judgements: Sequence[Judgement], first: Sequence[Judgement], reading: Reading
+) -> dict[str, object]:
+    """How a run's scores differ from the first run's."""
+    return {name: one.as_json() for name, one in difference(judgements, first, reading).items()}
 
 
 def _rows(tables: Sequence[Sequence[Judgement]], reading: Reading) -> list[Row]:

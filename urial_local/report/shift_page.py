@@ -13,12 +13,13 @@ import numpy as np
 from urial_local.report.page import packed, template, write_html
 from urial_local.tasks.intervals import NO_INTERVAL
 from urial_local.tasks.shift.classes import classes
+from urial_local.tasks.shift.measures import ShiftSummary
 from urial_local.tasks.shift.record import NOT_FINITE, Answer, jaccard
 from urial_local.tasks.shift.results import ShiftRun
 from urial_local.tasks.shift.scoring import INFINITE
 
 
-def write_page(run: ShiftRun, summary: dict[str, Any]) -> Path:
+def write_page(run: ShiftRun, summary: ShiftSummary) -> Path:
     """Write the page from the run's rows and its summary; returns its path."""
     names = [model.name for model in run.config.aligned]
     index: list[dict[str, Any]] = []
@@ -35,7 +36,7 @@ def write_page(run: ShiftRun, summary: dict[str, Any]) -> Path:
 
 def _write(
     run: ShiftRun,
-    summary: dict[str, Any],
+    summary: ShiftSummary,
     names: list[str],
     seen: list[set[int]],
     index: list[dict[str, Any]],
@@ -45,7 +46,7 @@ def _write(
     place = {original: i for i, original in enumerate(order)}
     base = run.config.base.name
     data = {
-        "summary": summary,
+        "summary": summary.as_json(),
         "no_interval": NO_INTERVAL.format("answers"),
         "sessions": [asdict(session) for session in run.info.sessions],
         "names": names,

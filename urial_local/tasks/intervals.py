@@ -20,8 +20,8 @@ all answers are alike, which does not say how answers vary.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,21 @@ POSITIVE = Scale(0.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Interval:
+    """The ends of a 95 % interval. Where there is none, None stands in its place."""
+
+    low: float
+    high: float
+
+
+def ends(interval: Interval | None) -> dict[str, float | None]:
+    """An interval, or that there is none, for JSON."""
+    if interval is None:
+        return {"low": None, "high": None}
+    return {"low": interval.low, "high": interval.high}
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A statistic over n answers, its standard error (NaN where there is none), and how many
     degrees of freedom the error has."""
@@ -77,18 +92,17 @@ class Estimate:
     df: float
     n: int
 
-    def interval(self, scale: Scale) -> tuple[float, float]:
-        """The 95 % interval, or two NaN (see above)."""
-        none = (math.nan, math.nan)
+    def interval(self, scale: Scale) -> Interval | None:
+        """The 95 % interval, where there is one (see above)."""
         if self.n < FEWEST or self.df < LEAST_DF or not scale.low < self.value < scale.high:
-            return none
+            return None
         middle, slope = scale.line(self.value)
         spread = self.error * slope
         if not _ALIKE < spread < math.inf:
-            return none
+            return None
         df = math.floor(8 * self.df) / 8  # of few values, so that quantiles are kept
         reach = t_quantile((1 + LEVEL) / 2, df) * spread
-        return scale.back(middle - reach), scale.back(middle + reach)
+        return Interval(scale.back(middle - reach), scale.back(middle + reach))
 
 
 def estimate(numerators: FloatArray, denominators: FloatArray) -> Estimate:
@@ -130,35 +144,66 @@ def total(parts: Sequence[Estimate], reaches: Sequence[float], share: float = 1.
     )
 
 
-def ratio_intervals(
+def intervals(
     numerators: FloatArray, denominators: FloatArray, scale: Scale = SHARE
-) -> tuple[FloatArray, FloatArray]:
+) -> list[Interval | None]:
     """95 % intervals of Σ_i num[i, j] / Σ_i den[i, j] over answers i, for each column j on its own.
 
-    Both arrays [n, m]; returns low and high, each [m], NaN where there is none. Answers are the
-    units, since positions of one answer are not independent.
+    Both arrays [n, m]. Answers are the units, since positions of one answer are not independent.
     """
-    found = [
+    return [
         estimate(numerators[:, j : j + 1], denominators[:, j : j + 1]).interval(scale)
         for j in range(numerators.shape[1])
     ]
-    ends = np.array(found, np.float64).reshape(-1, 2)
-    return ends[:, 0], ends[:, 1]
 
 
-def distribution(values: npt.NDArray[np.floating]) -> dict[str, float | int | None]:
-    """n, mean, standard deviation, percentiles and extremes of finite values."""
-    n = len(values)
-    if not n:
-        return {"n": 0, "mean": None}
+def ratio_intervals(
+    numerators: FloatArray, denominators: FloatArray, scale: Scale = SHARE
+) -> tuple[FloatArray, FloatArray]:
+    """The same as arrays: low and high, each [m], NaN where there is none."""
+    found = [
+        (math.nan, math.nan) if one is None else (one.low, one.high)
+        for one in intervals(numerators, denominators, scale)
+    ]
+    both = np.array(found, np.float64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """n finite values: mean, standard deviation, extremes, and percentiles by their number (those
+    in PERCENTILES). Of no values there is only n, which is 0."""
+
+    n: int = 0
+    mean: float | None = None
+    sd: float | None = None
+    min: float | None = None
+    max: float | None = None
+    percentiles: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float | None:
+        return self.percentiles.get(50)
+
+    def as_json(self) -> dict[str, object]:
+        if not self.n:
+            return {"n": 0, "mean": None}
+        named = {"median" if p == 50 else f"p{p}": v for p, v in self.percentiles.items()}
+        return {"n": self.n, "mean": self.mean, "sd": self.sd, "min": self.min, "max": self.max,
+                **named}  # fmt: skip
+
+
+def distribution(values: npt.NDArray[np.number]) -> Distribution:
+    """Of finite values [n]."""
+    if not len(values):
+        return Distribution()
     wide = values.astype(np.float64)
-    found: dict[str, float | int | None] = {
-        "n": n,
-        "mean": float(wide.mean()),
-        "sd": float(wide.std()),
-        "min": float(wide.min()),
-        "max": float(wide.max()),
-    }
-    for p, value in zip(PERCENTILES, np.percentile(wide, PERCENTILES), strict=True):
-        found["median" if p == 50 else f"p{p}"] = float(value)
-    return found
+    found = np.percentile(wide, PERCENTILES)
+    return Distribution(
+        n=len(values),
+        mean=float(wide.mean()),
+        sd=float(wide.std()),
+        min=float(wide.min()),
+        max=float(wide.max()),
+        percentiles={p: float(v) for p, v in zip(PERCENTILES, found, strict=True)},
+    )

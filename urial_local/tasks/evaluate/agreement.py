@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,40 @@ HIGHEST = 5
 WITHOUT_NA = Reading(na="drop")
 
 
+@dataclass(frozen=True, slots=True)
+class AspectAgreement:
+    """How two judges scored the same n answers in one aspect.
+
+    exact: share with the same score; within_one: with scores at most 1 apart; spearman: rank
+    correlation, ties at their mean rank; kappa: Cohen's, quadratic weights, on scores rounded to
+    1 … 5. The last two are None where they are not defined.
+    """
+
+    n: int
+    mean_a: float
+    mean_b: float
+    exact: float
+    within_one: float
+    spearman: float | None
+    kappa: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """shared: answers that both judged; aspects: those that both scored in some of them."""
+
+    shared: int
+    aspects: Mapping[str, AspectAgreement]
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
 def agreement(
     a: Sequence[Judgement], b: Sequence[Judgement], reading: Reading = WITHOUT_NA
-) -> dict[str, Any]:
-    """By aspect, over the rows that both judged and whose answers are the same text:
+) -> Agreement:
+    """Over the rows that both judged and whose answers are the same text.
 
-    n; exact (share with the same score); within_one; mean_a, mean_b; spearman (rank correlation,
-    ties at their mean rank); kappa (Cohen's, quadratic weights, on scores rounded to 1 … 5).
     N/A counts as no score. Raises UsageError where the two share no answer.
     """
     first, second = _by_row(a), _by_row(b)
@@ -37,7 +64,7 @@ def agreement(
             "The two have no judged answer in common."
             + (f" {met} ids meet, with other answers." if met else "")
         )
-    found: dict[str, Any] = {}
+    found: dict[str, AspectAgreement] = {}
     for aspect in ASPECTS:
         pairs = [
             (x, y)
@@ -47,24 +74,24 @@ def agreement(
         ]
         if pairs:
             found[aspect] = _measures(np.array(pairs, np.float64))
-    return {"shared": len(shared), "aspects": found}
+    return Agreement(len(shared), found)
 
 
 def _by_row(judgements: Sequence[Judgement]) -> dict[tuple[str, int, str], Judgement]:
     return {(j.id, j.repeat, j.mode): j for j in judged(judgements, "general", "safety")}
 
 
-def _measures(pairs: FloatArray) -> dict[str, float | int | None]:
+def _measures(pairs: FloatArray) -> AspectAgreement:
     x, y = pairs[:, 0], pairs[:, 1]
-    return {
-        "n": len(pairs),
-        "mean_a": float(x.mean()),
-        "mean_b": float(y.mean()),
-        "exact": float(np.mean(x == y)),
-        "within_one": float(np.mean(np.abs(x - y) <= 1)),
-        "spearman": spearman(x, y),
-        "kappa": weighted_kappa(x, y),
-    }
+    return AspectAgreement(
+        n=len(pairs),
+        mean_a=float(x.mean()),
+        mean_b=float(y.mean()),
+        exact=float(np.mean(x == y)),
+        within_one=float(np.mean(np.abs(x - y) <= 1)),
+        spearman=spearman(x, y),
+        kappa=weighted_kappa(x, y),
+    )
 
 
 def spearman(x: FloatArray, y: FloatArray) -> float | None:

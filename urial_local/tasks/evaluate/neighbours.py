@@ -44,6 +44,9 @@ class Effect:
         """As a start's figures in run.json."""
         return {PREFIX + name: round(value, 6) for name, value in asdict(self).items()}
 
+    def as_json(self) -> dict[str, object]:
+        return {**asdict(self), "said": self.said()}
+
     def said(self) -> str:
         """For a person, in a line."""
         answers = f"{self.answers:,} answer{'s' * (self.answers != 1)}"

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +22,17 @@ import numpy.typing as npt
 from urial_local.base.errors import UsageError
 from urial_local.records.judged import Judgement
 from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL
+from urial_local.tasks.evaluate.scores import (
+    FLAGS,
+    AspectScores,
+    Average,
+    Mean,
+    NotApplicable,
+    Scores,
+    TagScores,
+)
 from urial_local.tasks.intervals import Estimate, Scale, estimate, total
 
-NotApplicable = Literal["five", "drop", "three"]
 FloatArray = npt.NDArray[np.float64]
 FIVE_POINTS, TEN_POINTS = Scale(1.0, 5.0), Scale(1.0, 10.0)
 TAGS = ("task", "topic", "difficulty", "dataset", "source")
@@ -63,7 +70,7 @@ def judged(judgements: Iterable[Judgement], *modes: str) -> list[Judgement]:
     return [j for j in judgements if j.mode in modes and not j.error]
 
 
-def scores(
+def by_row(
     judgements: Iterable[Judgement], aspect: str, reading: Reading = USUAL
 ) -> dict[Key, float]:
     """An aspect's score by row."""
@@ -75,10 +82,11 @@ def scores(
     return found
 
 
-def summarise(judgements: Sequence[Judgement], reading: Reading = USUAL) -> dict[str, Any]:
-    """All of `evaluate summarize` for general and safety rows, as JSON can hold it.
+def summarise(judgements: Sequence[Judgement], reading: Reading = USUAL) -> Scores:
+    """The scores of general and safety rows, of one model.
 
-    Raises UsageError as `refuse_mixtures` does.
+    Raises UsageError as `refuse_mixtures` does, and where expected scores are wanted that not all
+    rows have.
     """
     rows = judged(judgements, "general", "safety")
     refuse_mixtures(rows)
@@ -90,21 +98,21 @@ def summarise(judgements: Sequence[Judgement], reading: Reading = USUAL) -> dict
         )
     general = [j for j in rows if j.mode == "general"]
     ended = [j.ended for j in rows if j.ended is not None]
-    return {
-        "generators": sorted({j.generator for j in judgements}),
-        "judges": judges(judgements),
-        "judged": len(rows),
-        "failed": sum(bool(j.error) for j in judgements if j.mode in ("general", "safety")),
-        "na": reading.na,
-        "expected": reading.expected,
-        "aspects": {a: one for a in ASPECTS if (one := _aspect(rows, a, reading))},
-        "average": average(rows, reading),
-        "words": float(np.mean([j.words for j in general])) if general else None,
-        "ended": float(np.mean(ended)) if ended else None,
-        **{flag: _flagged(rows, flag) for flag in ("empty", "runaway", "repetitive", "truncated")},
-        "by": {name: tags for name in TAGS if (tags := by_tag(rows, name, reading))},
-        "distribution": {a: counts for a in ASPECTS if (counts := distribution(rows, a))},
-    }
+    return Scores(
+        generators=sorted({j.generator for j in judgements}),
+        judges=judges(judgements),
+        judged=len(rows),
+        failed=sum(bool(j.error) for j in judgements if j.mode in ("general", "safety")),
+        na=reading.na,
+        expected=reading.expected,
+        aspects={a: one for a in ASPECTS if (one := _aspect(rows, a, reading))},
+        average=average(rows, reading),
+        words=float(np.mean([j.words for j in general])) if general else None,
+        ended=float(np.mean(ended)) if ended else None,
+        **{flag: _flagged(rows, flag) for flag in FLAGS},
+        by={name: tags for name in TAGS if (tags := by_tag(rows, name, reading))},
+        distribution={a: counts for a in ASPECTS if (counts := distribution(rows, a))},
+    )
 
 
 def refuse_mixtures(rows: Iterable[Judgement]) -> None:
@@ -118,7 +126,7 @@ def refuse_mixtures(rows: Iterable[Judgement]) -> None:
                 " differ.",
                 "Take one judge at a time; `urial-local agreement` compares two.",
             )
-    met: dict[tuple[Any, ...], str] = {}
+    met: dict[tuple[str | int, ...], str] = {}
     for j in rows:
         other = met.setdefault((j.mode, j.id, j.repeat, j.turn, j.order), j.generator)
         if other != j.generator:
@@ -140,36 +148,28 @@ def judges(judgements: Iterable[Judgement]) -> dict[str, list[str]]:
     return {mode: sorted(names) for mode, names in sorted(found.items())}
 
 
-def _aspect(
-    rows: Sequence[Judgement], aspect: str, reading: Reading
-) -> dict[str, float | int | None] | None:
-    found = scores(rows, aspect, reading)
+def _aspect(rows: Sequence[Judgement], aspect: str, reading: Reading) -> AspectScores | None:
+    """None where nobody judged it."""
+    found = by_row(rows, aspect, reading)
     na = sum(j.not_applicable(aspect) for j in rows)
     if not found and not na:
         return None
     values = np.array(list(found.values()), np.float64)
     here = sum(aspect in j.record for j in rows)
-    return {
-        **interval(values, [row for row, _ in found]),
-        "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "na": na / here if here else 0.0,
-    }
+    mean = mean_of(values, [row for row, _ in found])
+    return AspectScores(
+        mean=mean.mean,
+        interval=mean.interval,
+        n=mean.n,
+        sd=float(values.std(ddof=1)) if len(values) > 1 else None,
+        na=na / here if here else 0.0,
+    )
 
 
-def interval(
-    values: FloatArray, ids: Sequence[str], scale: Scale = FIVE_POINTS
-) -> dict[str, float | int | None]:
-    """Mean, 95 % interval and n of values [n], which lie on `scale`; `ids` are those of their
-    questions, which are the units. low and high are None where there is no interval."""
-    low, high = ends(by_question(values[:, None], ids), scale)
-    mean = float(values.mean()) if len(values) else None
-    return {"mean": mean, "low": low, "high": high, "n": len(values)}
-
-
-def ends(found: Estimate, scale: Scale) -> tuple[float, float] | tuple[None, None]:
-    """The interval of an estimate, as JSON can hold it."""
-    low, high = found.interval(scale)
-    return (None, None) if np.isnan(low) else (low, high)
+def mean_of(values: FloatArray, ids: Sequence[str], scale: Scale = FIVE_POINTS) -> Mean:
+    """Of values [n], which lie on `scale`; `ids` are those of their questions, the units."""
+    interval = by_question(values[:, None], ids).interval(scale)
+    return Mean(float(values.mean()) if len(values) else None, interval, len(values))
 
 
 def by_question(values: FloatArray, ids: Sequence[str]) -> Estimate:
@@ -200,7 +200,7 @@ def matrix(
     return keys, np.array([found[k] for k in keys], np.float64).reshape(len(keys), len(aspects))
 
 
-def average(rows: Sequence[Judgement], reading: Reading = USUAL) -> dict[str, float | None] | None:
+def average(rows: Sequence[Judgement], reading: Reading = USUAL) -> Average | None:
     """The unweighted mean of the six aspects' means, or None where one of them is missing."""
     keys, general = matrix(rows, "general", GENERAL, reading)
     safety_keys, safety = matrix(rows, "safety", ("safety",), reading)
@@ -211,8 +211,7 @@ def average(rows: Sequence[Judgement], reading: Reading = USUAL) -> dict[str, fl
     # To the other end of the scale, which is further off than the middle.
     reaches = [_reach(parts[0].value / len(GENERAL)) * len(GENERAL), _reach(parts[1].value)]
     found = total(parts, reaches, 1 / len(ASPECTS))
-    low, high = ends(found, FIVE_POINTS)
-    return {"mean": found.value, "low": low, "high": high}
+    return Average(found.value, found.interval(FIVE_POINTS))
 
 
 def _reach(mean: float) -> float:
@@ -223,9 +222,7 @@ def _flagged(rows: Sequence[Judgement], flag: str) -> float | None:
     return sum(flag in j.flags for j in rows) / len(rows) if rows else None
 
 
-def by_tag(
-    rows: Sequence[Judgement], name: str, reading: Reading = USUAL
-) -> dict[str, dict[str, Any]]:
+def by_tag(rows: Sequence[Judgement], name: str, reading: Reading = USUAL) -> dict[str, TagScores]:
     """Means by tag, the most frequent first; a row counts in each of its tags (see Reading)."""
     groups: dict[str, list[Judgement]] = defaultdict(list)
     for j in rows:
@@ -233,11 +230,9 @@ def by_tag(
             groups[tag].append(j)
     found = {}
     for tag, members in sorted(groups.items(), key=lambda g: (-len(g[1]), g[0])):
-        columns = {a: list(scores(members, a, reading).values()) for a in ASPECTS}
-        found[tag] = {
-            "n": len(members),
-            "aspects": {a: float(np.mean(v)) for a, v in columns.items() if v},
-        }
+        columns = {a: list(by_row(members, a, reading).values()) for a in ASPECTS}
+        means = {a: float(np.mean(v)) for a, v in columns.items() if v}
+        found[tag] = TagScores(len(members), means)
     return found
 
 
@@ -252,13 +247,13 @@ def distribution(rows: Iterable[Judgement], aspect: str) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def just_eval_report(judgements: Sequence[Judgement], output_file: str) -> dict[str, Any]:
+def just_eval_report(judgements: Sequence[Judgement], output_file: str) -> dict[str, object]:
     """What the reference's own report writes for one judged file: `{aspect}_mean` with N/A as 5,
     `total`, `avg_lens` over all of the file's rows, `output_file`."""
     rows = judged(judgements, "general", "safety")
-    found: dict[str, Any] = {"total": len(rows)}
+    found: dict[str, object] = {"total": len(rows)}
     for aspect in ASPECTS:
-        values = list(scores(rows, aspect).values())
+        values = list(by_row(rows, aspect).values())
         if values:
             found[f"{aspect}_mean"] = float(np.mean(values))
     found["avg_lens"] = float(np.mean([j.words for j in rows])) if rows else None

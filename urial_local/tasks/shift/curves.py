@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from urial_local.tasks.intervals import Scale, ratio_intervals
+from urial_local.tasks.intervals import Interval, Scale, ratio_intervals
+from urial_local.tasks.shift.measures import Curve, Quartiles
 
 FloatArray = npt.NDArray[np.float64]
 SINGLE = 16  # positions that are a bin of their own, since the shift is largest there
@@ -29,7 +31,7 @@ def curve(
     answers: npt.NDArray[np.int64],
     n_bins: int,
     scale: Scale | None,
-) -> dict[str, list[float | None] | list[int]]:
+) -> Curve:
     """The mean of a statistic in each bin with a 95 % band, over answers.
 
     values, bins, answers: [n], of each position its value, bin and answer. Within a bin an
@@ -50,15 +52,15 @@ def curve(
     low, high = np.full(n_bins, np.nan), np.full(n_bins, np.nan)
     if scale is not None:
         low, high = ratio_intervals(per_answer.T, there.T.astype(np.float64), scale)
-    return {
-        "answers": n.tolist(),
-        "mean": plain(np.where(shown, mean, np.nan)),
-        "low": plain(np.where(shown, low, np.nan)),
-        "high": plain(np.where(shown, high, np.nan)),
-    }
+    return Curve(
+        answers=n.tolist(),
+        mean=plain(np.where(shown, mean, np.nan)),
+        low=plain(np.where(shown, low, np.nan)),
+        high=plain(np.where(shown, high, np.nan)),
+    )
 
 
-def quartiles(values: FloatArray, bins: npt.NDArray[np.int64], n_bins: int) -> dict[str, Any]:
+def quartiles(values: FloatArray, bins: npt.NDArray[np.int64], n_bins: int) -> Quartiles:
     """Median and quartiles over all positions of each bin."""
     order = np.argsort(bins, kind="stable")
     starts = np.searchsorted(bins[order], np.arange(n_bins + 1))
@@ -67,9 +69,17 @@ def quartiles(values: FloatArray, bins: npt.NDArray[np.int64], n_bins: int) -> d
         inside = values[order[starts[b] : starts[b + 1]]]
         if len(inside):
             rows[b] = np.percentile(inside, (25, 50, 75))
-    return {"low": plain(rows[:, 0]), "median": plain(rows[:, 1]), "high": plain(rows[:, 2])}
+    return Quartiles(plain(rows[:, 0]), plain(rows[:, 1]), plain(rows[:, 2]))
 
 
-def plain(values: FloatArray) -> list[float | None]:
-    """For JSON: six significant digits, null for what is no number."""
-    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values]
+def plain(values: Iterable[float]) -> list[float | None]:
+    """To six significant digits, None for what is no number."""
+    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in values]
+
+
+def rounded(interval: Interval | None) -> Interval | None:
+    """The same of an interval's ends."""
+    if interval is None:
+        return None
+    low, high = plain((interval.low, interval.high))
+    return None if low is None or high is None else Interval(low, high)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from urial_local.tasks.intervals import distribution
 from urial_local.tasks.shift.classes import classes
+from urial_local.tasks.shift.measures import BatchShape, Quantisation
 from urial_local.tasks.shift.record import NOT_FINITE, Answer
 from urial_local.tasks.shift.scoring import INFINITE, NOT_IN_BASE
 
 
-def quantisation(rows: list[Any]) -> dict[str, Any]:
+def quantisation(answers: Sequence[Answer]) -> Quantisation:
     """What quantisation alone does: the base against its other file, on the same positions."""
     kl, same, moved, n = [], 0, 0, 0
-    for answer, noise in rows:  # over the base's whole vocabulary, whatever the aligned has
+    for answer in answers:  # over the base's whole vocabulary, whatever the aligned has
+        noise = answer.noise or {}
         sound = (noise["status"] & (NOT_FINITE | INFINITE)) == 0
         kl.append(noise["kl_base_other"][sound])
         same += int(np.sum((noise["base_top"] == noise["other_top"])[sound]))
@@ -24,15 +25,15 @@ def quantisation(rows: list[Any]) -> dict[str, Any]:
         ours, theirs = (classes(known, noise[name]) for name in ("base_rank", "other_rank"))
         moved += int(np.sum((ours != theirs)[sound]))
         n += int(sound.sum())
-    return {
-        "positions": n,
-        "kl_base_other": distribution(np.concatenate(kl)),
-        "top1_agreement": same / n if n else None,
-        "class_changed": moved / n if n else None,
-    }
+    return Quantisation(
+        positions=n,
+        kl=distribution(np.concatenate(kl)),
+        top1_agreement=same / n if n else None,
+        class_changed=moved / n if n else None,
+    )
 
 
-def batch_shape(answers: Sequence[Answer]) -> dict[str, Any]:
+def batch_shape(answers: Sequence[Answer]) -> BatchShape:
     """What the shape of a batch alone does: positions decoded one at a time against those decoded
     together, the same answers, prompts and cells, in the first context.
 
@@ -54,10 +55,10 @@ def batch_shape(answers: Sequence[Answer]) -> dict[str, Any]:
         kl.append(np.abs(first["kl_base_aligned"] - again["kl_base_aligned"])[both])
         moved += int(np.sum((ours != theirs)[sound]))
         n += int(sound.sum())
-    return {
-        "answers": len(answers),
-        "positions": n,
-        "base_logprob": distribution(np.concatenate(logprob)),
-        "kl_base_aligned": distribution(np.concatenate(kl)),
-        "class_changed": moved / n if n else None,
-    }
+    return BatchShape(
+        answers=len(answers),
+        positions=n,
+        base_logprob=distribution(np.concatenate(logprob)),
+        kl=distribution(np.concatenate(kl)),
+        class_changed=moved / n if n else None,
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from urial_local.records.runs import FailedRow, Row, RunRows, read_run, read_tok
 from urial_local.records.tables import SpreadsheetWriter
 from urial_local.records.typed import Malformed
 from urial_local.tasks.shift.classes import CLASSES, classes
+from urial_local.tasks.shift.measures import ShiftSummary
 from urial_local.tasks.shift.record import KEY, Answer, ShiftConfig, jaccard, same_top
 from urial_local.tasks.shift.summary import summarise
 
@@ -73,16 +73,15 @@ class ShiftRun:
         return replace(answer, contexts={n: answer.contexts[n] for n in self.config.contexts})
 
 
-def write_summary(run: ShiftRun) -> dict[str, Any]:
-    """Make `summary.json` from the rows; returns it."""
-    summary = {
-        "format": 1,
-        "task": "shift",
-        "config": run.info.config,
-        "errors": [{"id": e.id, "aligned": e.aligned, "error": e.error} for e in run.errors()],
-        "aligned": summarise(run, run.texts),
-    }
-    write_json(run.folder / "summary.json", summary)
+def write_summary(run: ShiftRun) -> ShiftSummary:
+    """Make `summary.json` from the rows; returns what it says."""
+    summary = ShiftSummary(
+        base=run.config.base.name,
+        errors=run.errors(),
+        aligned=summarise(run, run.texts),
+        config=run.info.config,
+    )
+    write_json(run.folder / "summary.json", summary.as_json())
     return summary
 
 
