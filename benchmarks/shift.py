@@ -22,7 +22,7 @@ from urial_local.runtime.open import RuntimeOptions
 from urial_local.runtime.sequences import BatchToken, Sequences
 from urial_local.runtime.shift_rows import shift_rows, shift_rows_numpy
 from urial_local.runtime.teacher_forced import TeacherForced
-from urial_local.tasks.shift.analysis import Analysis, Progress
+from urial_local.tasks.shift.analysis import Analysis, todo
 from urial_local.tasks.shift.record import KEY
 from urial_local.tasks.shift.setup import ShiftOptions, set_up
 
@@ -59,7 +59,8 @@ def analysis(base: Path, aligned: Path, items: list[Item], answers: dict[str, st
 
         def work() -> None:
             with RunLog(Path(folder), setup.config(True), KEY) as log:
-                Analysis(setup, log, Progress(len(items))).run(items, answers)
+                for row in Analysis(setup, items, answers).rows(todo(log, setup, items, answers)):
+                    log.append(row)
                 assert log.count_errors() == 0
 
         return timed(work)

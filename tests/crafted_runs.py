@@ -12,14 +12,14 @@ from urial_local.records.datasets import Item
 from urial_local.records.generated import Generated
 from urial_local.records.judged import KEY as JUDGED_KEY
 from urial_local.records.judged import JudgedRow
-from urial_local.records.runlog import RunLog, write_json
+from urial_local.records.runlog import RunLog, asked_digest, write_json
 from urial_local.runtime.rows import Completion
 from urial_local.runtime.shift_rows import shift_rows_numpy
 from urial_local.tasks.evaluate.answered import Answered
 from urial_local.tasks.evaluate.job import rows_to_judge
 from urial_local.tasks.evaluate.modes import MODES
 from urial_local.tasks.generate.job import KEY as GENERATE_KEY
-from urial_local.tasks.generate.job import answer_record, asked_digest
+from urial_local.tasks.generate.job import answer_record
 from urial_local.tasks.shift.record import (
     ALIGNED_COLUMNS,
     CONTEXT_COLUMNS,
@@ -78,7 +78,11 @@ def generated_run(folder: Path) -> None:
                                 "question_id": i, "reference": ["r"]})  # fmt: skip
             said = [{"query": f"Question {i}?", **_answer(f"Answer {n}.")} for n in range(turns)]
             row = {"id": item.id, "repeat": 0, "number": i, **said[0], "prompt": "1"}
-            row |= {"tags": {"task": ["math"]}, "asked_sha": asked_digest(item), "seconds": 0.1}
+            row |= {
+                "tags": {"task": ["math"]},
+                "asked_sha": asked_digest(item.query, *item.later),
+                "seconds": 0.1,
+            }
             row["fields"] = dict(item.fields)
             if i == 1:
                 row["candidates"] = [{"candidate": n, **_answer(f"No. {n}")} for n in (0, 1)]

@@ -107,7 +107,7 @@ def test_the_same_command_goes_on(judged, tmp_path):
     assert "reason_tokens: 8 there, 9 now" in fails(2, *args, "--reason-tokens", "9")
     changed = write_answers(tmp_path / "changed.json", tail=" Or not.")
     said = fails(2, "evaluate", changed, *JUDGE, "--expected", "-o", tmp_path / "again")
-    assert "is not the one that was judged" in said
+    assert "is not the one that this run holds" in said
 
 
 def test_resume_by_sigkill(judged, tmp_path):
@@ -153,8 +153,8 @@ def test_ctrl_c_finishes_those_in_hand(tmp_path):
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
-    assert "rows are judged" in said
-    assert "same command goes on" in said
+    assert "of 200 rows are done" in said
+    assert "Run the same command again" in said
     assert 0 < len(by_key(tmp_path / "r")) < 200
 
 

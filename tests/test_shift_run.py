@@ -195,8 +195,8 @@ def test_given_answers_get_the_same_scores(run, tmp_path):
     # Other answers are refused in the same folder; a run folder gives its answers, too.
     answers[0]["output"] = "Something else."
     (tmp_path / "c.json").write_text(json.dumps(answers))
-    said = fails(1, *args[:-1], tmp_path / "c.json", "-o", tmp_path / "run")
-    assert "The answer to 'q0' is not the one" in said or "is not the one" in said
+    said = fails(2, *args[:-1], tmp_path / "c.json", "-o", tmp_path / "run")
+    assert "the answer to 'q0' is not the one" in said
     assert urial(*args[:-1], run / "run", "-o", tmp_path / "again").returncode == 0
     assert rows_of(tmp_path / "again")["q1"]["contexts"] == rows["q1"]["contexts"]
     # By question, where ids differ; one without an answer is an error row.
@@ -234,7 +234,7 @@ def test_other_options_on_the_same_folder_are_refused(run, tmp_path):
     changed = json.loads((run / "q.json").read_text())
     changed[0]["query"] = "Where can I find a wolf?"
     (tmp_path / "q.json").write_text(json.dumps(changed))
-    said = fails(1, "shift", tmp_path / "q.json", *PAIR, "-o", run / "run")
+    said = fails(2, "shift", tmp_path / "q.json", *PAIR, "-o", run / "run")
     assert "'q0' is not the one that this run holds" in said
 
 
@@ -381,7 +381,7 @@ def test_ctrl_c_keeps_the_rows_that_are_done(tiny_aligned, tiny_llama, tmp_path)
     said = child.stderr.read().decode()
     child.stderr.close()
     assert child.wait(timeout=30) == 130, said
-    assert "The same command goes on" in said
+    assert "Run the same command again" in said
     assert "Traceback" not in said
     kept = rows.read_bytes()
     assert kept.endswith(b"\n")

@@ -149,11 +149,7 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
     """The shift between the two, with the base asked plainly and under the prompt."""
     from urial_local.base.files import private_folder
     from urial_local.base.paths import state_dir
-    from urial_local.cli.progress import bar
-    from urial_local.cli.shift_results import finish, print_summary
-    from urial_local.records.runlog import RunLog
-    from urial_local.tasks.shift.analysis import Analysis, Progress
-    from urial_local.tasks.shift.record import KEY, Answer
+    from urial_local.cli import shift_results
     from urial_local.tasks.shift.setup import ShiftOptions, set_up
 
     if output is None:
@@ -161,11 +157,5 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
     contexts = ("zero-shot", "system-only", prompt) if base == "demo" else ("zero-shot", prompt)
     setup = set_up(ShiftOptions(base, (aligned,), contexts, max_tokens=300))
     say(f"\nHow far the two are apart, over {len(items)} answers of the aligned model:\n")
-    with (
-        RunLog(output, setup.config(given_answers=False), KEY, Answer.read) as log,
-        bar(len(items), "answer") as shown,
-    ):
-        progress = Progress(len(items), tell=lambda p: shown.to(p.done))
-        Analysis(setup, log, progress).run(items, None)
-        summary = finish(output)
-    print_summary(output, summary, False)
+    shift_results.analyse(setup, items, None, output)
+    shift_results.print_summary(output, shift_results.finish(output), False)

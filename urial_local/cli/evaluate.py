@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from urial_local.base import limits
-from urial_local.base.errors import Interrupted, UsageError
+from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
 from urial_local.cli.data_options import FAILED, data_options, fields, selection
 from urial_local.cli.evaluate_results import summarize
 from urial_local.cli.options import complete_models, runtime_choice, runtime_options
+
+if TYPE_CHECKING:
+    from urial_local.cli.running import Tally
+    from urial_local.tasks.evaluate.job import Plan, Prepared
 
 CHOICES = ("auto", "general", "safety", "pairwise", "mt-bench", "tags")
 
@@ -146,7 +149,7 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
     tally = judge_rows(rows, folder, wording, options)
     print_results(folder, finish(folder), options["as_json"])
     if not options["as_json"] and tally.done:
-        note(f"{tally.prompt_tokens:,} tokens read and {tally.completion_tokens:,} written.")
+        note(f"{tally.read:,} tokens read and {tally.tokens:,} written.")
     if tally.errors:
         note(
             f"{tally.errors:,} rows could not be judged; each has its reason in rows.jsonl."
@@ -232,8 +235,8 @@ def default_folder(answers: str, judge: str, mode: str) -> Path:
 
 
 @contextmanager
-def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """The judge, and what aborts it at once."""
+def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+    """The judge, closed in the end."""
     if options["judge"].startswith("openai:"):
         from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
 
@@ -246,10 +249,7 @@ def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[An
             )
         )
 
-        def interrupt() -> None:
-            raise KeyboardInterrupt
-
-        yield judge, interrupt
+        yield judge
         return
     from urial_local.cli.session import tell_about_check, tell_about_context
     from urial_local.cli.terminal import StatusLine
@@ -273,21 +273,22 @@ def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[tuple[An
         need = fitting_context(file, [question for _, question in rows if question], chosen)
         chosen = replace(chosen, runtime=replace(chosen.runtime, ctx_size=need))
     with open_local_judge(file, chosen, StatusLine().prefill) as local:
-        yield local, local.abort
+        yield local
 
 
-def judge_rows(rows: list[Any], folder: Path, wording: Any, options: Mapping[str, Any]) -> Any:
-    """Judge the rows that the folder lacks; returns the tally."""
-    from urial_local.cli.progress import bar
+def judge_rows(
+    rows: list[Prepared], folder: Path, wording: Plan, options: Mapping[str, Any]
+) -> Tally:
+    """Judge the rows that the folder lacks; returns what was done."""
+    from urial_local.cli.running import end, write_rows
     from urial_local.cli.stopping import stoppable
     from urial_local.cli.terminal import note
     from urial_local.records.judged import KEY, JudgedRow
     from urial_local.records.runlog import RunLog
-    from urial_local.runtime.sequences import Aborted
-    from urial_local.tasks.evaluate.job import Evaluation, key_of
+    from urial_local.tasks.evaluate.job import Evaluation, todo
 
     shard = "/".join(map(str, options["shard"])) if options["shard"] else None
-    with stoppable() as stop, open_judge(rows, options) as (judge, abort):
+    with stoppable() as stop, open_judge(rows, options) as judge:
         config = {
             "task": "evaluate",
             "judge": judge.about(),
@@ -297,32 +298,16 @@ def judge_rows(rows: list[Any], folder: Path, wording: Any, options: Mapping[str
             "shard": shard,
         }
         with RunLog(folder, config, KEY, JudgedRow.read) as log:
-            there = sum(log.has(*key_of(row)) for row, _ in rows)
-            if there:
+            lacking = todo(log, rows)
+            if there := len(rows) - len(lacking):
                 note(f"{there:,} of them are there already.")
-            with bar(len(rows), "row", there) as shown:
-
-                def tell(tally: Any) -> None:
-                    shown.to(there + tally.done, failed=f"{tally.errors:,}")
-
-                evaluation = Evaluation(judge, log, tell)
-                stop.watch(judge.stop, abort)
-                interrupted = False
-                try:
-                    evaluation.run(rows)
-                except (Aborted, KeyboardInterrupt):
-                    interrupted = True
-            tally = evaluation.tally
-            figures = {"rows": tally.done, "seconds": round(time.perf_counter() - tally.began, 3)}
-            if not interrupted and getattr(judge, "together", 1) > 1:
-                figures |= neighbours(evaluation, stop)
-            log.end_session(**figures)
-        if interrupted or stop.asked:
-            raise Interrupted(
-                f"Stopped; {there + tally.done - tally.errors:,} of {len(rows):,} rows are judged"
-                + (f", {tally.errors:,} failed." if tally.errors else "."),
-                "The same command goes on from there.",
-            )
+            work = Evaluation(judge)
+            tally = write_rows(
+                log, work.rows(lacking), work, stop, total=len(rows), unit="row",
+                figures=lambda t: {"failed": f"{t.errors:,}"},
+            )  # fmt: skip
+            together = not tally.stopped and getattr(judge, "together", 1) > 1
+            end(log, tally, len(rows), **(neighbours(work, stop) if together else {}))
         return tally
 
 

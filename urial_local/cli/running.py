@@ -60,7 +60,10 @@ class Tally:
             for turn in row.get("turns") or [row]
             for candidate in turn.get("candidates") or [turn]
         ]
-        self.tokens += sum(part.get("completion_tokens") or 0 for part in parts)
+        # A row of shift has the ids themselves.
+        self.tokens += sum(
+            part.get("completion_tokens") or len(part.get("answer_ids", ())) for part in parts
+        )
         self.read += sum(part.get("prompt_tokens") or 0 for part in parts)
         turns = row.get("turns") or [row]
         self.ended += all(turn.get("finish_reason") in ENDED for turn in turns)

@@ -115,15 +115,11 @@ def command(questions: str, output: Path, **options: Any) -> None:
         --base-prompt zero-shot --base-prompt urial-1 --base-prompt urial --limit 100
       urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run
     """
-    from urial_local.cli.progress import bar
     from urial_local.cli.session import tell_about_context
-    from urial_local.cli.shift_results import finish, print_summary, unmeasured
+    from urial_local.cli.shift_results import analyse, finish, print_summary, unmeasured
     from urial_local.cli.terminal import note
     from urial_local.records.answers import given_answers
     from urial_local.records.datasets import read_items
-    from urial_local.records.runlog import RunLog
-    from urial_local.tasks.shift.analysis import Analysis, Progress
-    from urial_local.tasks.shift.record import KEY, Answer
     from urial_local.tasks.shift.setup import set_up
 
     names, answers = fields(options), options["answers"]
@@ -136,18 +132,8 @@ def command(questions: str, output: Path, **options: Any) -> None:
         tell_about_context(file.header, setup.options.runtime.ctx_size)
     for remark in setup.remarks:
         note(remark)
-    total = len(items) * len(setup.aligned)
-    with RunLog(output, setup.config(answers is not None), KEY, Answer.read) as log:
-        done = sum(log.has(m.name, i.id) for m in setup.aligned for i in items)
-        if done:
-            note(f"{done:,} of {total:,} rows are there already.")
-        with bar(total, "answer", done) as shown:
-            progress = Progress(
-                total, done, tell=lambda p: shown.to(p.done, tokens=f"{p.tokens:,}")
-            )
-            Analysis(setup, log, progress).run(items, given)
-        summary = finish(output, csv=options["as_csv"], figures=options["figures"])
-        failed = sum(not log.has(m.name, i.id) for m in setup.aligned for i in items)
+    failed = analyse(setup, items, given if answers else None, output)
+    summary = finish(output, csv=options["as_csv"], figures=options["figures"])
     print_summary(output, summary, options["as_json"])
     if failed or unmeasured(summary):
         raise click.exceptions.Exit(FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,41 @@ if TYPE_CHECKING:
         Share,
         ShiftSummary,
     )
+
+
+if TYPE_CHECKING:
+    from urial_local.records.datasets import Item
+    from urial_local.tasks.shift.setup import Setup
+
+
+def analyse(
+    setup: Setup, items: Sequence[Item], given: Mapping[str, str] | None, output: Path
+) -> int:
+    """Make the rows that a run folder lacks; returns how many of them it still lacks, since they
+    failed. Raises Interrupted where it was stopped."""
+    from urial_local.cli.running import end, write_rows
+    from urial_local.cli.stopping import stoppable
+    from urial_local.cli.terminal import note
+    from urial_local.records.runlog import RunLog
+    from urial_local.tasks.shift.analysis import Analysis, todo
+    from urial_local.tasks.shift.record import KEY, Answer
+    from urial_local.tasks.shift.results import write_tokens
+
+    total = len(items) * len(setup.aligned)
+    with RunLog(output, setup.config(given is not None), KEY, Answer.read) as log:
+        lacking = todo(log, setup, items, given)
+        if there := total - len(lacking):
+            note(f"{there:,} of {total:,} rows are there already.")
+        write_tokens(output, setup)
+        with stoppable() as stop:
+            work = Analysis(setup, items, given)
+            tally = write_rows(
+                log, work.rows(lacking), work, stop, total=total, unit="answer",
+                figures=lambda t: {"tokens": f"{t.tokens:,}"},
+            )  # fmt: skip
+        if lacking:
+            end(log, tally, total)
+        return len(todo(log, setup, items, given))
 
 
 def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> ShiftSummary:

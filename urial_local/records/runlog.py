@@ -85,7 +85,7 @@ class RunLog:
             try:
                 self._open()
             except BaseException:
-                self._lock.release()
+                self._release()
                 raise
         except OSError as error:
             raise RunError(
@@ -105,9 +105,12 @@ class RunLog:
                 with self._rows:
                     self._sync()
         finally:
-            with contextlib.suppress(OSError):
-                (self.folder / "run.owner").unlink()
-            self._lock.release()
+            self._release()
+
+    def _release(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.folder / "run.owner").unlink()
+        self._lock.release()
 
     @property
     def rows_path(self) -> Path:
@@ -158,14 +161,16 @@ class RunLog:
         """Whether this row is done. Error rows are not: the next run tries them again."""
         return self.keys.get(key, "error") == ""
 
-    def lacks(self, *key: str, asked: str, what: str = "question") -> bool:
+    def lacks(self, *key: str, asked: str, what: str) -> bool:
         """Whether this row is still to be made. `asked` tells what is asked now: a run may grow,
-        but not change. Raises UsageError where it holds a row of something else by this key."""
+        but not change. Raises UsageError, with `what` that is, where the run holds a row of
+        something else by this key."""
         if not self.has(*key):
             return True
-        if self.asked[key] not in ("", asked):  # rows of earlier releases say nothing of it
+        # Rows of earlier releases say nothing of it.
+        if self.asked.get(key, "") not in ("", asked):
             raise UsageError(
-                f"The {what} {key[0]!r} is not the one that this run holds.",
+                f"{what} is not the one that this run holds.",
                 "The data has changed; choose another folder with -o.",
             )
         return False
@@ -195,7 +200,7 @@ class RunLog:
                 f"All {len(self.keys):,} rows before it are safe. Make room; then the same command"
                 " goes on.",
             ) from None
-        self.keys[key] = error
+        self.keys[key], self.asked[key] = error, str(row.get("asked_sha") or "")
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
 

@@ -118,6 +118,10 @@ class EndpointJudge:
     def stop(self) -> None:
         self._ending = True
 
+    def abort(self) -> None:
+        """From a signal handler: what waits for a reply is left."""
+        raise KeyboardInterrupt
+
     def judge(self, questions: Iterable[Question]) -> Iterator[Verdict]:
         """Raises UrialError for a wrong key or model, an empty account, or an address where nobody
         listens, after the verdicts of questions in hand. A question whose next try stop() forbids

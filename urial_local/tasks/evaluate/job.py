@@ -1,4 +1,4 @@
-"""Takes answers to a judge, and writes each judgement as it comes.
+"""Takes answers to a judge, and yields each judgement as it comes.
 
 A judgement's row holds who judged what, the wording, the judge's text, and the record (see modes).
 A row that cannot be judged is an error row, never a score; the next run tries it again.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from urial_local.base.errors import PromptError, UsageError
@@ -27,18 +26,6 @@ from urial_local.tasks.evaluate.neighbours import Effect, judged_alone, sample
 ModeName = Literal["auto", "general", "safety", "pairwise", "mt-bench", "tags"]
 Row = dict[str, Any]
 Prepared = tuple[Row, "Question | None"]
-
-
-@dataclass
-class Tally:
-    """What a face shows of a job under way."""
-
-    done: int = 0
-    errors: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    first_error: str = ""
-    began: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,49 +157,58 @@ def prepare(rows: Iterable[tuple[Row, Case]], plan: Plan) -> list[Prepared]:
     return sorted(found, key=lambda pair: (pair[0]["mode"], -len(pair[0].get("prompt", ""))))
 
 
-class Evaluation:
-    """One run of judgements by one judge."""
+def todo(log: RunLog, prepared: Iterable[Prepared]) -> list[Prepared]:
+    """The rows that a run lacks. Raises UsageError where what is to be judged has changed."""
+    return [
+        pair
+        for pair in prepared
+        if log.lacks(
+            *key_of(pair[0]), asked=pair[0]["asked_sha"], what=f"The answer {pair[0]['id']!r}"
+        )
+    ]
 
-    def __init__(
-        self, judge: Judge, log: RunLog, tell: Callable[[Tally], None] = lambda tally: None
-    ) -> None:
-        self.judge, self.log, self._tell = judge, log, tell
-        self.tally = Tally()
+
+class Evaluation:
+    """Judgements by one judge. It writes nothing: rows are yielded as they are made."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
         # The fingerprint is of a model on this machine.
         self._judge = {"judge": judge.name, "judge_fingerprint": judge.about().get("fingerprint")}
         self._rows: dict[tuple[str, ...], Row] = {}
         self._sample: dict[tuple[str, ...], Question] = {}
         self._first: dict[tuple[str, ...], Verdict] = {}  # of the sample
 
-    def run(self, prepared: Iterable[Prepared]) -> None:
-        """Judge every row that the log lacks. Raises UrialError as the judge does."""
-        prepared = list(prepared)
-        lacking = [q for row, q in prepared if q and not self.log.has(*key_of(row))]
-        self._sample = {question.key: question for question in sample(lacking)}
-        for verdict in self.judge.judge(self._questions(prepared)):
-            self._take(verdict)
+    def stop(self) -> None:
+        """Begin no new rows; those in flight are finished. May be called from a signal handler."""
+        self.judge.stop()
+
+    def abort(self) -> None:
+        """Leave those in flight, too."""
+        self.judge.abort()
+
+    def rows(self, todo: Sequence[Prepared]) -> Iterator[Row]:
+        """Judge these: first the error rows among them, then the others as they are judged. Raises
+        UrialError as the judge does, Aborted or KeyboardInterrupt after abort()."""
+        questions = []
+        for row, question in todo:
+            if question is None:
+                yield row
+            else:
+                self._rows[key_of(row)] = {**row, **self._judge}
+                questions.append(question)
+        self._sample = {question.key: question for question in sample(questions)}
+        for verdict in self.judge.judge(questions):
+            yield self._judged(verdict)
 
     def alone(self) -> Iterator[Effect]:
         """Judge a few of the rows of this start again, one by one: what changed for each."""
         return judged_alone(self.judge, self._sample.values(), self._first)
 
-    def _questions(self, prepared: Iterable[Prepared]) -> Iterator[Question]:
-        for row, question in prepared:
-            key = key_of(row)
-            if self.log.has(*key):
-                refuse_changed(self.log, row)
-            elif question is None:
-                self._write(row)
-            else:
-                self._rows[key] = {**row, **self._judge}
-                yield question
-
-    def _take(self, verdict: Verdict) -> None:
+    def _judged(self, verdict: Verdict) -> Row:
         row = self._rows.pop(verdict.key)
         if verdict.key in self._sample:
             self._first[verdict.key] = verdict
-        self.tally.prompt_tokens += verdict.prompt_tokens
-        self.tally.completion_tokens += verdict.completion_tokens
         counts = {
             "prompt_tokens": verdict.prompt_tokens,
             "cached_tokens": verdict.cached_tokens,
@@ -220,29 +216,12 @@ class Evaluation:
             "seconds": verdict.seconds,
         }
         if verdict.error:
-            self._write({**row, "result": verdict.text, "error": verdict.error, **counts})
-            return
+            return {**row, "result": verdict.text, "error": verdict.error, **counts}
         record: Row = {"result": verdict.text, "parsed_result": dict(verdict.record)}
         if verdict.expected:
             record["expected"] = {k: round(v, 6) for k, v in verdict.expected.items()}
-        self._write({**row, **record, **counts})
-
-    def _write(self, row: Row) -> None:
-        self.log.append(row)
-        self.tally.done += 1
-        self.tally.errors += bool(row.get("error"))
-        self.tally.first_error = self.tally.first_error or str(row.get("error") or "")
-        self._tell(self.tally)
+        return {**row, **record, **counts}
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(row.get(name, "")) for name in KEY)
-
-
-def refuse_changed(log: RunLog, row: Row) -> None:
-    """The run that is judged may have grown, but not changed. Raises UsageError."""
-    if log.asked.get(key_of(row)) != row["asked_sha"]:
-        raise UsageError(
-            f"The answer {row['id']!r} is not the one that was judged in this folder.",
-            "The answers have changed; choose another folder with -o.",
-        )

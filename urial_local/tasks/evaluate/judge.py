@@ -56,5 +56,9 @@ class Judge(Protocol):
         ...
 
     def stop(self) -> None:
-        """Draw no more questions; those in hand are finished. May be called from a signal."""
+        """Draw no more questions; those in flight are finished. May be called from a signal."""
+        ...
+
+    def abort(self) -> None:
+        """Leave those in flight, too: `judge` raises. May be called from a signal."""
         ...

@@ -203,7 +203,7 @@ def todo(log: RunLog, items: Iterable[Item], repeat: int) -> Iterator[Todo]:
     for item in items:
         asked = asked_digest(item.query, *item.later)
         for n in range(repeat):
-            if log.lacks(item.id, str(n), asked=asked):
+            if log.lacks(item.id, str(n), asked=asked, what=f"The question {item.id!r}"):
                 yield item, n
 
 

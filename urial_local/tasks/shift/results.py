@@ -16,6 +16,7 @@ from urial_local.records.typed import Malformed
 from urial_local.tasks.shift.classes import CLASSES, classes
 from urial_local.tasks.shift.measures import ShiftSummary
 from urial_local.tasks.shift.record import KEY, Answer, ShiftConfig, jaccard, same_top
+from urial_local.tasks.shift.setup import Setup
 from urial_local.tasks.shift.summary import summarise
 
 SCALARS = ("base_logprob", "kl_base_aligned", "kl_aligned_base", "js", "base_entropy")
@@ -71,6 +72,16 @@ class ShiftRun:
                 f" {known:,} tokens"
             )
         return replace(answer, contexts={n: answer.contexts[n] for n in self.config.contexts})
+
+
+def write_tokens(folder: Path, setup: Setup) -> None:
+    """`tokens-NAME.json`: what each token id of an aligned model stands for, for those who read the
+    rows."""
+    for model in setup.aligned:
+        path = folder / f"tokens-{model.name}.json"
+        if not path.exists():
+            with model.vocabulary() as vocab:
+                write_json(path, [vocab.label(t) for t in range(vocab.size)])
 
 
 def write_summary(run: ShiftRun) -> ShiftSummary:

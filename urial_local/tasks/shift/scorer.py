@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,12 +37,6 @@ class GivenAnswer:
     ended: bool
     end_token: bool
     finish_reason: str
-    given_sha: str = ""  # of an answer that was given, as it was given
-
-
-def answer_digest(text: str) -> str:
-    """Tells whether a given answer is still the same when a run is resumed."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass
@@ -56,8 +49,7 @@ class Scorer:
     aligned: TeacherForced
     contexts: Mapping[str, PromptedModel]
     bases: TeacherForced
-    noise: TeacherForced | None
-    noise_asker: PromptedModel | None
+    noise: tuple[PromptedModel, TeacherForced] | None
 
     def request(self, item: Item) -> Request:
         """To the engine: as long an answer as every context has room for."""
@@ -87,8 +79,9 @@ class Scorer:
             ids.append(done.end_token)
         if not ids:
             raise UrialError("The aligned model's answer is empty.")
-        ended = done.finish_reason in ("eos", "frame", "stop")
-        return GivenAnswer(ids, done.text, ended, done.end_token is not None, done.finish_reason)
+        return GivenAnswer(
+            ids, done.text, done.ended, done.end_token is not None, done.finish_reason
+        )
 
     def _kept(self, done: Completion) -> list[int]:
         """The ids of an answer that its frame ended, without those of the frame's closing."""
@@ -111,7 +104,6 @@ class Scorer:
         vocab = self.asker.model.vocab
         rendered = self.asker.render(item.query)
         end = vocab.end_of_turn
-        digest = answer_digest(text)
         name = vocab.text(end)
         if name and text.endswith(name):
             text = text[: -len(name)].rstrip(" ")
@@ -122,7 +114,7 @@ class Scorer:
             ids.append(end)
         if not ids:
             raise UrialError("The answer given to this question is empty.")
-        return GivenAnswer(ids, text, True, end >= 0, "given", digest)
+        return GivenAnswer(ids, text, True, end >= 0, "given")
 
     def score(self, item: Item, answer: GivenAnswer, again: bool = False) -> dict[str, Any]:
         """The parts of a row that hold statistics. `again`: the first positions are also scored one
@@ -135,9 +127,10 @@ class Scorer:
             for i, r in enumerate(requests.values())
         ]
         noise = None
-        if self.noise and self.noise_asker:
-            r = self.noise_asker.request(item.query)
-            noise = Side(self.noise, 0, r.tokens, r.shared)
+        if self.noise:
+            asker, forced = self.noise
+            r = asker.request(item.query)
+            noise = Side(forced, 0, r.tokens, r.shared)
         threads = self.setup.options.runtime.threads or default_threads(self.asker.model.n_params)
         scored = score_answer(aligned, bases, answer.ids, threads, noise)
         row: dict[str, Any] = to_json(scored.contexts[0], ALIGNED_COLUMNS)
@@ -160,9 +153,8 @@ class Scorer:
         return row
 
     def forget(self) -> None:
-        for forced in (self.aligned, self.bases, self.noise):
-            if forced:
-                forced.forget()
+        for forced in (self.aligned, self.bases, *(self.noise or ())[1:]):
+            forced.forget()
 
 
 def _shown(rendered: Rendered) -> str:
