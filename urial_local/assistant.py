@@ -230,7 +230,7 @@ def load(
     prompt: str | None = None,
     frame: str | None = None,
     parallel: int = 1,
-    ctx: int = 0,
+    ctx_size: int = 0,
     threads: int | None = None,
     gpu_layers: GpuLayers = "auto",
     kv_type: Literal["f16", "f32", "q8_0"] = "f16",
@@ -241,9 +241,9 @@ def load(
     """Open a model by its name in the registry, `hf:user/repo:quant`, or its file.
 
     prompt: a prompt's name or file; by default the model's own chat template where it has one, else
-    the URIAL prompt that fits its context. parallel: questions answered at a time by `map`. ctx:
-    tokens that a question and its answer may have; 0 for the model's own, up to 4096. Other
-    keywords are settings: `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`,
+    the URIAL prompt that fits its context. parallel: questions answered at a time by `map`.
+    ctx_size: tokens that a question and its answer may have; 0 for the model's own, up to 4096.
+    Other keywords are settings: `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`,
     `penalty_scope`, `seed`, `max_tokens`, `stop`, `markers`.
 
     Raises ModelError, PromptError, or UsageError that names the keyword.
@@ -252,7 +252,7 @@ def load(
     file = model_file(name)
     choice = choose_prompt(file, prompt, frame)
     runtime = RuntimeOptions(
-        ctx_size=ctx,
+        ctx_size=ctx_size,
         parallel=parallel,
         threads=threads,
         gpu_layers=gpu_layers,

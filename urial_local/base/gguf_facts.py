@@ -132,7 +132,7 @@ def refuse_beyond_memory(header: GGUFHeader, cells: int, kv_type: str) -> None:
         raise ModelError(
             f"A context of {cells:,} tokens needs {need / 1e9:,.0f} GB for keys and values, and"
             f" this machine has {there / 1e9:,.0f} GB of memory.",
-            "Choose a smaller --ctx-size, or fewer rows at a time.",
+            "Choose a smaller `ctx_size`, or fewer rows at a time.",
         )
 
 

@@ -13,6 +13,7 @@ import click
 
 from urial_local.base.addresses import without_secrets
 from urial_local.base.terminal import UNSAFE, printable
+from urial_local.cli.spelling import spelled
 
 _PATIENCE = 1.0  # seconds before a status line appears
 
@@ -54,7 +55,7 @@ class StatusLine:
 
 def note(text: str) -> None:
     """A remark to the person at the terminal; never on stdout."""
-    text = without_secrets(text)
+    text = spelled(without_secrets(text))
     # https://no-color.org
     dim = not os.environ.get("NO_COLOR") and steered(sys.stderr)
     click.echo(click.style(printable(text), dim=True) if dim else printable(text), err=True)
@@ -62,14 +63,14 @@ def note(text: str) -> None:
 
 def complain(message: str, hint: str = "") -> None:
     """What went wrong, and what to do next."""
-    click.echo(f"Error: {printable(without_secrets(message))}", err=True)
-    for line in filter(None, printable(without_secrets(hint)).split("\n")):
+    click.echo(f"Error: {printable(spelled(without_secrets(message)))}", err=True)
+    for line in filter(None, printable(spelled(without_secrets(hint))).split("\n")):
         click.echo(f"  {line}", err=True)
 
 
 def tell(text: str) -> None:
     """A line that a person needs, such as where a file is; on stderr."""
-    click.echo(printable(text), err=True)
+    click.echo(printable(spelled(text)), err=True)
 
 
 def emit(text: str) -> None:

@@ -112,7 +112,7 @@ class Prompt:
         if chat is None:
             raise PromptError(
                 f"The prompt {self.name!r} needs a chat template, and this model carries none.",
-                "A base model wants a URIAL prompt: --prompt urial.",
+                "A base model wants a URIAL prompt: `prompt=urial`.",
             )
         messages = [Message("system", self.system)] if self.system else []
         for turn in (*self.examples, *history):

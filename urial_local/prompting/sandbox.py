@@ -117,13 +117,13 @@ def render_untrusted(source: str, context: dict[str, Any], block: str = "") -> s
             _forget()
             raise PromptError(
                 f"The template did not finish within {TIME_LIMIT:.0f} seconds and was stopped.",
-                "Choose another frame or prompt; --prompt urial uses our own.",
+                "Choose another frame or prompt; `prompt=urial` uses our own.",
             ) from None
         except (EOFError, OSError, ValueError):
             _forget()
             raise PromptError(
                 "The template needed too much memory or ended the process that renders it.",
-                "Choose another frame or prompt; --prompt urial uses our own.",
+                "Choose another frame or prompt; `prompt=urial` uses our own.",
             ) from None
         except BaseException:
             _forget()  # interrupted: a reply that comes later would be taken for the next one

@@ -151,7 +151,7 @@ def count(source: Source, fields: Fields = Fields(), selection: Selection = Sele
                 f"{source.name} has the id {item.id!r} twice: in rows {seen[key] + 1} and"
                 f" {number + 1}.",
                 "Ids tell rows apart when a run is resumed: make them different, or use"
-                " --id-field none to count rows instead.",
+                " `id_field=none` to count rows instead.",
             )
         seen[key] = number
         if selection.ids and item.id in selection.ids:
@@ -170,7 +170,7 @@ def count(source: Source, fields: Fields = Fields(), selection: Selection = Sele
     if not usable:
         raise UsageError(f"No row of {source.name} can be used. The first: {first_error}")
     if not wanted:
-        raise UsageError(f"No row of {source.name} is chosen by --ids or --where.")
+        raise UsageError(f"No row of {source.name} is chosen by `ids` or `where`.")
     return Count(own, bad, cut)
 
 

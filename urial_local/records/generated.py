@@ -43,6 +43,11 @@ class Generated:
     fields: Mapping[str, Any] = field(default_factory=dict)  # what the dataset said
     turns: tuple[AnsweredTurn, ...] = ()
 
+    @property
+    def answer(self) -> str:
+        """To the first question; empty in an error row."""
+        return self.turns[0].answer if self.turns else ""
+
     @staticmethod
     def read(row: Mapping[str, Any]) -> Generated:
         """A row of rows.jsonl. Raises Malformed."""

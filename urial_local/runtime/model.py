@@ -179,5 +179,5 @@ def _layers(gpu_layers: GpuLayers) -> int:
     if gpu_layers == "all":
         return -1
     if gpu_layers < 0:
-        raise UsageError(f"--gpu-layers {gpu_layers} must be auto, all, or 0 and more.")
+        raise UsageError(f"`gpu_layers` {gpu_layers} must be auto, all, or 0 and more.")
     return gpu_layers

@@ -69,7 +69,7 @@ class NativeTokenizer:
                 raise ContextOverflow(
                     f"The text has {len(text):,} characters, more than the context's {most:,}"
                     " tokens hold.",
-                    "Use a shorter text or a larger --ctx-size.",
+                    "Use a shorter text or a larger `ctx_size`.",
                 )
 
     def _pieces(self, text: str) -> list[str]:

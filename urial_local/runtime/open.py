@@ -38,10 +38,10 @@ class RuntimeOptions:
 def _check(o: RuntimeOptions) -> None:
     """What the command line refuses, for those who call this from a program."""
     bounds = {
-        "--parallel": (1, o.parallel, limits.ROWS_AT_A_TIME),
-        "--ctx-size": (0, o.ctx_size, limits.TOKENS),
-        "--batch-size": (1, o.batch, limits.BATCH),
-        "--threads": (1, o.threads or 1, limits.THREADS),
+        "`parallel`": (1, o.parallel, limits.ROWS_AT_A_TIME),
+        "`ctx_size`": (0, o.ctx_size, limits.TOKENS),
+        "`batch`": (1, o.batch, limits.BATCH),
+        "`threads`": (1, o.threads or 1, limits.THREADS),
     }
     for name, (least, value, most) in bounds.items():
         if not least <= value <= most:

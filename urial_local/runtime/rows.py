@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +84,11 @@ class Completion:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        text = f'<div style="white-space:pre-wrap">{escape(self.text)}</div>'
+        said = f"{len(self.tokens):,} tokens, {self.finish_reason}"
+        return f"{text}<small>{escape(said)}</small>"
 
     @property
     def ended(self) -> bool:

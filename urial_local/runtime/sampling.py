@@ -39,20 +39,20 @@ class Sampling:
 
         need(
             self.temperature == 0 or limits.COLDEST <= self.temperature < 1e6,
-            f"temperature {self.temperature} must be 0, or from {limits.COLDEST} to a million",
+            f"`temperature` {self.temperature} must be 0, or from {limits.COLDEST} to a million",
         )
-        need(0 <= self.top_k <= limits.TOKENS, f"top-k {self.top_k} must be 0 (off) or more")
-        need(0 < self.top_p <= 1, f"top-p {self.top_p} must be in (0, 1]")
-        need(0 <= self.min_p <= 1, f"min-p {self.min_p} must be in [0, 1]")
+        need(0 <= self.top_k <= limits.TOKENS, f"`top_k` {self.top_k} must be 0 (off) or more")
+        need(0 < self.top_p <= 1, f"`top_p` {self.top_p} must be in (0, 1]")
+        need(0 <= self.min_p <= 1, f"`min_p` {self.min_p} must be in [0, 1]")
         least, most = limits.PENALTY
         need(
             least <= self.repeat_penalty <= most,
-            f"penalty {self.repeat_penalty} must be from {least} to {most:,.0f}",
+            f"`repeat_penalty` {self.repeat_penalty} must be from {least} to {most:,.0f}",
         )
         scope = self.penalty_scope
         need(
             scope in ("all", "output") or _is_count(scope),
-            f"penalty scope {scope[:20]!r} must be all, output or a number of tokens, at most"
+            f"`penalty_scope` {scope[:20]!r} must be all, output or a number of tokens, at most"
             f" {limits.TOKENS:,}",
         )
 

@@ -90,9 +90,9 @@ class Sequences:
         if not self.handle:
             raise ModelError(
                 f"llama.cpp cannot make a context of {cells:,} tokens: {llama_api.last_errors()}",
-                "Choose --kv-type f16: not every model takes quantised keys and values."
+                "Choose `kv_type=f16`: not every model takes quantised keys and values."
                 if kv_type == "q8_0"
-                else "Choose a smaller --ctx-size, a smaller model or a stronger quantisation.",
+                else "Choose a smaller `ctx_size`, a smaller model or a stronger quantisation.",
             )
         self._handles.callback(lib.llama_free, self.handle)
         self._memory = lib.llama_get_memory(self.handle)
@@ -164,7 +164,7 @@ class Sequences:
             raise Aborted
         if status == _NO_ROOM:
             raise ContextOverflow(
-                f"The cache of {self.cells:,} tokens is full.", "Use a larger --ctx-size."
+                f"The cache of {self.cells:,} tokens is full.", "Use a larger `ctx_size`."
             )
         raise ModelError(f"llama.cpp failed to decode ({status}): {llama_api.last_errors()}")
 

@@ -50,7 +50,7 @@ class TeacherForced:
             raise ContextOverflow(
                 f"The prompt ({len(prompt):,} tokens) and the answer ({answer:,}) do not fit the"
                 f" context of {self.room:,} tokens.",
-                "Use a larger --ctx-size or shorter answers (--max-tokens).",
+                "Use a larger `ctx_size` or shorter answers (`max_tokens`).",
             )
         tokens = [int(t) for t in prompt[:-1]]
         prefix = tokens[: min(shared, len(tokens))]

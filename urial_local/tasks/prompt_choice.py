@@ -40,7 +40,7 @@ class PromptChoice:
         if fuller:
             reason = (
                 f"The context of {ctx_size:,} tokens is small, so the short prompt {last.name!r} is"
-                " used; see --prompt."
+                " used; see `prompt`."
             )
         return PromptChoice((last,), reason)
 
@@ -60,7 +60,7 @@ def choose_prompt(
         choice = PromptChoice((load_prompt(name, frame),))
     elif file.chat_template and not frame:
         reason = (
-            f"{file.title} carries a chat template and is asked in it; --prompt urial asks it as a"
+            f"{file.title} carries a chat template and is asked in it; `prompt=urial` asks it as a"
             " base model."
         )
         choice = PromptChoice((load_prompt("chat", None),), reason)

@@ -63,7 +63,7 @@ class PromptedModel:
             vocab.tokenize(query)  # is it the question's own fault? Then this says so.
             raise TokenizeError(
                 f"The prompt {self.prompt.name!r} does not suit this model. {error.message}",
-                "Use --prompt raw, or a prompt in the characters that the model knows.",
+                "Use `prompt=raw`, or a prompt in the characters that the model knows.",
             ) from None
         prefix = self._prefix_tokens(rendered.text[:end], rendered)
         return Request(
@@ -99,9 +99,9 @@ class PromptedModel:
             turns = self._dropping(query, turns, ctx_size - 2 * reserve)
         request = request or self.request(query, turns)
         if len(request.tokens) >= ctx_size:
-            hint = "Use a shorter question or a larger --ctx-size."
+            hint = "Use a shorter question or a larger `ctx_size`."
             if self.prompt.name != SHORTEST:
-                hint = f"{hint} --prompt {SHORTEST} is short."
+                hint = f"{hint} `prompt={SHORTEST}` is short."
             raise ContextOverflow(
                 f"The prompt {self.prompt.name!r} and the question have {len(request.tokens):,}"
                 f" tokens together, and the context {ctx_size:,}: no room for an answer.",

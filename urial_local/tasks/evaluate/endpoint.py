@@ -289,7 +289,7 @@ class EndpointJudge:
             where = without_secrets(error.response.headers.get("location", "?"))
             return UrialError(
                 f"{self._host} sends requests on to {where} (status {error.status_code}).",
-                "Nothing was sent there. If it is the right address, name it as --base-url.",
+                "Nothing was sent there. If it is the right address, name it as `base_url`.",
             )
         problem = f"{self._host} answered with status {status}: {self._said(error.body)}"
         if status in (408, 409, 429) or status >= 500:

@@ -58,7 +58,7 @@ def address(url: str) -> Address:
     except ValueError:
         host = ""
     if not host or parts.scheme not in ("http", "https"):
-        hint = "For example --base-url http://127.0.0.1:8080/v1"
+        hint = "For example `base_url=http://127.0.0.1:8080/v1`"
         raise UsageError("The base URL is no http:// or https:// address.", hint)
     shown = without_secrets(f"http://{parts.netloc}").partition("://")[2]
     for name in _SENT:

@@ -46,7 +46,7 @@ def plan(mode: ModeName, template: str | None = None) -> Plan:
     UsageError for a file without a mode."""
     if template and mode == "auto":
         raise UsageError(
-            "--template replaces the wording of one mode.", "Say which with --mode general."
+            "`template` replaces the wording of one mode.", "Say which with `mode=general`."
         )
     names = ("general", "safety") if mode == "auto" else (mode,)
     return Plan(mode, {name: judge_template(template or name) for name in names})
@@ -152,7 +152,7 @@ def prepare(rows: Iterable[tuple[Row, Case]], plan: Plan) -> list[Prepared]:
     if twice := [key for key, n in keys.items() if n > 1]:
         raise UsageError(
             f"The id {twice[0][0]!r} comes twice.",
-            "Ids tell rows apart: make them different, or use --id-field none to count rows.",
+            "Ids tell rows apart: make them different, or use `id_field=none` to count rows.",
         )
     return sorted(found, key=lambda pair: (pair[0]["mode"], -len(pair[0].get("prompt", ""))))
 

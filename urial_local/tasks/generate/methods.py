@@ -33,8 +33,8 @@ class Method:
     def __post_init__(self) -> None:
         if self.pool is not None and self.asker.prompt.frame.template == "model":
             raise UsageError(
-                "--retrieve puts examples into a URIAL frame, not into a chat template.",
-                "Name a prompt such as --prompt system-only.",
+                "`retrieve` puts examples into a URIAL frame, not into a chat template.",
+                "Name a prompt such as `prompt=system-only`.",
             )
         if self.pool is not None:
             # The constant prefix is the system text; examples differ from row to row.

@@ -160,14 +160,15 @@ def check(options: GenerateOptions) -> None:
     """Raises UsageError for options that are out of range or do not go together."""
     replace(Sampling(), **{k: v for k, v in options.sampling.items() if v is not None})
     if options.retrieve == "-":
-        raise UsageError("--retrieve needs a file: its index is kept beside it.")
+        raise UsageError("`retrieve` needs a file: its index is kept beside it.")
     if options.retrieve and options.restyle:
-        raise UsageError("--retrieve and --restyle are two methods; choose one.")
+        raise UsageError("`retrieve` and `restyle` are two methods; choose one.")
     if options.job.candidates > 1 and not options.sampling.get("temperature"):
         raise UsageError(
-            "--n asks for several answers, and greedy ones are all the same.", "Add --temp 0.7."
+            "`candidates` asks for several answers, and greedy ones are all the same.",
+            "Add `temperature=0.7`.",
         )
     if options.job.repeat > 1 and not options.sampling.get("temperature"):
         raise UsageError(
-            "--repeat asks again, and greedy answers are all the same.", "Add --temp 0.7."
+            "`repeat` asks again, and greedy answers are all the same.", "Add `temperature=0.7`."
         )

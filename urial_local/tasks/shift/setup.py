@@ -85,7 +85,7 @@ def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path
     names = options.aligned or ((other,) if other else ())
     if not names:
         raise UsageError(
-            f"No aligned counterpart of {options.base} is known.", "Name one with --aligned."
+            f"No aligned counterpart of {options.base} is known.", "Name one with `aligned`."
         )
     base = model_file(options.base, on_check)
     contexts = _contexts(options.base_prompts or (DEFAULT_CONTEXTS[0], base.prompt or "urial"))
@@ -115,7 +115,7 @@ def _aligned_prompt(model: ModelFile, name: str | None) -> Prompt:
     if not (name or model.prompt or model.chat_template):
         raise UsageError(
             f"{model.path.name} carries no chat template, so how to ask it is unknown.",
-            "Name a prompt with --aligned-prompt, such as user-assistant or zero-shot.",
+            "Name a prompt with `aligned_prompt`, such as user-assistant or zero-shot.",
         )
     return choose_prompt(model, name).candidates[0]
 
@@ -134,7 +134,7 @@ def _compare(
                     f"{base.path.name} and {model.path.name} have different vocabularies."
                     f" {pair.difference}",
                     f"{len(pair.shared):,} ids stand for the same in both;"
-                    " --allow-vocab-mismatch compares the models on those.",
+                    " `allow_vocab_mismatch` compares the models on those.",
                 )
             if pair.difference:
                 remarks.append(
@@ -148,7 +148,7 @@ def _compare(
                 pair = compare_vocabularies(ours, theirs)
             if pair.difference:
                 raise UsageError(
-                    f"--noise-floor {noise.path.name} is no other quantisation of"
+                    f"`noise_floor` {noise.path.name} is no other quantisation of"
                     f" {base.path.name}. {pair.difference}"
                 )
     return pairs, remarks

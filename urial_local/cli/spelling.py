@@ -1,0 +1,63 @@
+"""How the command line spells parameters. What lies below the faces names them as a program does:
+`ctx_size`, or `prompt=urial` with a value."""
+
+from __future__ import annotations
+
+import re
+
+# Where an option is not called as its parameter is.
+OPTIONS = {"temperature": "temp", "candidates": "n", "batch": "batch-size"}
+PARAMETERS = frozenset(
+    [
+        "aligned",
+        "aligned_prompt",
+        "allow_vocab_mismatch",
+        "base_url",
+        "batch",
+        "candidates",
+        "ctx_size",
+        "exact",
+        "expected",
+        "frame",
+        "gpu_layers",
+        "id_field",
+        "ids",
+        "kv_type",
+        "markers",
+        "max_tokens",
+        "min_p",
+        "mix_judges",
+        "mode",
+        "noise_floor",
+        "parallel",
+        "penalty_scope",
+        "prompt",
+        "repeat",
+        "repeat_penalty",
+        "restyle",
+        "retrieve",
+        "seed",
+        "shots",
+        "stop",
+        "temperature",
+        "template",
+        "threads",
+        "top_k",
+        "top_p",
+        "where",
+    ]
+)
+_NAMED = re.compile(r"`([a-z_]+)(?:=([^`\n]+))?`")
+
+
+def spelled(text: str) -> str:
+    """A message with options in the place of parameters."""
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in PARAMETERS:
+            return match.group()
+        flag = f"--{OPTIONS.get(name, name).replace('_', '-')}"
+        return f"{flag} {value}" if value else flag
+
+    return _NAMED.sub(option, text)
