@@ -29,8 +29,8 @@ NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 all: $(VENV)/.installed
 
 $(VENV)/.created:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "Python 3.10 or newer is needed; set PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "Python's venv module is incomplete; on Debian: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
