@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.command import urial
 from tests.hub_server import NAMES, REPO, serving
 from tests.tiny_gguf import write_hybrid, write_llama, write_mamba, write_windowed
 from tools import real_models
@@ -20,15 +22,42 @@ REAL_MODELS = real_models.folder()  # before any test's own folders are set
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's own prompts, caches, history or environment."""
-    home = tmp_path_factory.mktemp("home")
+def put_folders(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     for name in ("CONFIG", "CACHE", "STATE"):
         monkeypatch.setenv(f"URIAL_{name}_DIR", str(home / name.lower()))
     monkeypatch.setenv("HF_HOME", str(home / "hub"))
     for name in ("URIAL_MODEL", "URIAL_DEBUG", "URIAL_PREFIX_CACHE_MB"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def session_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders for fixtures that live longer than a test; returns the cache."""
+    home = tmp_path_factory.mktemp("session")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        put_folders(monkeypatch, home)
+        (home / "cache" / "checked").mkdir(0o700, parents=True)
+        (home / "cache").chmod(0o700)
+        yield home / "cache"
+
+
+@pytest.fixture(autouse=True)
+def own_folders(
+    session_folders: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """No test sees the user's own prompts, caches, history or environment, or another test's.
+    Which model files were tried is known to all of them, since to try one takes a process."""
+    home = tmp_path_factory.mktemp("home")
+    put_folders(monkeypatch, home)
+    (home / "cache").mkdir(0o700)
+    (home / "cache" / "checked").symlink_to(session_folders / "checked")
+    return home
+
+
+@pytest.fixture
+def untried(own_folders: Path) -> None:
+    """To this test all model files are unknown."""
+    (own_folders / "cache" / "checked").unlink()
 
 
 @pytest.fixture(scope="session")
@@ -128,8 +157,6 @@ def hub(tiny_llama):
 @pytest.fixture
 def models(hub, tmp_path, monkeypatch):
     """Runs `urial-local models …` against that hub, with caches of its own."""
-    from tests.test_cli import urial
-
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     for name, value in hub.env.items():
         monkeypatch.setenv(name, value)

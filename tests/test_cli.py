@@ -14,6 +14,7 @@ import click
 import filelock
 import pytest
 
+from tests.command import ask, fails, urial
 from urial_local.base.errors import RunError, UsageError
 from urial_local.base.paths import cache_dir, user_prompts_dir
 from urial_local.cli.demo import emptied
@@ -21,31 +22,6 @@ from urial_local.cli.main import COMMANDS, cli
 from urial_local.tasks.models.cached import alone
 
 QUERY = "What are the names of some famous actors that started their careers on Broadway?"
-
-
-def urial(*args: str | os.PathLike[str], stdin: bytes = b"", **env: str):
-    """Run the command; returns the finished process with text streams."""
-    done = subprocess.run(
-        [sys.executable, "-m", "urial_local", *map(str, args)],
-        input=stdin,
-        capture_output=True,
-        env={**os.environ, **env},
-        timeout=120,
-    )
-    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def fails(code: int, *args: str | os.PathLike[str], stdin: bytes = b"", **env: str) -> str:
-    done = urial(*args, stdin=stdin, **env)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    return done.stderr
-
-
-def ask(model: Path, *args: str, **more):
-    return urial("ask", "-m", model, "-p", "zero-shot", "-n", "8", "-t", "1", *args, **more)
 
 
 # --- help ----------------------------------------------------------------------------------------

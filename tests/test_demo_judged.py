@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from tests.test_cli import urial
+from tests.command import urial
 from tools.demo_pair.held_out import questions
 from urial_local.tasks.evaluate.modes import ASPECTS
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_cli import fails, urial
+from tests.command import fails, urial
 from urial_local.base import gguf_facts
 from urial_local.base.errors import UrialError
 from urial_local.base.gguf_header import read_header

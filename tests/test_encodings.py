@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.test_cli import urial
+from tests.command import urial
 from urial_local.base.encodings import as_utf8, decoded
 from urial_local.base.errors import UsageError
 from urial_local.base.texts import read_text

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import fails, urial
 from tests.endpoint_server import KEY as SECRET
 from tests.endpoint_server import Answer, says, serving
 from tests.endpoint_server import fails as refuses
-from tests.test_cli import fails, urial
 from urial_local.records.judged import KEY, JudgedRow, just_eval_record, read_judgements
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL, MODES

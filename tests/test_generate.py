@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import fails, urial
+from tests.command import fails, urial
 from urial_local.base.registry import find_model
 from urial_local.records.datasets import read_items
 from urial_local.records.runlog import latest_rows

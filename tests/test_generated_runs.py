@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from tests.test_cli import fails, urial
+from tests.command import fails, urial
 from tests.test_generate import QUESTIONS, data, run
 from urial_local.records.datasets import read_items
 from urial_local.records.generated import Generated

@@ -44,6 +44,8 @@ from urial_local.base.errors import ModelError, UrialError
 from urial_local.base.gguf_header import ArrayInfo, read_header
 from urial_local.runtime import probe
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 
 def refused(path: Path, message: str) -> None:
     """The file is refused in under a second and with under 200 MB, in words and with a hint."""

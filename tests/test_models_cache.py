@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import fails, urial
 from tests.hub_server import NAMES, REPO
 from tests.split_gguf import split
-from tests.test_cli import fails, urial
 from tests.test_pull import own_registry
 from tests.tiny_gguf import write_llama
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.test_cli import fails, urial
+from tests.command import fails, urial
 from tests.test_evaluate import JUDGE, by_key, judged, write_answers
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import MODES

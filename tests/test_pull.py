@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import fails, urial
 from tests.hub_server import NAMES, REPO, Hub
-from tests.test_cli import fails, urial
 
 
 def own_registry(hub: Hub, sha256: str = "-", file: str = NAMES[0]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import fails
 from tests.hub_server import REPO
-from tests.test_cli import fails
 from urial_local.base.hub_fetch import SUFFIX
 
 NAME = "mine.Q6_K.gguf"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import fails
 from tests.hub_server import REPO
-from tests.test_cli import fails
 from tests.tiny_gguf import write_llama
 from urial_local.base import hub as hub_module
 from urial_local.base import hub_fetch

@@ -11,7 +11,7 @@ import sqlite3
 
 import pytest
 
-from tests.test_cli import fails
+from tests.command import fails
 from tests.test_generate import QUESTIONS, data, rows_of, run
 from urial_local.base.errors import UrialError, UsageError
 from urial_local.base.files import remove_files

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.test_cli import urial
+from tests.command import urial
 from tests.test_shift_run import rows_of, run
 from tests.tiny_gguf import write_llama
 

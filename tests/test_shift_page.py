@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tests.test_cli import urial
+from tests.command import urial
 from urial_local.records.runlog import RunLog
 from urial_local.report.page import embed, packed
 from urial_local.report.shift_page import write_page

@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
+from tests.command import fails, urial
 from tests.conftest import PLAIN_CHAT
 from tests.crafted_runs import VOCABULARY, shift_run
-from tests.test_cli import fails, urial
 from tests.tiny_gguf import write_llama
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.shift.record import KEY
