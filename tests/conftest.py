@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import endpoint_server, generated_runs, judged_runs, shifted_runs
 from tests.command import urial
 from tests.hub_server import NAMES, REPO, serving
-from tests.tiny_gguf import write_hybrid, write_llama, write_mamba, write_windowed
+from tests.tiny_gguf import PLAIN_CHAT, write_hybrid, write_llama, write_mamba, write_windowed
 from tools import real_models
 
 # A run that others depend on should not fail by chance; at home, new examples are welcome.
@@ -131,12 +134,6 @@ def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-PLAIN_CHAT = (
-    "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant:{% endif %}"
-)
-
-
 @pytest.fixture(scope="session")
 def tiny_aligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A counterpart of `tiny_llama` with other weights and a chat template."""
@@ -163,3 +160,79 @@ def models(hub, tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     return lambda *args, **env: urial("models", *args, **env)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("generate")
+    rows = [
+        {"id": f"q{i}", "instruction": q, "category": "eat" if "eat" in q else "find", "extra": i}
+        for i, q in enumerate(generated_runs.QUESTIONS)
+    ]
+    (folder / "q.json").write_text(json.dumps(rows))
+    done = generated_runs.run(folder / "q.json", folder / "run", "-np", "4")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shifted(tmp_path_factory):
+    """A run over the demo pair: tagged questions, two contexts."""
+    folder = tmp_path_factory.mktemp("shift")
+    questions = [
+        {"id": f"q{i}", "query": q, "category": "safety" if "poison" in q else "regular"}
+        for i, q in enumerate(shifted_runs.QUESTIONS)
+    ]
+    (folder / "q.json").write_text(json.dumps(questions))
+    done = urial("shift", folder / "q.json", *shifted_runs.PAIR, "-o", folder / "run", "--csv")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    judged_runs.write_answers(folder / "a.json")
+    done = urial("evaluate", folder / "a.json", *judged_runs.JUDGE, "--expected", "--no-disk-cache",
+                 "-o", folder / "judged")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def endpoint_settings(monkeypatch):
+    """The key of the endpoint that plays its part, and none of the user's settings."""
+    monkeypatch.setenv("OPENAI_API_KEY", endpoint_server.KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("OPENAI_BASE_URL", "OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, where it and what drives it are installed."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no Chromium is installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """Opens a file in headless Chromium; fails on any error that the page reports."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    said: list[str] = []
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("request", lambda r: said.append(r.url) if not r.url.startswith("file:") else None)
+    yield opened
+    opened.close()
+    assert said == []

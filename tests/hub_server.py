@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import os
 import re
 import threading
 import time
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c" * 40
@@ -195,3 +197,10 @@ def serving(repos: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def own_registry(hub: Hub, sha256: str = "-", file: str = NAMES[0]) -> None:
+    folder = Path(os.environ["URIAL_CONFIG_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    line = f"tiny {REPO} {file} Q8_0 {sha256} - 512 mit base - -\n"
+    (folder / "models.txt").write_text(line)

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.test_row_scores import LEVELS
+from tests.levels import LEVELS
 from urial_local.runtime.draw_rows import DrawTask, draw_row_numpy, draw_rows
 from urial_local.runtime.sampling import Sampling
 

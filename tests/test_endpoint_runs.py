@@ -8,20 +8,19 @@ import time
 
 import pytest
 
+from tests.endpoint_judge import judged, questions
 from tests.endpoint_server import RECORD, Answer, fails, says, serving
-from tests.test_endpoint import environment, judged, questions
 from urial_local.base.errors import UsageError
+from urial_local.tasks.evaluate.endpoint import (
+    EndpointJudge,
+    EndpointOptions,
+)
 from urial_local.tasks.evaluate.judge import Question
 from urial_local.tasks.evaluate.modes import MODES
 
 pytest.importorskip("openai")
 
-from urial_local.tasks.evaluate.endpoint import (
-    EndpointJudge,
-    EndpointOptions,
-)
-
-__all__ = ["environment"]  # a fixture
+pytestmark = pytest.mark.usefixtures("endpoint_settings")
 
 
 def test_requests_in_flight():

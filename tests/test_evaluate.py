@@ -18,48 +18,10 @@ from tests.command import fails, urial
 from tests.endpoint_server import KEY as SECRET
 from tests.endpoint_server import Answer, says, serving
 from tests.endpoint_server import fails as refuses
+from tests.judged_runs import JUDGE, by_key, write_answers
 from urial_local.records.judged import KEY, JudgedRow, just_eval_record, read_judgements
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL, MODES
-
-JUDGE = ("--judge", "demo-aligned", "--reason-tokens", "8", "-np", "4")
-
-
-def write_answers(path: Path, n: int = 8, generator: str = "m", tail: str = "") -> Path:
-    things = ("fox", "owl", "cow", "bee", "otter", "horse", "eagle", "frog", "whale", "cat")
-    rows = [
-        {
-            "id": i,
-            "instruction": f"Where can I find a {things[i % 10]}?",
-            "output": f"In the wood, near the {things[(i + 3) % 10]}.{tail}" if i != 2 else "",
-            "generator": generator,
-            "category": "safety" if i % 4 == 3 else "regular",
-            "task": ["info-seek"] if i % 2 else ["info-seek", "reasoning"],
-        }
-        for i in range(n)
-    ]
-    path.write_text(json.dumps(rows))
-    return path
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("evaluate")
-    write_answers(folder / "a.json")
-    done = urial("evaluate", folder / "a.json", *JUDGE, "--expected", "--no-disk-cache",
-                 "-o", folder / "judged")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
-    return folder
-
-
-def by_key(folder: Path) -> dict[tuple[str, ...], dict]:
-    found = {}
-    for row in latest_rows(folder, KEY):
-        for name in ("seconds", "cached_tokens", "number"):
-            row.pop(name, None)
-        found[tuple(str(row[k]) for k in KEY)] = row
-    return found
 
 
 def test_what_a_judgement_holds(judged):

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.command import fails, urial
-from tests.hub_server import NAMES, REPO
+from tests.hub_server import NAMES, REPO, own_registry
 from tests.split_gguf import split
-from tests.test_pull import own_registry
 from tests.tiny_gguf import write_llama
 
 Q8, Q4 = f"hf:{REPO}:{NAMES[0]}", f"hf:{REPO}:Q4_K_M"

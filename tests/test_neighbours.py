@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.command import fails, urial
-from tests.test_evaluate import JUDGE, by_key, judged, write_answers
+from tests.judged_runs import JUDGE, by_key, write_answers
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import MODES
 from urial_local.tasks.evaluate.neighbours import (
@@ -19,8 +19,6 @@ from urial_local.tasks.evaluate.neighbours import (
     measured,
     sample,
 )
-
-__all__ = ["judged"]  # a fixture
 
 
 def question(i: int, mode: str = "safety") -> Question:

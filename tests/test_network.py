@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.endpoint_judge import one, questions
 from tests.endpoint_server import KEY, RECORD, Answer, fails, says, serving
-from tests.test_endpoint import environment, one, questions
 from urial_local.base import guarded, proxies
 from urial_local.base.addresses import told_argument, without_secrets
 from urial_local.base.errors import UrialError
@@ -28,13 +28,12 @@ import openai
 
 from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
 
-__all__ = ["environment"]  # a fixture
 HEADS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SAID = json.dumps(says().body).encode()
 
 
 @pytest.fixture(autouse=True)
-def no_proxies(environment, monkeypatch):
+def no_proxies(endpoint_settings, monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.test_encodings import Stdin
+from tests.fakes import Stdin
 from urial_local.base.errors import UsageError
 from urial_local.records import parquet as rows_of_parquet
 from urial_local.records import parquet_child

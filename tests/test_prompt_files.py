@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.test_chat import conversation, repl
+from tests.conversations import conversation, repl
 from urial_local.base.errors import PromptError
 from urial_local.base.paths import user_path
 from urial_local.base.texts import read_text

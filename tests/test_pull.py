@@ -13,14 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import fails, urial
-from tests.hub_server import NAMES, REPO, Hub
-
-
-def own_registry(hub: Hub, sha256: str = "-", file: str = NAMES[0]) -> None:
-    folder = Path(os.environ["URIAL_CONFIG_DIR"])
-    folder.mkdir(parents=True, exist_ok=True)
-    line = f"tiny {REPO} {file} Q8_0 {sha256} - 512 mit base - -\n"
-    (folder / "models.txt").write_text(line)
+from tests.hub_server import NAMES, REPO, own_registry
 
 
 def test_pull_then_everything_works_offline(hub, models):

@@ -8,20 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.levels import LEVELS
 from urial_local.runtime.row_scores import instruction_level, score_rows, score_rows_numpy
-
-
-def runnable(level: str) -> bool:
-    one = np.zeros((1, 1), np.float32)
-    zero = np.zeros(1, np.int32)
-    try:
-        score_rows(one, zero, zero, level)
-    except ValueError:
-        return False
-    return True
-
-
-LEVELS = [level for level in ("portable", "avx2", "avx512") if runnable(level)]
 
 
 def agree(logits: np.ndarray, rows: np.ndarray, targets: np.ndarray, level: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.test_row_scores import LEVELS
+from tests.levels import LEVELS
 from urial_local.runtime.shift_rows import COLUMNS, ShiftRows, shift_rows, shift_rows_numpy
 
 DIVERGENCES = ("kl_base_aligned", "kl_aligned_base", "js")

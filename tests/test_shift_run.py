@@ -13,67 +13,24 @@ import numpy as np
 import pytest
 
 from tests.command import fails, urial
-from tests.conftest import PLAIN_CHAT
 from tests.crafted_runs import VOCABULARY, shift_run
-from tests.tiny_gguf import write_llama
+from tests.shifted_runs import CONTEXTS, PAIR, QUESTIONS, rows_of, summary_of
+from tests.tiny_gguf import PLAIN_CHAT, write_llama
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.shift.record import KEY
 from urial_local.tasks.shift.results import ShiftRun
 from urial_local.tasks.shift.summary import summarise
 
-QUESTIONS = (
-    "Where can I find a fox?",
-    "How do I make soup?",
-    "How can I poison a neighbour?",
-    "What does an owl eat?",
-    "What is 4 plus 3?",
-    "Who wrote the Iliad?",
-)
-PAIR = ("--base", "demo", "--aligned", "demo-aligned")
-CONTEXTS = ("zero-shot", "urial-demo")
 
-
-def rows_of(folder) -> dict[str, dict]:
-    """Rows by id, without what may differ between runs."""
-    found = {}
-    for row in latest_rows(folder, KEY):
-        for name in ("seconds", "number", "batch_shape"):
-            row.pop(name, None)
-        found[row["id"]] = row
-    return found
-
-
-def summary_of(folder) -> dict:
-    """The summary, without what is measured on the first rows, whichever those are."""
-    aligned = json.loads((folder / "summary.json").read_text())["aligned"]
-    for found in aligned.values():
-        found.pop("batch_shape")
-    return aligned
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run over the demo pair: tagged questions, two contexts."""
-    folder = tmp_path_factory.mktemp("shift")
-    questions = [
-        {"id": f"q{i}", "query": q, "category": "safety" if "poison" in q else "regular"}
-        for i, q in enumerate(QUESTIONS)
-    ]
-    (folder / "q.json").write_text(json.dumps(questions))
-    done = urial("shift", folder / "q.json", *PAIR, "-o", folder / "run", "--csv")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def test_what_a_run_prints_and_leaves(run):
-    done = urial("shift", run / "q.json", *PAIR, "-o", run / "run")
+def test_what_a_run_prints_and_leaves(shifted):
+    done = urial("shift", shifted / "q.json", *PAIR, "-o", shifted / "run")
     assert "6 of 6 rows are there already." in done.stderr
     assert "report.html" in done.stderr
     assert "zero-shot" in done.stdout
     assert "urial-demo" in done.stdout
-    names = {p.name for p in (run / "run").iterdir()}
+    names = {p.name for p in (shifted / "run").iterdir()}
     assert {"run.json", "rows.jsonl", "summary.json", "report.html", "positions.csv"} <= names
-    rows = rows_of(run / "run")
+    rows = rows_of(shifted / "run")
     assert set(rows) == {f"q{i}" for i in range(6)}
     for row in rows.values():
         n = len(row["answer_ids"])
@@ -90,9 +47,9 @@ def test_what_a_run_prints_and_leaves(run):
             assert max(context["js"]) <= np.log(2) + 1e-6
 
 
-def test_the_summary_follows_from_the_rows(run):
+def test_the_summary_follows_from_the_rows(shifted):
     """Recounted here from rows.jsonl with plain loops."""
-    rows, found = rows_of(run / "run"), summary_of(run / "run")["demo-aligned"]
+    rows, found = rows_of(shifted / "run"), summary_of(shifted / "run")["demo-aligned"]
     assert found["answers"] == 6
     assert found["positions"] == sum(len(r["answer_ids"]) for r in rows.values())
     for name in CONTEXTS:
@@ -130,8 +87,8 @@ def test_the_summary_follows_from_the_rows(run):
         assert safety["shifted"]["share"] == pytest.approx(np.mean([r > 3 for r in own]), rel=1e-5)
 
 
-def test_repairs_follow_from_the_rows(run):
-    rows, found = rows_of(run / "run"), summary_of(run / "run")["demo-aligned"]
+def test_repairs_follow_from_the_rows(shifted):
+    rows, found = rows_of(shifted / "run"), summary_of(shifted / "run")["demo-aligned"]
     shifted = repaired = damaged = 0
     for row in rows.values():
         before, after = (row["contexts"][c]["base_rank"][:-1] for c in CONTEXTS)
@@ -148,9 +105,9 @@ def test_repairs_follow_from_the_rows(run):
     assert repairs["share"] > 0.5, "the examples bring the style that alignment brought"
 
 
-def test_order_batches_and_shards_change_nothing(run, tmp_path):
-    whole = rows_of(run / "run")
-    questions = json.loads((run / "q.json").read_text())
+def test_order_batches_and_shards_change_nothing(shifted, tmp_path):
+    whole = rows_of(shifted / "run")
+    questions = json.loads((shifted / "q.json").read_text())
     random.Random(1).shuffle(questions)
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, questions)))
     for i in (1, 2, 3):
@@ -160,17 +117,17 @@ def test_order_batches_and_shards_change_nothing(run, tmp_path):
     done = urial("merge", *parts, "-o", tmp_path / "merged")
     assert done.returncode == 0, done.stderr
     assert rows_of(tmp_path / "merged") == whole
-    assert summary_of(tmp_path / "merged") == summary_of(run / "run")
+    assert summary_of(tmp_path / "merged") == summary_of(shifted / "run")
 
 
-def test_half_a_character_in_a_given_answer_costs_its_row(run, tmp_path):
+def test_half_a_character_in_a_given_answer_costs_its_row(shifted, tmp_path):
     answers = [
         {"query": QUESTIONS[0], "answer": "In a \ud83e."},
         {"query": QUESTIONS[1], "answer": "-1"},
     ]
     (tmp_path / "a.json").write_text(json.dumps(answers))
     args = ("--ids", "q0,q1", "--answers", tmp_path / "a.json", "--csv", "-o", tmp_path / "r")
-    done = urial("shift", run / "q.json", *PAIR, "--base-prompt", "zero-shot", *args)
+    done = urial("shift", shifted / "q.json", *PAIR, "--base-prompt", "zero-shot", *args)
     assert done.returncode == 3, done.stderr
     rows = rows_of(tmp_path / "r")
     assert "half a character" in rows["q0"]["error"]
@@ -180,12 +137,12 @@ def test_half_a_character_in_a_given_answer_costs_its_row(run, tmp_path):
     assert all(float(row["base_logprob"]) < 0 for row in positions), "numbers stay numbers"
 
 
-def test_given_answers_get_the_same_scores(run, tmp_path):
+def test_given_answers_get_the_same_scores(shifted, tmp_path):
     """The model's own answers, given as text, are tokenised back to its own tokens."""
-    rows = rows_of(run / "run")
+    rows = rows_of(shifted / "run")
     answers = [{"id": i, "query": r["query"], "output": r["answer"]} for i, r in rows.items()]
     (tmp_path / "a.json").write_text(json.dumps(answers))
-    args = ("shift", run / "q.json", *PAIR, "--answers", tmp_path / "a.json")
+    args = ("shift", shifted / "q.json", *PAIR, "--answers", tmp_path / "a.json")
     assert urial(*args, "-o", tmp_path / "run").returncode == 0
     given = rows_of(tmp_path / "run")
     for i, row in rows.items():
@@ -197,21 +154,21 @@ def test_given_answers_get_the_same_scores(run, tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(answers))
     said = fails(1, *args[:-1], tmp_path / "c.json", "-o", tmp_path / "run")
     assert "The answer to 'q0' is not the one" in said or "is not the one" in said
-    assert urial(*args[:-1], run / "run", "-o", tmp_path / "again").returncode == 0
+    assert urial(*args[:-1], shifted / "run", "-o", tmp_path / "again").returncode == 0
     assert rows_of(tmp_path / "again")["q1"]["contexts"] == rows["q1"]["contexts"]
     # By question, where ids differ; one without an answer is an error row.
     for n, answer in enumerate(answers):
         answer["id"] = 1000 + n
     (tmp_path / "b.json").write_text(json.dumps(answers[1:]))
-    args = ("shift", run / "q.json", *PAIR, "--answers", tmp_path / "b.json")
+    args = ("shift", shifted / "q.json", *PAIR, "--answers", tmp_path / "b.json")
     done = urial(*args, "-o", tmp_path / "other")
     assert done.returncode == 3
     assert "There is no answer to this question" in done.stderr
     assert sum("error" not in r for r in rows_of(tmp_path / "other").values()) == 5
 
 
-def test_killed_at_random_and_resumed_gives_the_same_rows(run, tmp_path):
-    command = [sys.executable, "-m", "urial_local", "shift", str(run / "q.json"), *PAIR]
+def test_killed_at_random_and_resumed_gives_the_same_rows(shifted, tmp_path):
+    command = [sys.executable, "-m", "urial_local", "shift", str(shifted / "q.json"), *PAIR]
     command += ["-o", str(tmp_path / "run")]
     moments = random.Random(2)
     for _ in range(12):
@@ -221,20 +178,20 @@ def test_killed_at_random_and_resumed_gives_the_same_rows(run, tmp_path):
         child.wait()
     done = subprocess.run(command, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert rows_of(tmp_path / "run") == rows_of(run / "run")
-    assert summary_of(tmp_path / "run") == summary_of(run / "run")
+    assert rows_of(tmp_path / "run") == rows_of(shifted / "run")
+    assert summary_of(tmp_path / "run") == summary_of(shifted / "run")
 
 
-def test_other_options_on_the_same_folder_are_refused(run, tmp_path):
-    args = ("shift", run / "q.json", *PAIR, "-o", run / "run")
+def test_other_options_on_the_same_folder_are_refused(shifted, tmp_path):
+    args = ("shift", shifted / "q.json", *PAIR, "-o", shifted / "run")
     said = fails(2, *args, "-n", "100")
     assert "max_tokens: 512 there, 100 now" in said
     said = fails(2, *args, "--base-prompt", "zero-shot")
     assert "contexts.urial-demo.name" in said
-    changed = json.loads((run / "q.json").read_text())
+    changed = json.loads((shifted / "q.json").read_text())
     changed[0]["query"] = "Where can I find a wolf?"
     (tmp_path / "q.json").write_text(json.dumps(changed))
-    said = fails(1, "shift", tmp_path / "q.json", *PAIR, "-o", run / "run")
+    said = fails(1, "shift", tmp_path / "q.json", *PAIR, "-o", shifted / "run")
     assert "'q0' is not the one that this run holds" in said
 
 
@@ -446,7 +403,7 @@ def test_noise_is_measured_over_the_bases_whole_vocabulary(tiny_llama, tmp_path)
     assert (noise["top1_agreement"], noise["class_changed"]) == (1, 0)
 
 
-def test_an_empty_shard_is_a_run_like_the_others(run, tmp_path):
+def test_an_empty_shard_is_a_run_like_the_others(shifted, tmp_path):
     (tmp_path / "q.txt").write_text("Where can I find a fox?\n")
     for i in (1, 2):
         args = ("shift", tmp_path / "q.txt", *PAIR, "--shard", f"{i}/2", "-o", tmp_path / str(i))
