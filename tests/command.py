@@ -11,15 +11,19 @@ import atexit
 import contextlib
 import importlib
 import io
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from random import Random
+from types import ModuleType
+from typing import IO, TextIO
 from unittest import mock
 
 COMMAND = (sys.executable, "-m", "urial_local")
@@ -109,13 +113,16 @@ def _code() -> int:
 @contextlib.contextmanager
 def _kept_state(env: dict[str, str]) -> Iterator[None]:
     """Puts back the environment, the handlers of signals, the folder and the mask of files."""
+    # Imported before the call's own variables are set, which are not for other calls.
+    from huggingface_hub import close_session, constants
+
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)}
     folder, mask = os.getcwd(), os.umask(0o077)
     os.umask(mask)
     # Ctrl-C is for the command, as in a shell, whatever these tests were started with.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with mock.patch.dict(os.environ, env), _hub_settings():
+        with mock.patch.dict(os.environ, env), _hub_settings(constants, close_session):
             yield
     finally:
         os.umask(mask)
@@ -125,14 +132,8 @@ def _kept_state(env: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hub_settings() -> Iterator[None]:
+def _hub_settings(constants: ModuleType, close_session: Callable[[], None]) -> Iterator[None]:
     """huggingface_hub reads its variables when it is imported, and keeps one client."""
-    constants = sys.modules.get("huggingface_hub.constants")
-    if constants is None:
-        yield
-        return
-    from huggingface_hub import close_session
-
     before = dict(vars(constants))
     importlib.reload(constants)
     close_session()
@@ -149,7 +150,7 @@ def _streams(files: Sequence[IO[bytes]]) -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     kept = [os.dup(n) for n in range(3)]
-    streams = []
+    outer, streams = sys.stderr, []
     try:
         for n, file in enumerate(files):
             os.dup2(file.fileno(), n)
@@ -162,8 +163,11 @@ def _streams(files: Sequence[IO[bytes]]) -> Iterator[None]:
             mock.patch.object(sys, "stdout", streams[1]),
             mock.patch.object(sys, "stderr", streams[2]),
         ):
+            _lead_logs(outer, streams[2])
             yield
     finally:
+        if streams[2:]:
+            _lead_logs(streams[2], outer)
         for stream in streams:
             stream.close()  # flushes; the descriptors are not theirs
         for n, fd in enumerate(kept):
@@ -171,6 +175,62 @@ def _streams(files: Sequence[IO[bytes]]) -> Iterator[None]:
             os.close(fd)
 
 
+def _lead_logs(source: TextIO, target: TextIO) -> None:
+    """Handlers keep the stream that was stderr when their library was imported."""
+    for reference in logging._handlerList:
+        handler = reference()
+        if isinstance(handler, logging.StreamHandler) and handler.stream is source:
+            handler.setStream(target)
+
+
 def _text(file: IO[bytes]) -> str:
     """All that was written, without moving the place where a child of the command writes."""
     return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
+
+
+def until(true: Callable[[], object], child: subprocess.Popen, seconds: float = 60) -> None:
+    """Wait for something that the running command brings about."""
+    patience = time.monotonic() + seconds
+    while not true():
+        assert child.poll() is None, f"it ended with {child.returncode} before that"
+        assert time.monotonic() < patience, "it never came"
+        time.sleep(0.005)
+
+
+def interrupted_at_rows(rows: Path, *args: Argument) -> tuple[int, str]:
+    """Ctrl-C for a command as soon as it has written rows: its exit code, and what it said."""
+    child = subprocess.Popen(
+        [*COMMAND, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        until(lambda: size_of(rows), child)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.communicate()
+    assert b"Traceback" not in said
+    return child.returncode, said.decode()
+
+
+def killed_until_done(rows: Path, most: int, *args: Argument) -> int:
+    """Run a command to its end, and kill it each time that its rows have grown by some bytes, by
+    `most` of them at most. Returns how often that was."""
+    random = Random(0)
+    for kills in range(60):
+        enough = size_of(rows) + random.randint(1, most)
+        with subprocess.Popen(
+            [*COMMAND, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as child:
+            while child.poll() is None and size_of(rows) < enough:
+                time.sleep(0.002)
+            time.sleep(random.uniform(0, 0.02))  # anywhere between two rows
+            child.kill()
+        if child.returncode == 0:
+            return kills
+        assert child.returncode == -signal.SIGKILL
+    raise AssertionError("it never came to its end")
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

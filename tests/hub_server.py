@@ -18,9 +18,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from tests.endpoint_server import Quiet
 
 COMMIT = "c" * 40
 REPO = "someone/tiny-GGUF"  # what the fixture `hub` holds, and its models
@@ -186,8 +188,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 def serving(repos: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
     """A hub with these repositories, as long as the block lasts."""
     hub = Hub(repos)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    server.daemon_threads = True
+    server = Quiet(("127.0.0.1", 0), _handler(hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

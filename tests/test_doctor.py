@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.command import fails, urial
+from tests.command import fails, process, urial
 from urial_local.base import gguf_facts
 from urial_local.base.errors import UrialError
 from urial_local.base.gguf_header import read_header
@@ -196,7 +196,7 @@ def test_a_torn_installation_is_said(tmp_path, monkeypatch):
 def test_a_llama_cpp_that_does_not_import(tmp_path):
     (tmp_path / "llama_cpp").mkdir()
     (tmp_path / "llama_cpp" / "__init__.py").write_text("from nowhere_at_all import x")
-    done = urial("doctor", "--no-measure", PYTHONPATH=str(tmp_path))
+    done = process("doctor", "--no-measure", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert "Broken: llama.cpp's library does not load: No module named 'nowhere" in done.stdout
 
@@ -279,12 +279,12 @@ def test_what_fits():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loader of Linux")
 def test_another_library_that_is_found_first_is_named(tmp_path):
     (tmp_path / "libggml-base.so.0").write_bytes(b"no library")
-    said = fails(1, "ask", "-n", "1", "hi", LD_LIBRARY_PATH=str(tmp_path))
+    said = fails(1, "ask", "-n", "1", "hi", run=process, LD_LIBRARY_PATH=str(tmp_path))
     assert "library does not load" in said
     assert "LD_LIBRARY_PATH may name a folder with another llama.cpp" in said
     assert said.index("-u LD_LIBRARY_PATH") < said.index("pip install")
     assert (
-        "LD_LIBRARY_PATH" in urial("doctor", "--no-measure", LD_LIBRARY_PATH=str(tmp_path)).stdout
+        "LD_LIBRARY_PATH" in process("doctor", "--no-measure", LD_LIBRARY_PATH=str(tmp_path)).stdout
     )
-    said = fails(1, "ask", "hi", LLAMA_CPP_LIB_PATH=str(tmp_path))
+    said = fails(1, "ask", "hi", run=process, LLAMA_CPP_LIB_PATH=str(tmp_path))
     assert "LLAMA_CPP_LIB_PATH may name a folder" in said

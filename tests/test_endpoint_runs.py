@@ -56,11 +56,16 @@ def test_questions_are_drawn_as_slots_are_free_and_not_after_stop():
 def test_stop_ends_a_wait():
     with serving(fails(429, Retry_After="60")) as endpoint:
         judge = EndpointJudge(EndpointOptions("m", endpoint.url))
-        timer = threading.Timer(0.2, judge.stop)
-        timer.start()
+        stopping = threading.Thread(target=judge.stop)
+
+        def wait(seconds: float) -> None:
+            stopping.start()
+            judge._wait(seconds)
+
+        judge._sleep = wait
         began = time.monotonic()
         (verdict,) = judge.judge(questions(1))
-        timer.join()
+        stopping.join()
     assert "429" in verdict.error
     assert time.monotonic() - began < 20
     assert len(endpoint.asked) == 1

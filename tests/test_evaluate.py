@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.command import fails, urial
+from tests.command import fails, interrupted_at_rows, killed_until_done, urial
 from tests.endpoint_server import KEY as SECRET
 from tests.endpoint_server import Answer, says, serving
 from tests.endpoint_server import fails as refuses
@@ -72,49 +66,26 @@ def test_the_same_command_goes_on(judged, tmp_path):
     assert "is not the one that was judged" in said
 
 
-def test_resume_by_sigkill(judged, tmp_path):
-    """Killed at random moments again and again, it comes to the same judgements."""
+def test_killed_again_and_again_it_comes_to_the_same_judgements(tmp_path):
     data = write_answers(tmp_path / "a.json", 40)
-    command = [sys.executable, "-m", "urial_local", "evaluate", data, *JUDGE, "-o"]
-    whole = subprocess.run([*command, tmp_path / "whole"], capture_output=True, timeout=120)
-    assert whole.returncode == 0, whole.stderr
-    random.seed(0)
-    rows, kills = tmp_path / "torn" / "rows.jsonl", 0
-    while kills < 30:
-        size = rows.stat().st_size if rows.exists() else 0
-        more = random.randint(1, 9000)  # bytes; a row has some 3,500
-        with subprocess.Popen([*command, tmp_path / "torn"], stderr=subprocess.PIPE) as child:
-            while child.poll() is None:
-                if rows.exists() and rows.stat().st_size >= size + more:
-                    os.kill(child.pid, signal.SIGKILL)
-                    break
-                time.sleep(0.002)
-        if child.returncode == 0:
-            break
-        assert child.returncode == -signal.SIGKILL
-        kills += 1
-    assert kills >= 3
-    assert child.returncode == 0
-    whole_rows, torn = by_key(tmp_path / "whole"), by_key(tmp_path / "torn")
-    assert whole_rows.keys() == torn.keys()
+    args = ("evaluate", data, *JUDGE, "-o")
+    assert urial(*args, tmp_path / "whole").returncode == 0
+    torn = tmp_path / "torn"  # a row has some 3,500 bytes
+    assert killed_until_done(torn / "rows.jsonl", 9000, *args, torn) >= 3
+    whole_rows, torn_rows = by_key(tmp_path / "whole"), by_key(torn)
+    assert whole_rows.keys() == torn_rows.keys()
     for key, row in whole_rows.items():
-        same = torn[key]["parsed_result"]
-        assert [v["score"] for v in row["parsed_result"].values()] == [
-            v["score"] for v in same.values()
-        ]
+        scores, same = (
+            {a: v["score"] for a, v in r["parsed_result"].items()} for r in (row, torn_rows[key])
+        )
+        assert scores == same
 
 
 def test_ctrl_c_finishes_those_in_hand(tmp_path):
     data = write_answers(tmp_path / "a.json", 200)
-    command = [sys.executable, "-m", "urial_local", "evaluate", data, *JUDGE, "-o", tmp_path / "r"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    rows = tmp_path / "r" / "rows.jsonl"
-    while time.monotonic() < deadline and not (rows.exists() and rows.stat().st_size):
-        time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 130, said
+    args = ("evaluate", data, *JUDGE, "-o", tmp_path / "r")
+    code, said = interrupted_at_rows(tmp_path / "r" / "rows.jsonl", *args)
+    assert code == 130, said
     assert "rows are judged" in said
     assert "same command goes on" in said
     assert 0 < len(by_key(tmp_path / "r")) < 200

@@ -6,13 +6,12 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.command import fails
+from tests.command import COMMAND, fails, until
 from tests.hub_server import REPO
 from tests.tiny_gguf import write_llama
 from urial_local.base import hub as hub_module
@@ -37,15 +36,11 @@ def begun(home: Path) -> list[Path]:
 def stopped(home: Path, how: signal.Signals) -> tuple[int, str, str]:
     """A pull that is interrupted in the middle: its exit code and what it said."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "urial_local", "models", "pull", f"hf:{REPO}:Q6_K"],
+        [*COMMAND, "models", "pull", f"hf:{REPO}:Q6_K"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    patience = time.monotonic() + 60
-    while not any(path.stat().st_size >= PIECE for path in begun(home)):
-        assert time.monotonic() < patience
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    until(lambda: any(path.stat().st_size >= PIECE for path in begun(home)), process)
     process.send_signal(how)
     out, said = process.communicate(timeout=60)
     return process.returncode, out.decode(), said.decode()

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import random
-import subprocess
-import sys
-import time
-
-from tests.shifted_runs import PAIR, rows_of, summary_of
+from tests.command import interrupted_at_rows, killed_until_done, size_of
+from tests.shifted_runs import PAIR, QUESTIONS, rows_of, summary_of
 
 
-def test_killed_at_random_and_resumed_gives_the_same_rows(shifted, tmp_path):
-    command = [sys.executable, "-m", "urial_local", "shift", str(shifted / "q.json"), *PAIR]
-    command += ["-o", str(tmp_path / "run")]
-    moments = random.Random(2)
-    for _ in range(12):
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moments.uniform(0.2, 0.9))
-        child.kill()
-        child.wait()
-    done = subprocess.run(command, capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+def test_killed_again_and_again_it_comes_to_the_same_rows(shifted, tmp_path):
+    args = ("shift", shifted / "q.json", *PAIR, "-o", tmp_path / "run")
+    row = size_of(shifted / "run" / "rows.jsonl") // len(QUESTIONS)
+    assert killed_until_done(tmp_path / "run" / "rows.jsonl", 2 * row, *args) >= 2
     assert rows_of(tmp_path / "run") == rows_of(shifted / "run")
     assert summary_of(tmp_path / "run") == summary_of(shifted / "run")
 
 
 def test_ctrl_c_keeps_the_rows_that_are_done(tiny_aligned, tiny_llama, tmp_path):
-    import signal
-
-    (tmp_path / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(3000)))
-    args = ["shift", str(tmp_path / "q.txt"), "--base", str(tiny_llama)]
-    args += ["--aligned", str(tiny_aligned), "-o", str(tmp_path / "run"), "-t", "1"]
-    args += ["--base-prompt", "zero-shot", "-n", "60"]
-    child = subprocess.Popen([sys.executable, "-m", "urial_local", *args], stderr=subprocess.PIPE)
+    (tmp_path / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(400)))
     rows = tmp_path / "run" / "rows.jsonl"
-    deadline = time.monotonic() + 60
-    while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    assert child.stderr is not None
-    said = child.stderr.read().decode()
-    child.stderr.close()
-    assert child.wait(timeout=30) == 130, said
+    args = ("shift", tmp_path / "q.txt", "--base", tiny_llama, "--aligned", tiny_aligned)
+    args = (*args, "-o", tmp_path / "run", "-t", "1", "--base-prompt", "zero-shot", "-n", "60")
+    code, said = interrupted_at_rows(rows, *args)
+    assert code == 130, said
     assert "The same command goes on" in said
-    assert "Traceback" not in said
-    kept = rows.read_bytes()
-    assert kept.endswith(b"\n")
-    assert kept
+    assert rows.read_bytes().endswith(b"\n")
+    assert len(rows_of(tmp_path / "run")) < 400
