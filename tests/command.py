@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from types import ModuleType
 from typing import IO, TextIO
 from unittest import mock
 
@@ -113,16 +112,13 @@ def _code() -> int:
 @contextlib.contextmanager
 def _kept_state(env: dict[str, str]) -> Iterator[None]:
     """Puts back the environment, the handlers of signals, the folder and the mask of files."""
-    # Imported before the call's own variables are set, which are not for other calls.
-    from huggingface_hub import close_session, constants
-
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)}
     folder, mask = os.getcwd(), os.umask(0o077)
     os.umask(mask)
     # Ctrl-C is for the command, as in a shell, whatever these tests were started with.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with mock.patch.dict(os.environ, env), _hub_settings(constants, close_session):
+        with mock.patch.dict(os.environ, env), _hub_settings():
             yield
     finally:
         os.umask(mask)
@@ -132,8 +128,10 @@ def _kept_state(env: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hub_settings(constants: ModuleType, close_session: Callable[[], None]) -> Iterator[None]:
+def _hub_settings() -> Iterator[None]:
     """huggingface_hub reads its variables when it is imported, and keeps one client."""
+    from huggingface_hub import close_session, constants
+
     before = dict(vars(constants))
     importlib.reload(constants)
     close_session()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ def session_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("session")
     with pytest.MonkeyPatch.context() as monkeypatch:
         put_folders(monkeypatch, home)
+        importlib.import_module("huggingface_hub.constants")  # which keeps these folders
         (home / "cache" / "checked").mkdir(0o700, parents=True)
         (home / "cache").chmod(0o700)
         yield home / "cache"
