@@ -69,6 +69,7 @@ def test_demo_leaves_other_runs_alone(demo_folder, info):
         emptied(demo_folder)
 
 
+@pytest.mark.slow
 def test_demo_twice(tmp_path):
     """The second makes the first one's run again, in a folder that nobody else can read."""
     state = tmp_path / "state"

@@ -201,6 +201,7 @@ def test_a_llama_cpp_that_does_not_import(tmp_path):
     assert "Broken: llama.cpp's library does not load: No module named 'nowhere" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_measurement():
     from urial_local.tasks.doctor.measure import measure
 

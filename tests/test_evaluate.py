@@ -66,6 +66,7 @@ def test_the_same_command_goes_on(judged, tmp_path):
     assert "is not the one that was judged" in said
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_comes_to_the_same_judgements(tmp_path):
     data = write_answers(tmp_path / "a.json", 40)
     args = ("evaluate", data, *JUDGE, "-o")
@@ -313,6 +314,7 @@ def test_an_endpoint_as_the_judge(judged, tmp_path):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_shards_merge_into_one_run(judged, tmp_path):
     parts = []
     for i in (1, 2):

@@ -184,6 +184,7 @@ print(killed)
 """
 
 
+@pytest.mark.slow
 def test_killed_60_times_and_resumed_gives_the_same_rows(tmp_path):
     """With --exact no row sees a neighbour, so even rounding is the same. There are more rows
     than 60 short lives can make."""

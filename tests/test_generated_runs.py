@@ -139,6 +139,7 @@ def test_a_sweep(generated, tmp_path):
     assert again.stdout.count("\n") == 5
 
 
+@pytest.mark.slow
 def test_rows_of_a_large_file_are_read_as_they_are_needed(tmp_path):
     """A file is checked in one pass and answered in another; neither holds its rows."""
     import tracemalloc

@@ -92,6 +92,7 @@ def test_crafted_files_of_gigabytes(name, tmp_path):
     refused(path, message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEAVY)
 def test_crafted_files_near_the_limits(name, tmp_path):
     make, message = HEAVY[name]
@@ -187,6 +188,7 @@ def survives(path: Path, data: bytes) -> None:
         read_header(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=8))
 def test_flipped_bytes(victim, flips):
@@ -199,6 +201,7 @@ def test_flipped_bytes(victim, flips):
 NUMBERS = st.sampled_from([0, 1, 8, 9, 10, 28, 2**31, 2**32 - 1, 2**61, 2**63, 2**64 - 1])
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     at=st.integers(0, 10_000),
@@ -330,6 +333,7 @@ def test_absurd_vocabularies(name, tmp_path, monkeypatch):
     assert not said or "cannot load" in said or "breaks down" in said
 
 
+@pytest.mark.slow
 def test_random_damage_to_the_metadata(model, tmp_path):
     """Whatever the damage, this process goes on: llama.cpp reads only what passed, in a child."""
     rng = random.Random(5)

@@ -198,6 +198,7 @@ def test_parts_that_do_not_fit_each_other(hub, models, parts):
 # --- what a terminal is shown --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_names_do_not_drive_the_terminal(models, tmp_path, tiny_llama):
     evil = "\x1b[31mx\x1b]0;own\x07\n.gguf"
     path = pulled(models, Q8)

@@ -155,6 +155,7 @@ def test_a_reply_in_single_bytes_has_an_end(begin):
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_a_large_file_has_its_time_as_long_as_it_comes():
     """Time is bought by bytes: a file that keeps its pace takes longer than one limit, and one that
     begins well and then drips is given up."""

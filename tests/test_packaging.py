@@ -34,6 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_members(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for kind in ("frames/*.jinja", "prompts/*.toml"):
@@ -53,6 +54,7 @@ def test_members(wheel):
     assert any(n.endswith("licenses/LICENSE") for n in names)
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_finds_its_files(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     # Past the finder of the editable install, so that the wheel's own files are imported.

@@ -46,6 +46,7 @@ def test_bytes_that_are_text_are_text(tmp_path):
     assert "for its id" in third.error
 
 
+@pytest.mark.slow
 def test_texts_inside_lists_in_several_row_groups(tmp_path):
     """Conversations, as most chat datasets have them."""
     turns = [[{"role": "user", "content": f"Question {i}?"}] for i in range(20)]

@@ -120,6 +120,7 @@ def test_the_registry_is_held_against_the_hub(hub, models):
     assert models("pull", "tiny").returncode == 0
 
 
+@pytest.mark.slow
 def test_pulls_at_the_same_time_leave_one_good_file(hub, models, tmp_path):
     command = [sys.executable, "-m", "urial_local", "models", "pull", f"hf:{REPO}:Q4_K_M"]
     running = [

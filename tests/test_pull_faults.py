@@ -86,6 +86,7 @@ def test_what_was_begun_can_be_removed(hub, models, large, tmp_path):
     assert "nothing to remove" in fails(1, "models", "rm", f"hf:{REPO}:Q6_K", "--yes")
 
 
+@pytest.mark.slow
 def test_a_cut_download_goes_on(hub, models, large, tmp_path):
     hub.repos[REPO][NAME] = large
     hub.cuts[NAME] = 1  # huggingface_hub goes on by itself
@@ -179,6 +180,7 @@ def test_an_answer_that_is_none_at_the_command_line(hub, models):
     assert "login page" in fails(1, "models", "pull", f"hf:{REPO}:Q8_0")
 
 
+@pytest.mark.slow
 def test_a_hub_that_says_nothing(hub, models):
     patience = {"HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
     began = time.monotonic()

@@ -98,6 +98,7 @@ def test_malformed_lines(text, message):
         parse_line(text)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_any_line_is_an_entry_or_a_sentence(text):
     try:

@@ -35,6 +35,7 @@ def test_random_rows(level, n_vocab):
     agree(logits, rows, rng.integers(0, n_vocab, 9).astype(np.int32), level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @given(data=st.data())
 @settings(max_examples=200, deadline=None)

@@ -158,6 +158,7 @@ def test_a_read_only_place_is_an_error_of_one_line(tmp_path):
         RunLog(tmp_path / "file" / "run", CONFIG, KEY)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_every_line_is_whole(tmp_path):
     code = (
         "from pathlib import Path\nfrom urial_local.records.runlog import RunLog\n"

@@ -142,6 +142,7 @@ def test_a_row_that_does_not_fit_fails_alone(tiny_llama, tiny_aligned, tmp_path)
     assert summary_of(tmp_path / "r")["tiny-aligned"]["answers"] == 1
 
 
+@pytest.mark.slow
 def test_the_shared_stories_pair(shared_file, tmp_path):
     """Near the figures in the models' README (60.4 / 16.3 / 23.3 %); its ten prompts are not
     known, so the bounds are wide."""

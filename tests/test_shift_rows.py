@@ -55,6 +55,7 @@ def test_small_divergences_keep_their_digits(level):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)

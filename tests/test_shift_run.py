@@ -171,6 +171,7 @@ def test_other_options_on_the_same_folder_are_refused(shifted, tmp_path):
     assert "'q0' is not the one that this run holds" in said
 
 
+@pytest.mark.slow
 def test_the_context_does_not_depend_on_which_rows_are_left(tmp_path):
     """A short-looking question of many tokens gets its whole answer, alone or among others."""
     rows = [{"id": i, "query": "a plain question " * 40} for i in range(3)]
@@ -195,6 +196,7 @@ def test_an_empty_shard_is_a_run_like_the_others(shifted, tmp_path):
     assert [("--shard" in s["command"]) for s in sessions] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_the_demo_shows_what_a_prompt_repairs(tmp_path):
     done = urial("demo", "-o", tmp_path / "demo")
     assert done.returncode == 0, done.stderr

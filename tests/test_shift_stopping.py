@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.command import interrupted_at_rows, killed_until_done, size_of
 from tests.shifted_runs import PAIR, QUESTIONS, rows_of, summary_of
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_comes_to_the_same_rows(shifted, tmp_path):
     args = ("shift", shifted / "q.json", *PAIR, "-o", tmp_path / "run")
     row = size_of(shifted / "run" / "rows.jsonl") // len(QUESTIONS)
