@@ -5,12 +5,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import endpoint_server, generated_runs, judged_runs, shifted_runs
+from tests import endpoint_server
 from tests.command import urial
 from tests.hub_server import NAMES, REPO, serving
 from tests.tiny_gguf import PLAIN_CHAT, write_hybrid, write_llama, write_mamba, write_windowed
@@ -166,6 +167,8 @@ def models(hub, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory) -> Path:
+    from tests import generated_runs
+
     folder = tmp_path_factory.mktemp("generate")
     rows = [
         {"id": f"q{i}", "instruction": q, "category": "eat" if "eat" in q else "find", "extra": i}
@@ -180,6 +183,8 @@ def generated(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def shifted(tmp_path_factory):
     """A run over the demo pair: tagged questions, two contexts."""
+    from tests import shifted_runs
+
     folder = tmp_path_factory.mktemp("shift")
     questions = [
         {"id": f"q{i}", "query": q, "category": "safety" if "poison" in q else "regular"}
@@ -193,6 +198,8 @@ def shifted(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory) -> Path:
+    from tests import judged_runs
+
     folder = tmp_path_factory.mktemp("evaluate")
     judged_runs.write_answers(folder / "a.json")
     done = urial("evaluate", folder / "a.json", *judged_runs.JUDGE, "--expected", "--no-disk-cache",
@@ -238,3 +245,24 @@ def page(browser):
     yield opened
     opened.close()
     assert said == []
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Has `ask` and `chat` answer from a table: what a prompt ends with, and what is then written.
+    The weights of whatever model they are given stay on the disk."""
+
+    from tests.fakes import FakeDecoder, FakeModel, script
+    from urial_local.runtime.engine import Engine
+
+    def use(answers: dict[str, str]) -> None:
+        @contextmanager
+        def open_engine(path, options, on_prefill=None, header=None):
+            model = FakeModel()
+            ctx_size = options.ctx_size or 4096
+            decoder = FakeDecoder(script(answers), cells=ctx_size)
+            yield model, Engine(model.vocab, decoder, ctx_size=ctx_size, on_prefill=on_prefill)
+
+        monkeypatch.setattr("urial_local.cli.session.open_engine", open_engine)
+
+    return use

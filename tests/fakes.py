@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -151,7 +152,9 @@ class FakeModel:
     """A model's face over the byte vocabulary, for the floors above the runtime."""
 
     chat_template = ""
-    name = "fake"
+    name = description = "fake"
+    fingerprint = "f" * 32
+    path = Path("fake.gguf")
 
     def __init__(self) -> None:
         self.vocab = _TextVocab()

@@ -65,6 +65,9 @@ class Hub:
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = (
+            True  # or each reply waits 40 ms for the client to confirm its head
+        )
 
         def log_message(self, *_: object) -> None:
             pass
@@ -190,7 +193,7 @@ def serving(repos: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
     hub = Hub(repos)
     server = Quiet(("127.0.0.1", 0), _handler(hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield hub

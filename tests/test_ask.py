@@ -181,3 +181,33 @@ def test_chat_reports_failed_lines_in_its_exit_code(tiny_llama):
     assert "Line 1" in done.stderr
     assert "no command /nope" in done.stderr
     assert done.stdout
+
+
+ASK = "```\n{}\n```\n\n# Answer:\n```\n"
+
+
+def test_an_answer_ends_where_the_frame_does(scripted):
+    scripted({ASK.format("Hi"): "Hello!\n```\n\n# Query:\n```\nAnd more"})
+    done = urial("ask", "-p", "zero-shot", "-m", "demo", "Hi")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello!\n", "")
+    found = json.loads(urial("ask", "-p", "zero-shot", "-m", "demo", "--json", "Hi").stdout)
+    assert (found["text"], found["finish_reason"]) == ("Hello!", "frame")
+    assert found["model"]["fingerprint"] == "f" * 32
+    cut = urial("ask", "-p", "zero-shot", "-m", "demo", "--json", "-n", "3", "Hi").stdout
+    assert (json.loads(cut)["text"], json.loads(cut)["finish_reason"]) == ("Hel", "length")
+
+
+def test_chat_shows_the_model_what_was_said(scripted):
+    """The second question is known only together with the first one's answer."""
+    first = ASK.format("Hi")
+    second = "Hello!\n```\n\n# Query:\n" + ASK.format("Why?")
+    scripted({first: "Hello!\n```\n", second: "Because.\n```\n"})
+    done = urial("chat", "-p", "zero-shot", "-m", "demo", stdin=b"Hi\nWhy?\n/undo\n/bye\nHi\n")
+    assert (done.returncode, done.stdout) == (0, "Hello!\nBecause.\n")
+    assert done.stderr == "Took back: Why?\n"
+
+
+def test_a_model_that_answers_nothing(scripted):
+    scripted({})
+    done = urial("ask", "-p", "zero-shot", "-m", "demo", "Hi")
+    assert (done.returncode, done.stdout.strip()) == (0, "")

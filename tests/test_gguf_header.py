@@ -292,6 +292,7 @@ ABSURD = {  # settings of four bytes: where, what, and what is said
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ABSURD)
 def test_absurd_settings(name, model, tmp_path):
     key, value, message = ABSURD[name]
@@ -322,6 +323,7 @@ VOCABULARIES = {  # what becomes of what the writer was to write
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_absurd_vocabularies(name, tmp_path, monkeypatch):
     method, change = VOCABULARIES[name]

@@ -146,6 +146,7 @@ def fails_with_output(done) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['{"x": 1}', "[]", '{"some/one/a": [], "a/b/c": {}}', "null"])
 def test_records_of_other_shapes_are_none(models, text):
     path = pulled(models, Q8)

@@ -77,6 +77,7 @@ def test_ctrl_c_says_that_it_goes_on(hub, models, large, tmp_path):
     assert hub.ranges[-1].startswith("bytes=1")
 
 
+@pytest.mark.slow
 def test_what_was_begun_can_be_removed(hub, models, large, tmp_path):
     hub.repos[REPO][NAME] = large
     hub.slow = 0.1

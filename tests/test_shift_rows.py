@@ -29,6 +29,7 @@ def agree(ours: ShiftRows, oracle: ShiftRows) -> None:
             np.testing.assert_allclose(got, want, rtol=2e-6, atol=4e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("n_vocab", [1, 2, 31, 32, 33, 2047, 2049, 32000, 128256])
 @pytest.mark.parametrize("distance", [1e-3, 1e-2, 0.1, 1.0, 6.0])

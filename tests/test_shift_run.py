@@ -128,6 +128,7 @@ def test_half_a_character_in_a_given_answer_costs_its_row(shifted, tmp_path):
     assert all(float(row["base_logprob"]) < 0 for row in positions), "numbers stay numbers"
 
 
+@pytest.mark.slow
 def test_given_answers_get_the_same_scores(shifted, tmp_path):
     """The model's own answers, given as text, are tokenised back to its own tokens."""
     rows = rows_of(shifted / "run")
