@@ -165,7 +165,7 @@ def models(hub, tmp_path, monkeypatch):
     return lambda *args, **env: urial("models", *args, **env)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def generated(tmp_path_factory) -> Path:
     from tests import generated_runs
 
@@ -180,7 +180,7 @@ def generated(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shifted(tmp_path_factory):
     """A run over the demo pair: tagged questions, two contexts."""
     from tests import shifted_runs
@@ -196,7 +196,7 @@ def shifted(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def judged(tmp_path_factory) -> Path:
     from tests import judged_runs
 

@@ -277,6 +277,7 @@ def test_what_fits():
     assert examine.largest(0) == {"Q4_K_M": 0, "Q8_0": 0, "F16": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loader of Linux")
 def test_another_library_that_is_found_first_is_named(tmp_path):
     (tmp_path / "libggml-base.so.0").write_bytes(b"no library")

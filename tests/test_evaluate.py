@@ -129,6 +129,7 @@ def test_dialogues_are_judged_by_turn(tmp_path):
     assert "writing" in done.stdout
 
 
+@pytest.mark.slow
 def test_tags_and_a_template_of_ones_own(judged, tmp_path):
     (tmp_path / "ids.txt").write_text("0\n1\n2\n")
     done = urial("evaluate", judged / "a.json", *JUDGE, "--mode", "tags", "-o", tmp_path / "tags",
@@ -177,6 +178,7 @@ def test_answers_cannot_speak_for_the_judge(tmp_path):
     assert row["prompt"].count("`````") == 4
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_judged_are_error_rows(tmp_path):
     rows = [
         {"id": 0, "instruction": "Where can I find a fox?", "output": "In the wood."},
@@ -242,6 +244,7 @@ def test_just_evals_records_in_both_directions(judged, tmp_path):
     assert (made["output_A"], made["generator_A"], made["output_B"]) == ("b", "two", "a")
 
 
+@pytest.mark.slow
 def test_summarize_leaderboard_agreement(judged, tmp_path):
     one = judged / "judged"
     found = json.loads(urial("evaluate", "summarize", one, "--json").stdout)

@@ -36,6 +36,7 @@ def test_what_a_row_holds(generated):
     assert row["prompt"] == config["prompt"]["sha"]
 
 
+@pytest.mark.slow
 def test_the_same_rows_however_they_are_batched(generated, tmp_path):
     whole = rows_of(generated / "run")
     assert run(generated / "q.json", tmp_path / "exact", "--exact").returncode == 0
@@ -241,7 +242,14 @@ main()
 
 
 @pytest.mark.parametrize(
-    "moment", ["weights before", "weights after", "context before", "context after"]
+    "moment",
+    [
+        "weights before",
+        *(
+            pytest.param(moment, marks=pytest.mark.slow)
+            for moment in ("weights after", "context before", "context after")
+        ),
+    ],
 )
 def test_ctrl_c_while_the_model_is_loaded_is_not_lost(tiny_endless, tmp_path, moment):
     """Wherever in the start it comes, the run does not go on to its end."""

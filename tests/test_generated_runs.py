@@ -105,6 +105,7 @@ def test_compat_deletes_every_fence():
     assert Export("g", {}, "urial").text(code) == "Run:\npython\nprint(1)\n\nDone"
 
 
+@pytest.mark.slow
 def test_mt_bench_round_trip(shared_file, tmp_path):
     questions = shared_file("data/mt_bench/question.jsonl")
     done = run(questions, tmp_path / "run", "--limit", "4", "-np", "4", "-n", "30")

@@ -66,6 +66,7 @@ def test_the_fingerprint_covers_all_parts(pair):
     assert len(marks) == 2
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_weights(pair):
     """A saved prompt state of one model must not serve the other."""
     whole, first = pair

@@ -55,6 +55,7 @@ def test_safety_of_the_papers_table(shared_file, model, mean, printed):
     assert found["average"] is None, "five aspects are missing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "words"),
     [

@@ -107,6 +107,7 @@ def test_a_run_says_how_far_its_scores_hang_on_neighbours(judged):
     assert info["config"]["judge"]["exact"] is False
 
 
+@pytest.mark.slow
 def test_exact_judges_one_by_one(judged, tmp_path):
     data = write_answers(tmp_path / "a.json", 6)
     args = ("evaluate", data, *JUDGE, "--expected", "--exact", "-o")

@@ -142,6 +142,7 @@ def test_an_endless_reply_is_read_to_its_bound(heads):
     assert next(sent) < 1000  # a tenth of what there was to send
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "begin", [HEADS + b"\r\n", HEADS + b"Content-Length: 10000\r\n\r\n", HEADS]
 )

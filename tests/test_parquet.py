@@ -124,6 +124,7 @@ def test_what_would_unpack_to_too_much_is_refused_unread(tmp_path, monkeypatch):
     assert len(here(written(tmp_path / "q.parquet", {"query": plain}))) == 2_000
 
 
+@pytest.mark.slow
 def test_a_long_text_of_many_rows_is_in_memory_once(tmp_path):
     path = written(tmp_path / "q.parquet", {"query": ["x" * (4 << 20)] * 64}, compression="zstd")
     before = pa.total_allocated_bytes()

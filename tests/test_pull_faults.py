@@ -46,6 +46,7 @@ def stopped(home: Path, how: signal.Signals) -> tuple[int, str, str]:
     return process.returncode, out.decode(), said.decode()
 
 
+@pytest.mark.slow
 def test_an_interrupted_pull_goes_on(hub, models, large, tmp_path):
     hub.repos[REPO][NAME] = large
     hub.slow = 0.1

@@ -148,6 +148,7 @@ def test_a_cache_that_takes_nothing_only_costs_time(tmp_path, monkeypatch):
     assert found(pool) == ["In the wood."]
 
 
+@pytest.mark.slow
 def test_retrieval_by_embeddings(generated, tmp_path, monkeypatch):
     """By the demo model's mean-pooled states: the nearest is found by a cosine of our own."""
     import numpy as np

@@ -65,6 +65,7 @@ def made_summary(names=NAMES, lost=(), rows: int = 2):
     return {"aligned": summarise(answers, {"m": [str(i) for i in range(20)]})}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "rows", "drawn"),
     [((), 2, 5), (NAMES[:3], 2, 5), (NAMES, 2, 0), ((), 1, 5), ((), 0, 0)],

@@ -96,6 +96,7 @@ def test_repairs_follow_from_the_rows(shifted):
     assert repairs["share"] > 0.5, "the examples bring the style that alignment brought"
 
 
+@pytest.mark.slow
 def test_order_batches_and_shards_change_nothing(shifted, tmp_path):
     whole = rows_of(shifted / "run")
     questions = json.loads((shifted / "q.json").read_text())

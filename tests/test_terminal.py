@@ -184,7 +184,7 @@ def test_ctrl_c_in_prefill_leaves_a_usable_session(terminal, tiny_endless, long_
     assert t.end() == 0
 
 
-@pytest.mark.parametrize("when", ["prefill", "decode"])
+@pytest.mark.parametrize("when", [pytest.param("prefill", marks=pytest.mark.slow), "decode"])
 def test_ctrl_c_ends_ask_with_130(terminal, tiny_endless, long_prompt, when):
     prompt = str(long_prompt) if when == "prefill" else "zero-shot"
     t = terminal(

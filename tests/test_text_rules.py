@@ -134,6 +134,7 @@ def test_a_reply_of_escaped_quotes_is_refused():
         read_record("{" + '\\"' * 10_000 + "}", MODES["safety"])
 
 
+@pytest.mark.slow
 @given(texts("a", "b ", " ", "\n", "\u3000"), st.integers(0, 3))
 @settings(max_examples=500, deadline=None)
 def test_the_first_words_of_an_answer(text, most):
@@ -151,6 +152,7 @@ class _Pieces:
         return self._pieces[token]
 
 
+@pytest.mark.slow
 @given(texts("a", "b", "c"), st.lists(st.sampled_from(["a", "ab", "bc", "ca", "cab"]), max_size=4))
 @settings(max_examples=500, deadline=None)
 def test_what_tokens_spell(text, pieces):
