@@ -51,6 +51,8 @@ def urial(*args: Argument, stdin: bytes = b"", **env: str) -> Finished:
         stack.enter_context(_streams(said))
         stack.enter_context(mock.patch.object(sys, "argv", ["urial-local", *map(str, args)]))
         code = _code()
+        if code == 130:  # Ctrl-C at the terminal of these tests; tests of it have a process
+            raise KeyboardInterrupt
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         stdout, stderr = (_text(file) for file in said[1:])

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import ask, fails, urial
+from tests.command import COMMAND, ask, fails, urial
 
 
 def test_ask_answers_on_stdout(tiny_llama):
@@ -104,18 +103,7 @@ def test_a_full_disk_under_the_cache_loses_no_answer(tiny_llama, tmp_path):
 def test_a_full_disk_under_stdout(tiny_llama):
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
-    command = [
-        sys.executable,
-        "-m",
-        "urial_local",
-        "ask",
-        "-m",
-        tiny_llama,
-        "-p",
-        "raw",
-        "-n4",
-        "a",
-    ]
+    command = [*COMMAND, "ask", "-m", tiny_llama, "-p", "raw", "-n4", "a"]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert done.returncode == 1

@@ -6,12 +6,11 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import fails, urial
+from tests.command import COMMAND, fails, urial
 from tests.hub_server import NAMES, REPO, own_registry
 from tests.split_gguf import split
 from tests.tiny_gguf import write_llama
@@ -33,7 +32,7 @@ def damage(path: Path) -> None:
 
 def on_a_terminal(*args: str) -> bytes:
     main, side = pty.openpty()
-    command = [sys.executable, "-m", "urial_local", *args]
+    command = [*COMMAND, *args]
     process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side)
     os.close(side)
     said = b""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import fails, urial
+from tests.command import COMMAND, fails, urial
 from tests.hub_server import NAMES, REPO, own_registry
 
 
@@ -122,7 +122,7 @@ def test_the_registry_is_held_against_the_hub(hub, models):
 
 @pytest.mark.slow
 def test_pulls_at_the_same_time_leave_one_good_file(hub, models, tmp_path):
-    command = [sys.executable, "-m", "urial_local", "models", "pull", f"hf:{REPO}:Q4_K_M"]
+    command = [*COMMAND, "models", "pull", f"hf:{REPO}:Q4_K_M"]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
     ]
