@@ -1,5 +1,6 @@
 # make        set everything up in .venv
-# make test   set up, then lint, types, floors and tests
+# make check  set up, then lint, types, floors and the tests that take no time: while you work
+# make test   set up, then lint, types, floors and all tests: before a change lands
 # make demo   set up, then ask a model a few questions and compare it with its aligned counterpart
 #             (MODEL=base.gguf, ALIGNED=chat.gguf, PROMPT=name-or-file)
 # make fuzz   set up, then run the tests that change inputs at random for longer
@@ -25,12 +26,12 @@ export CXXFLAGS := $(strip $(CXXFLAGS) $(NO_AMX))
 
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: all test lint types floors pytest sanitize fuzz demo bench real-models clean
+.PHONY: all check test lint types floors pytest sanitize fuzz demo bench real-models clean
 all: $(VENV)/.installed
 
 $(VENV)/.created:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "Python 3.10 or newer is needed; set PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "Python's venv module is incomplete; on Debian: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +45,9 @@ $(VENV)/.installed: $(VENV)/.created $(NATIVE)
 	@touch $@
 
 test: lint types floors pytest sanitize
+
+check: lint types floors
+	$(BIN)/python -m pytest -q -m "not slow and not real and not fuzz"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

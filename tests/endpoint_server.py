@@ -66,6 +66,9 @@ class Quiet(ThreadingHTTPServer):
 def handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = (
+            True  # or each reply waits 40 ms for the client to confirm its head
+        )
 
         def log_message(self, *_: object) -> None:
             pass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -151,7 +153,9 @@ class FakeModel:
     """A model's face over the byte vocabulary, for the floors above the runtime."""
 
     chat_template = ""
-    name = "fake"
+    name = description = "fake"
+    fingerprint = "f" * 32
+    path = Path("fake.gguf")
 
     def __init__(self) -> None:
         self.vocab = _TextVocab()
@@ -160,3 +164,22 @@ class FakeModel:
 class _TextVocab(ByteVocab):
     def tokenize(self, text: str, *, parse_special: bool = False, literals: object = None):
         return np.array(self.encode(text), np.int32)
+
+
+def greedy(logits, prompt: list[int], n: int) -> tuple[int, ...]:
+    """The oracle: one row, no cache, no batch."""
+    tokens = list(prompt)
+    for _ in range(n):
+        token = int(logits(tuple(tokens)).argmax())
+        if token == END:
+            break
+        tokens.append(token)
+    return tuple(tokens[len(prompt) :])
+
+
+class Stdin:
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+
+    def isatty(self) -> bool:
+        return False

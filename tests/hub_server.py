@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import os
 import re
 import threading
 import time
@@ -17,8 +18,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from tests.endpoint_server import Quiet
 
 COMMIT = "c" * 40
 REPO = "someone/tiny-GGUF"  # what the fixture `hub` holds, and its models
@@ -61,6 +65,9 @@ class Hub:
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = (
+            True  # or each reply waits 40 ms for the client to confirm its head
+        )
 
         def log_message(self, *_: object) -> None:
             pass
@@ -184,10 +191,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 def serving(repos: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
     """A hub with these repositories, as long as the block lasts."""
     hub = Hub(repos)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    server.daemon_threads = True
+    server = Quiet(("127.0.0.1", 0), _handler(hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield hub
@@ -195,3 +201,10 @@ def serving(repos: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def own_registry(hub: Hub, sha256: str = "-", file: str = NAMES[0]) -> None:
+    folder = Path(os.environ["URIAL_CONFIG_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    line = f"tiny {REPO} {file} Q8_0 {sha256} - 512 mit base - -\n"
+    (folder / "models.txt").write_text(line)

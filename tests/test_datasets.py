@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from tests.command import urial
 from tests.hub_server import serving
-from tests.test_cli import urial
 from urial_local.base.errors import UsageError
 from urial_local.records.datasets import count, iterate, read_items
 from urial_local.records.parquet import parquet_rows

@@ -31,6 +31,7 @@ def _bare(text: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wordings", [EVALUATION, DEVELOPMENT], ids=lambda w: w.file)
 def test_no_evaluated_question_is_ever_trained_on(drawn, wordings):
     asked = {_bare(turn.question) for turn in drawn}

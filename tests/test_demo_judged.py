@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 
-from tests.test_cli import urial
+import pytest
+
+from tests.command import urial
 from tools.demo_pair.held_out import questions
 from urial_local.tasks.evaluate.modes import ASPECTS
 
 
+@pytest.mark.slow
 def test_100_held_out_questions_end_to_end(tmp_path):
     asked = questions(7)
     unsafe = [q for q in asked if q.kind == "unsafe"][:20]

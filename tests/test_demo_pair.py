@@ -59,6 +59,7 @@ BOUNDS: dict[str, dict[str, float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", BOUNDS)
 def test_shares_do_not_fall(results, setting):
     measured = {name: results[setting].share(name) for name in BOUNDS[setting]}
@@ -66,6 +67,7 @@ def test_shares_do_not_fall(results, setting):
     assert not below, "measure: (now, bound)"
 
 
+@pytest.mark.slow
 def test_the_style_is_the_prompts_and_not_the_base_models(results):
     assert results["base, zero-shot"].share("style") <= 5
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.test_cli import fails, urial
+from tests.command import fails, process, urial
 from urial_local.base import gguf_facts
 from urial_local.base.errors import UrialError
 from urial_local.base.gguf_header import read_header
@@ -198,11 +196,12 @@ def test_a_torn_installation_is_said(tmp_path, monkeypatch):
 def test_a_llama_cpp_that_does_not_import(tmp_path):
     (tmp_path / "llama_cpp").mkdir()
     (tmp_path / "llama_cpp" / "__init__.py").write_text("from nowhere_at_all import x")
-    done = urial("doctor", "--no-measure", PYTHONPATH=str(tmp_path))
+    done = process("doctor", "--no-measure", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert "Broken: llama.cpp's library does not load: No module named 'nowhere" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_measurement():
     from urial_local.tasks.doctor.measure import measure
 
@@ -278,125 +277,16 @@ def test_what_fits():
     assert examine.largest(0) == {"Q4_K_M": 0, "Q8_0": 0, "F16": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loader of Linux")
 def test_another_library_that_is_found_first_is_named(tmp_path):
     (tmp_path / "libggml-base.so.0").write_bytes(b"no library")
-    said = fails(1, "ask", "-n", "1", "hi", LD_LIBRARY_PATH=str(tmp_path))
+    said = fails(1, "ask", "-n", "1", "hi", run=process, LD_LIBRARY_PATH=str(tmp_path))
     assert "library does not load" in said
     assert "LD_LIBRARY_PATH may name a folder with another llama.cpp" in said
     assert said.index("-u LD_LIBRARY_PATH") < said.index("pip install")
     assert (
-        "LD_LIBRARY_PATH" in urial("doctor", "--no-measure", LD_LIBRARY_PATH=str(tmp_path)).stdout
+        "LD_LIBRARY_PATH" in process("doctor", "--no-measure", LD_LIBRARY_PATH=str(tmp_path)).stdout
     )
-    said = fails(1, "ask", "hi", LLAMA_CPP_LIB_PATH=str(tmp_path))
+    said = fails(1, "ask", "hi", run=process, LLAMA_CPP_LIB_PATH=str(tmp_path))
     assert "LLAMA_CPP_LIB_PATH may name a folder" in said
-
-
-# --- completion ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(shell):
-    script = urial("completion", shell).stdout
-    assert "_URIAL_LOCAL_COMPLETE" in script
-
-
-@pytest.mark.parametrize(
-    ("words", "begun", "expected"),
-    [
-        ("urial-local ", "ch", ["chat"]),
-        ("urial-local models ", "pu", ["pull"]),
-        ("urial-local ask -m ", "mistral-7b-i", ["mistral-7b-instruct", "mistral-7b-instruct-q4"]),
-        ("urial-local ask -p ", "urial-d", ["urial-demo"]),
-        ("urial-local models show ", "llama-2-70b-", ["llama-2-70b-chat"]),
-    ],
-)
-def test_completion_of_words(words, begun, expected, tmp_path):
-    count = len(words.split())
-    env = {"_URIAL_LOCAL_COMPLETE": "bash_complete", "COMP_WORDS": words + begun,
-           "COMP_CWORD": str(count), "HF_HOME": str(tmp_path)}  # fmt: skip
-    for command in ([Path(sys.executable).with_name("urial-local")],
-                    [sys.executable, "-m", "urial_local"]):  # fmt: skip
-        done = subprocess.run(
-            command, env={**os.environ, **env}, capture_output=True, text=True, timeout=60
-        )
-        found = [line.split(",", 1)[1] for line in done.stdout.splitlines()]
-        assert found == expected, done.stderr
-
-
-BASH = r"""
-set -e
-eval "$(urial-local completion bash)"
-COMP_LINE="$1" COMP_POINT=${#1}
-# As bash splits a line: at blanks, and before and after each run of : and =.
-read -r -a COMP_WORDS <<< "$(sed -E 's/([:=]+)/ \1 /g' <<< "$1")"
-[[ "$1" == *' ' ]] && COMP_WORDS+=("")
-COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-COMPREPLY=()
-$(complete -p urial-local | sed 's/.*-F \([^ ]*\) .*/\1/') urial-local "${COMP_WORDS[-1]}"
-printf '%s\n' "${COMPREPLY[@]}"
-"""
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("urial-local ask -m hf:some/o", ["some/one:a.Q8_0.gguf"]),
-        ("urial-local ask -m hf:some/one:a", ["a.Q8_0.gguf"]),
-        ("urial-local ask -m hf:", ["some/one:a.Q8_0.gguf"]),
-        ("urial-local ask --model=smollm2-1.7b-i", ["smollm2-1.7b-instruct"]),
-        ("urial-local ask --model=hf:some/o", ["some/one:a.Q8_0.gguf"]),
-        ("urial-local ask -m mistral-7b-instruct-", ["mistral-7b-instruct-q4"]),
-        ("urial-local prompts show urial-d", ["urial-demo"]),
-        ("urial-local prompts lint urial-demo urial-d", ["urial-demo"]),
-        ("urial-local prompts lint -m mistral-7b-instruct-", ["mistral-7b-instruct-q4"]),
-        ("urial-local comp", ["completion"]),
-        ("urial-local completion ", ["bash", "zsh", "fish"]),
-    ],
-)
-@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not here")
-def test_completion_in_bash(line, expected, tmp_path):
-    folder = tmp_path / "hub" / "models--some--one" / "snapshots" / ("c" * 40)
-    folder.mkdir(parents=True)
-    (folder / "a.Q8_0.gguf").write_bytes(b"GGUF")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "--norc", "-c", BASH, "bash", line],
-        env={**os.environ, "PATH": path, "HF_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout.splitlines() == expected, done.stderr
-
-
-EVIL = (
-    "x$(touch PWNED).gguf",
-    "x`id`.gguf",
-    "x;id.gguf",
-    "x\nplain,id.gguf",
-    "x y.gguf",
-    "x*.gguf",
-)
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_no_name_is_offered_that_a_shell_would_act_upon(shell, tmp_path, monkeypatch):
-    from urial_local.cli import completion
-    from urial_local.cli.main import cli
-
-    folder = tmp_path / "hub" / "models--some--one" / "snapshots" / ("c" * 40)
-    folder.mkdir(parents=True)
-    prompts = Path(os.environ["URIAL_CONFIG_DIR"]) / "prompts"
-    prompts.mkdir(parents=True)
-    for name in ("x-Q8_0.gguf", "x\u00e9.gguf", *EVIL):
-        (folder / name).write_bytes(b"GGUF")
-        (prompts / name.replace("gguf", "toml")).write_text("")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    completion.teach()
-    kind = completion.get_completion_class(shell)
-    complete = kind(cli, {}, "urial-local", "_URIAL_LOCAL_COMPLETE")
-    found = complete.get_completions(["ask", "-m"], "hf:some/one:x")
-    assert [i.value for i in found] == ["hf:some/one:x-Q8_0.gguf", "hf:some/one:x\u00e9.gguf"]
-    found = complete.get_completions(["ask", "-p"], "x")
-    assert [i.value for i in found] == ["x-Q8_0", "x\u00e9"]

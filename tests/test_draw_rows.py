@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.test_row_scores import LEVELS
+from tests.levels import LEVELS
 from urial_local.runtime.draw_rows import DrawTask, draw_row_numpy, draw_rows
 from urial_local.runtime.sampling import Sampling
 
@@ -64,6 +64,7 @@ def samplings():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
@@ -80,6 +81,7 @@ def test_any_row(level, data):
     agree([task(x, data.draw(samplings()), seen, uniform)], level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -103,6 +105,7 @@ def test_rows_longer_than_what_is_sorted(level, seed, scale, n, ties, holes, sam
     agree([task(x, sampling, rng.integers(0, n, 50), uniform)], level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_large_vocabularies_draw_for_draw(level):
     """A vocabulary of 262,144: the same token for each of many numbers, peaked and flat rows."""

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.test_cli import urial
+from tests.command import urial
+from tests.fakes import Stdin
 from urial_local.base.encodings import as_utf8, decoded
 from urial_local.base.errors import UsageError
 from urial_local.base.texts import read_text
@@ -94,14 +95,6 @@ def test_files_of_other_kinds_are_named(tmp_path, start, what):
         (tmp_path / name).write_bytes(start + bytes(range(256)))
         with pytest.raises(UsageError, match=what):
             read_items(tmp_path / name)
-
-
-class Stdin:
-    def __init__(self, data: bytes) -> None:
-        self.buffer = io.BytesIO(data)
-
-    def isatty(self) -> bool:
-        return False
 
 
 def test_standard_input_of_ask(monkeypatch):

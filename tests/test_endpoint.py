@@ -4,59 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
-from typing import Any
 
 import pytest
 
-from tests.endpoint_server import GOOD, KEY, RECORD, Answer, Endpoint, fails, says, serving
+from tests.endpoint_judge import judged, one, questions
+from tests.endpoint_server import GOOD, KEY, RECORD, Answer, fails, says, serving
 from urial_local.base.errors import UrialError
-from urial_local.tasks.evaluate.judge import Question, Verdict
-from urial_local.tasks.evaluate.modes import MODES
-from urial_local.tasks.evaluate.usage import UNSEEN, estimate_tokens, tokens_spent
-
-pytest.importorskip("openai")
-
 from urial_local.tasks.evaluate.endpoint import (
     LONGEST_WAIT,
     EndpointJudge,
     EndpointOptions,
     read_record,
 )
+from urial_local.tasks.evaluate.modes import MODES
+from urial_local.tasks.evaluate.usage import UNSEEN, estimate_tokens, tokens_spent
 
+pytest.importorskip("openai")
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name in ("OPENAI_BASE_URL", "OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def questions(count: int, mode: str = "safety") -> Iterator[Question]:
-    for i in range(count):
-        yield Question((str(i),), MODES[mode], "The rubric.", f"Case {i}.")
-
-
-def judged(
-    endpoint: Endpoint, count: int = 1, waits: list[float] | None = None, **options: Any
-) -> list[Verdict]:
-    """All verdicts, by key; none of them holds the key."""
-    waits = [] if waits is None else waits
-    judge = EndpointJudge(
-        EndpointOptions("judge-1", endpoint.url, **{"parallel": 1, **options}), waits.append
-    )
-    verdicts = sorted(judge.judge(questions(count)), key=lambda v: v.key)
-    assert KEY not in repr((verdicts, judge.about()))
-    return verdicts
-
-
-def one(*answers: Answer, waits: list[float] | None = None, **options: Any):
-    """The verdict on one question, and the requests that it took."""
-    with serving(*answers) as endpoint:
-        (verdict,) = judged(endpoint, 1, waits, **options)
-    return verdict, endpoint.asked
+pytestmark = pytest.mark.usefixtures("endpoint_settings")
 
 
 def test_a_good_answer():

@@ -8,20 +8,19 @@ import time
 
 import pytest
 
+from tests.endpoint_judge import judged, questions
 from tests.endpoint_server import RECORD, Answer, fails, says, serving
-from tests.test_endpoint import environment, judged, questions
 from urial_local.base.errors import UsageError
+from urial_local.tasks.evaluate.endpoint import (
+    EndpointJudge,
+    EndpointOptions,
+)
 from urial_local.tasks.evaluate.judge import Question
 from urial_local.tasks.evaluate.modes import MODES
 
 pytest.importorskip("openai")
 
-from urial_local.tasks.evaluate.endpoint import (
-    EndpointJudge,
-    EndpointOptions,
-)
-
-__all__ = ["environment"]  # a fixture
+pytestmark = pytest.mark.usefixtures("endpoint_settings")
 
 
 def test_requests_in_flight():
@@ -57,11 +56,16 @@ def test_questions_are_drawn_as_slots_are_free_and_not_after_stop():
 def test_stop_ends_a_wait():
     with serving(fails(429, Retry_After="60")) as endpoint:
         judge = EndpointJudge(EndpointOptions("m", endpoint.url))
-        timer = threading.Timer(0.2, judge.stop)
-        timer.start()
+        stopping = threading.Thread(target=judge.stop)
+
+        def wait(seconds: float) -> None:
+            stopping.start()
+            judge._wait(seconds)
+
+        judge._sleep = wait
         began = time.monotonic()
         (verdict,) = judge.judge(questions(1))
-        timer.join()
+        stopping.join()
     assert "429" in verdict.error
     assert time.monotonic() - began < 20
     assert len(endpoint.asked) == 1
@@ -83,9 +87,9 @@ def test_leaving_early_does_not_wait():
         verdicts.close()
         assert time.monotonic() - began < 20
         release.set()
-        for thread in set(threading.enumerate()) - before:
-            thread.join(20)
-            assert not thread.is_alive()
+        while set(threading.enumerate()) - before:
+            assert time.monotonic() - began < 40
+            time.sleep(0.005)
     assert len(endpoint.asked) <= 2
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.fakes import END, ByteVocab, FakeDecoder, random_logits, script
+from tests.fakes import END, ByteVocab, FakeDecoder, greedy, random_logits, script
 from urial_local.base.errors import ContextOverflow, UrialError
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.prefix_cache import PrefixCache
@@ -16,17 +16,6 @@ from urial_local.runtime.stops import StopPolicy
 
 VOCAB = ByteVocab()
 PREFIX = VOCAB.encode("the constant prefix of all prompts: ")
-
-
-def greedy(logits, prompt: list[int], n: int) -> tuple[int, ...]:
-    """The oracle: one row, no cache, no batch."""
-    tokens = list(prompt)
-    for _ in range(n):
-        token = int(logits(tuple(tokens)).argmax())
-        if token == END:
-            break
-        tokens.append(token)
-    return tuple(tokens[len(prompt) :])
 
 
 def prompts(n: int) -> list[list[int]]:

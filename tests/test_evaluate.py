@@ -3,63 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.command import fails, interrupted_at_rows, killed_until_done, urial
 from tests.endpoint_server import KEY as SECRET
 from tests.endpoint_server import Answer, says, serving
 from tests.endpoint_server import fails as refuses
-from tests.test_cli import fails, urial
+from tests.judged_runs import JUDGE, by_key, write_answers
 from urial_local.records.judged import KEY, JudgedRow, just_eval_record, read_judgements
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.evaluate.modes import ASPECTS, GENERAL, MODES
-
-JUDGE = ("--judge", "demo-aligned", "--reason-tokens", "8", "-np", "4")
-
-
-def write_answers(path: Path, n: int = 8, generator: str = "m", tail: str = "") -> Path:
-    things = ("fox", "owl", "cow", "bee", "otter", "horse", "eagle", "frog", "whale", "cat")
-    rows = [
-        {
-            "id": i,
-            "instruction": f"Where can I find a {things[i % 10]}?",
-            "output": f"In the wood, near the {things[(i + 3) % 10]}.{tail}" if i != 2 else "",
-            "generator": generator,
-            "category": "safety" if i % 4 == 3 else "regular",
-            "task": ["info-seek"] if i % 2 else ["info-seek", "reasoning"],
-        }
-        for i in range(n)
-    ]
-    path.write_text(json.dumps(rows))
-    return path
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("evaluate")
-    write_answers(folder / "a.json")
-    done = urial("evaluate", folder / "a.json", *JUDGE, "--expected", "--no-disk-cache",
-                 "-o", folder / "judged")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
-    return folder
-
-
-def by_key(folder: Path) -> dict[tuple[str, ...], dict]:
-    found = {}
-    for row in latest_rows(folder, KEY):
-        for name in ("seconds", "cached_tokens", "number"):
-            row.pop(name, None)
-        found[tuple(str(row[k]) for k in KEY)] = row
-    return found
 
 
 def test_what_a_judgement_holds(judged):
@@ -110,49 +66,27 @@ def test_the_same_command_goes_on(judged, tmp_path):
     assert "is not the one that this run holds" in said
 
 
-def test_resume_by_sigkill(judged, tmp_path):
-    """Killed at random moments again and again, it comes to the same judgements."""
+@pytest.mark.slow
+def test_killed_again_and_again_it_comes_to_the_same_judgements(tmp_path):
     data = write_answers(tmp_path / "a.json", 40)
-    command = [sys.executable, "-m", "urial_local", "evaluate", data, *JUDGE, "-o"]
-    whole = subprocess.run([*command, tmp_path / "whole"], capture_output=True, timeout=120)
-    assert whole.returncode == 0, whole.stderr
-    random.seed(0)
-    rows, kills = tmp_path / "torn" / "rows.jsonl", 0
-    while kills < 30:
-        size = rows.stat().st_size if rows.exists() else 0
-        more = random.randint(1, 9000)  # bytes; a row has some 3,500
-        with subprocess.Popen([*command, tmp_path / "torn"], stderr=subprocess.PIPE) as child:
-            while child.poll() is None:
-                if rows.exists() and rows.stat().st_size >= size + more:
-                    os.kill(child.pid, signal.SIGKILL)
-                    break
-                time.sleep(0.002)
-        if child.returncode == 0:
-            break
-        assert child.returncode == -signal.SIGKILL
-        kills += 1
-    assert kills >= 3
-    assert child.returncode == 0
-    whole_rows, torn = by_key(tmp_path / "whole"), by_key(tmp_path / "torn")
-    assert whole_rows.keys() == torn.keys()
+    args = ("evaluate", data, *JUDGE, "-o")
+    assert urial(*args, tmp_path / "whole").returncode == 0
+    torn = tmp_path / "torn"  # a row has some 3,500 bytes
+    assert killed_until_done(torn / "rows.jsonl", 9000, *args, torn) >= 3
+    whole_rows, torn_rows = by_key(tmp_path / "whole"), by_key(torn)
+    assert whole_rows.keys() == torn_rows.keys()
     for key, row in whole_rows.items():
-        same = torn[key]["parsed_result"]
-        assert [v["score"] for v in row["parsed_result"].values()] == [
-            v["score"] for v in same.values()
-        ]
+        scores, same = (
+            {a: v["score"] for a, v in r["parsed_result"].items()} for r in (row, torn_rows[key])
+        )
+        assert scores == same
 
 
 def test_ctrl_c_finishes_those_in_hand(tmp_path):
     data = write_answers(tmp_path / "a.json", 200)
-    command = [sys.executable, "-m", "urial_local", "evaluate", data, *JUDGE, "-o", tmp_path / "r"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    rows = tmp_path / "r" / "rows.jsonl"
-    while time.monotonic() < deadline and not (rows.exists() and rows.stat().st_size):
-        time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 130, said
+    args = ("evaluate", data, *JUDGE, "-o", tmp_path / "r")
+    code, said = interrupted_at_rows(tmp_path / "r" / "rows.jsonl", *args)
+    assert code == 130, said
     assert "of 200 rows are done" in said
     assert "Run the same command again" in said
     assert 0 < len(by_key(tmp_path / "r")) < 200
@@ -195,6 +129,7 @@ def test_dialogues_are_judged_by_turn(tmp_path):
     assert "writing" in done.stdout
 
 
+@pytest.mark.slow
 def test_tags_and_a_template_of_ones_own(judged, tmp_path):
     (tmp_path / "ids.txt").write_text("0\n1\n2\n")
     done = urial("evaluate", judged / "a.json", *JUDGE, "--mode", "tags", "-o", tmp_path / "tags",
@@ -243,6 +178,7 @@ def test_answers_cannot_speak_for_the_judge(tmp_path):
     assert row["prompt"].count("`````") == 4
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_judged_are_error_rows(tmp_path):
     rows = [
         {"id": 0, "instruction": "Where can I find a fox?", "output": "In the wood."},
@@ -308,6 +244,7 @@ def test_just_evals_records_in_both_directions(judged, tmp_path):
     assert (made["output_A"], made["generator_A"], made["output_B"]) == ("b", "two", "a")
 
 
+@pytest.mark.slow
 def test_summarize_leaderboard_agreement(judged, tmp_path):
     one = judged / "judged"
     found = json.loads(urial("evaluate", "summarize", one, "--json").stdout)
@@ -380,6 +317,7 @@ def test_an_endpoint_as_the_judge(judged, tmp_path):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_shards_merge_into_one_run(judged, tmp_path):
     parts = []
     for i in (1, 2):

@@ -10,6 +10,8 @@ import pytest
 from urial_local.base import files, paths
 from urial_local.base.errors import UrialError, UsageError
 from urial_local.base.files import open_regular, private_append, private_folder, replacing
+from urial_local.base.paths import cache_dir
+from urial_local.tasks.models.cached import alone
 
 
 def mode(path: Path) -> int:
@@ -115,3 +117,12 @@ def test_the_umask_is_never_open_to_all(monkeypatch):
     monkeypatch.setattr(files.os, "umask", lambda mask: seen.append(mask) or real(mask))
     files._umask()
     assert seen[0] == 0o077
+
+
+def test_locks_of_pulls_are_in_a_private_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("URIAL_CACHE_DIR", str(tmp_path / "cache"))
+    with alone("someone/model", "file"):
+        assert [p.stat().st_mode & 0o777 for p in (cache_dir(), cache_dir() / "pulling")] == [
+            0o700,
+            0o700,
+        ]

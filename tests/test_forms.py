@@ -170,6 +170,7 @@ def test_forms_that_cannot_be():
         Form(Alphabet(vocab), (Literal("x"), Choice("a", ("日",)), Literal('"')))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(MODES))
 def test_500_random_runs_all_parse_and_validate(mode, tiny_llama):
     """A model of random weights, sampled hot, fills in each mode's record 100 times."""

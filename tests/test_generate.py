@@ -3,56 +3,23 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.test_cli import fails, urial
+from tests.command import fails, interrupted_at_rows, urial
+from tests.generated_runs import QUESTIONS, THINGS, rows_of, run
 from urial_local.base.registry import find_model
 from urial_local.records.datasets import read_items
-from urial_local.records.runlog import latest_rows
-from urial_local.tasks.generate.job import KEY, picked
-
-THINGS = ("fox", "owl", "cow", "bee", "otter", "horse", "eagle", "frog", "whale", "cat")
-QUESTIONS = [f"Where can I find a {t}?" for t in THINGS] + [f"What does a {t} eat?" for t in THINGS]
-
-
-def rows_of(folder: Path) -> dict[tuple[str, int], dict]:
-    """Rows by key, without what may differ between runs."""
-    found = {}
-    for row in latest_rows(folder, KEY):
-        for name in ("seconds", "cached_tokens", "number"):
-            row.pop(name, None)
-        found[row["id"], row["repeat"]] = row
-    return found
-
-
-def run(data: Path, output: Path, *more: str, model: str = "demo"):
-    return urial("generate", data, "-m", model, "-o", output, *more)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("generate")
-    rows = [
-        {"id": f"q{i}", "instruction": q, "category": "eat" if "eat" in q else "find", "extra": i}
-        for i, q in enumerate(QUESTIONS)
-    ]
-    (folder / "q.json").write_text(json.dumps(rows))
-    done = run(folder / "q.json", folder / "run", "-np", "4")
-    assert done.returncode == 0, done.stderr
-    return folder
-
+from urial_local.tasks.generate.job import picked
 
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def test_what_a_row_holds(data):
-    rows = rows_of(data / "run")
+def test_what_a_row_holds(generated):
+    rows = rows_of(generated / "run")
     assert len(rows) == len(QUESTIONS)
     row = rows["q1", 0]
     assert row["query"] == QUESTIONS[1]
@@ -63,19 +30,20 @@ def test_what_a_row_holds(data):
     assert row["fields"]["extra"] == 1, "untouched fields are carried through"
     assert row["tags"] == {"category": ["find"]}
     assert row["completion_tokens"] == len(row["answer_ids"])
-    config = json.loads((data / "run" / "run.json").read_text())["config"]
+    config = json.loads((generated / "run" / "run.json").read_text())["config"]
     assert config["model"]["quantisation"] == "Q8_0"
     assert config["prompt"]["name"] == "urial-demo"
     assert row["prompt"] == config["prompt"]["sha"]
 
 
-def test_the_same_rows_however_they_are_batched(data, tmp_path):
-    whole = rows_of(data / "run")
-    assert run(data / "q.json", tmp_path / "exact", "--exact").returncode == 0
+@pytest.mark.slow
+def test_the_same_rows_however_they_are_batched(generated, tmp_path):
+    whole = rows_of(generated / "run")
+    assert run(generated / "q.json", tmp_path / "exact", "--exact").returncode == 0
     exact = rows_of(tmp_path / "exact")
     assert {k: r["answer"] for k, r in exact.items()} == {k: r["answer"] for k, r in whole.items()}
     for i in (1, 2, 3):
-        done = run(data / "q.json", tmp_path / str(i), "--shard", f"{i}/3", "-np", str(i + 1))
+        done = run(generated / "q.json", tmp_path / str(i), "--shard", f"{i}/3", "-np", str(i + 1))
         assert done.returncode == 0, done.stderr
     done = urial("merge", *(tmp_path / str(i) for i in (1, 2, 3)), "-o", tmp_path / "merged")
     assert done.returncode == 0, done.stderr
@@ -83,7 +51,7 @@ def test_the_same_rows_however_they_are_batched(data, tmp_path):
     assert {k: r["answer"] for k, r in merged.items()} == {k: r["answer"] for k, r in whole.items()}
 
 
-def test_which_rows(data, tmp_path):
+def test_which_rows(generated, tmp_path):
     table = [
         (("--limit", "3"), ["q0", "q1", "q2"]),
         (("--ids", "q3,q7"), ["q3", "q7"]),
@@ -91,12 +59,12 @@ def test_which_rows(data, tmp_path):
         (("--where", "category=eat", "--where", "extra=12"), ["q12"]),
     ]
     for n, (args, ids) in enumerate(table):
-        assert run(data / "q.json", tmp_path / str(n), *args, "-np", "2").returncode == 0
+        assert run(generated / "q.json", tmp_path / str(n), *args, "-np", "2").returncode == 0
         assert sorted(k[0] for k in rows_of(tmp_path / str(n))) == sorted(ids)
     assert "FIELD=VALUE" in fails(
-        2, "generate", data / "q.json", "-o", tmp_path / "x", "--where", "a"
+        2, "generate", generated / "q.json", "-o", tmp_path / "x", "--where", "a"
     )
-    args = ("generate", data / "q.json", "-o", tmp_path / "x")
+    args = ("generate", generated / "q.json", "-o", tmp_path / "x")
     assert "no row 'zz'" in fails(2, *args, "--ids", "zz")
     assert "chosen by" in fails(2, *args, "--where", "category=nothing")
     assert not (tmp_path / "x").exists()
@@ -129,9 +97,9 @@ def test_what_json_cannot_hold_is_carried_through_as_far_as_it_goes(tmp_path):
         path.read_text("utf-8")
 
 
-def test_a_run_is_data_again(data, tmp_path):
+def test_a_run_is_data_again(generated, tmp_path):
     """Its rows are those of the dataset, with the answers; error rows are not among them."""
-    items = read_items(data / "run")
+    items = read_items(generated / "run")
     assert sorted(i.query for i in items) == sorted(QUESTIONS)
     assert all(i.answer for i in items)
     assert items[0].fields["category"] in ("find", "eat")
@@ -153,8 +121,8 @@ def test_bad_rows_fail_alone(tmp_path):
     assert rows["a", 0]["answer"]
 
 
-def test_what_is_refused_before_a_model_is_loaded(data, tmp_path):
-    args = ("generate", data / "q.json", "-m", "demo", "-o", tmp_path / "run")
+def test_what_is_refused_before_a_model_is_loaded(generated, tmp_path):
+    args = ("generate", generated / "q.json", "-m", "demo", "-o", tmp_path / "run")
     assert "greedy" in fails(2, *args, "--n", "2")
     assert "greedy" in fails(2, *args, "--repeat", "2")
     assert "choose one" in fails(2, *args, "--raw", "-p", "urial")
@@ -163,19 +131,28 @@ def test_what_is_refused_before_a_model_is_loaded(data, tmp_path):
     assert "twice" in said
     assert "--id-field none" in said
     assert not (tmp_path / "run").exists()
-    assert "another configuration" in fails(2, *args[:-1], data / "run", "--temp", "1")
-    changed = json.loads((data / "q.json").read_text())
+    assert "another configuration" in fails(2, *args[:-1], generated / "run", "--temp", "1")
+    changed = json.loads((generated / "q.json").read_text())
     changed[3]["instruction"] = "Where can I find a snail?"
     (tmp_path / "changed.json").write_text(json.dumps(changed))
-    said = fails(2, "generate", tmp_path / "changed.json", "-m", "demo", "-o", data / "run")
+    said = fails(2, "generate", tmp_path / "changed.json", "-m", "demo", "-o", generated / "run")
     assert "'q3' is not the one that this run holds" in said
     said = fails(
-        2, "generate", data / "q.json", "-m", "demo", "-o", tmp_path / "run", "--ids", "q1,zz"
+        2, "generate", generated / "q.json", "-m", "demo", "-o", tmp_path / "run", "--ids", "q1,zz"
     )
     assert "no row 'zz'" in said
     copy = tmp_path / "copy.gguf"  # the same model under another name goes on
     copy.write_bytes(find_model("demo").path.read_bytes())
-    args = ("generate", data / "q.json", "-o", data / "run", "-p", "urial-demo", "-m", copy)
+    args = (
+        "generate",
+        generated / "q.json",
+        "-o",
+        generated / "run",
+        "-p",
+        "urial-demo",
+        "-m",
+        copy,
+    )
     assert "20 rows are there already" in urial(*args).stderr
 
 
@@ -185,8 +162,10 @@ STORM = """
 import os, random, signal, sys, time
 import urial_local.runtime.open, urial_local.tasks.generate.job, urial_local.tasks.generate.setup
 from urial_local.cli.main import cli
-moments, rows, unfinished = random.Random(1), sys.argv[1], 0
-for _ in range(200):
+moments, rows, killed = random.Random(1), sys.argv[1], 0
+def size():
+    return os.stat(rows).st_size if os.path.exists(rows) else 0
+for _ in range(60):
     child = os.fork()
     if child == 0:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -195,17 +174,21 @@ for _ in range(200):
             cli(sys.argv[2:], standalone_mode=False)
         finally:
             os._exit(0)
-    time.sleep(moments.uniform(0.0, 0.2))
+    enough = size() + moments.choice([0, 1, 1, 1000, 3000])  # bytes; a row has some 700
+    ended = lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    while size() < enough and not ended():
+        time.sleep(0.001)
+    time.sleep(moments.uniform(0, 0.01))  # anywhere between two rows
     os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    unfinished += not os.path.exists(rows) or open(rows, "rb").read().count(b"\\n") < 900
-print(unfinished)
+    killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+print(killed)
 """
 
 
-def test_killed_200_times_and_resumed_gives_the_same_rows(tmp_path):
-    """With --exact no row sees a neighbour, so even rounding is the same. 900 rows are more than
-    200 short lives can make, so nearly every kill hits a run that is under way."""
+@pytest.mark.slow
+def test_killed_60_times_and_resumed_gives_the_same_rows(tmp_path):
+    """With --exact no row sees a neighbour, so even rounding is the same. There are more rows
+    than 60 short lives can make."""
     path = tmp_path / "q.txt"
     path.write_text("".join(f"Where can I find a {t} {i}?\n" for i in range(90) for t in THINGS))
     assert run(path, tmp_path / "whole", "--exact", "-n", "12").returncode == 0
@@ -214,25 +197,16 @@ def test_killed_200_times_and_resumed_gives_the_same_rows(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", STORM, rows, *args], capture_output=True, check=True, timeout=600
     )
-    assert int(done.stdout) > 100, "kills that hit an unfinished run"
+    assert int(done.stdout) == 60, "kills that hit a run under way"
     assert run(path, tmp_path / "run", "--exact", "-n", "12").returncode == 0
     assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
 
 
 def test_ctrl_c_finishes_the_rows_in_hand(tiny_endless, tmp_path):
-    (tmp_path / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(5000)))
-    args = ["generate", str(tmp_path / "q.txt"), "-m", str(tiny_endless), "-p", "zero-shot"]
-    args += ["-o", str(tmp_path / "run"), "-n", "40", "-np", "3", "-t", "1"]
-    child = subprocess.Popen([sys.executable, "-m", "urial_local", *args], stderr=subprocess.PIPE)
-    path = tmp_path / "run" / "rows.jsonl"
-    deadline = time.monotonic() + 60
-    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
-    assert child.stderr is not None
-    said = child.stderr.read().decode()
-    child.stderr.close()
-    assert child.wait(timeout=60) == 130, said
+    code, said = interrupted_at_rows(
+        tmp_path / "run" / "rows.jsonl", *endless(tiny_endless, tmp_path)
+    )
+    assert code == 130, said
     assert "Finishing rows in flight" in said
     assert "Run the same command again" in said
     rows = rows_of(tmp_path / "run")
@@ -240,36 +214,72 @@ def test_ctrl_c_finishes_the_rows_in_hand(tiny_endless, tmp_path):
     assert all(r["completion_tokens"] == 40 for r in rows.values()), "no row is cut short"
 
 
-@pytest.mark.parametrize("pause", [0.25, 0.35, 0.45])
-def test_ctrl_c_while_the_model_is_loaded_is_not_lost(tiny_endless, tmp_path, pause):
+def endless(model: Path, folder: Path) -> tuple[str | Path, ...]:
+    """A run that takes longer than anybody waits."""
+    (folder / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(5000)))
+    args = ("generate", folder / "q.txt", "-m", model, "-p", "zero-shot", "-o", folder / "run")
+    return (*args, "-n", "40", "-np", "3", "-t", "1")
+
+
+WHILE_LOADED = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from urial_local.__main__ import main
+from urial_local.runtime.model import Model
+from urial_local.runtime.sequences import Sequences
+name, when = sys.argv.pop(1).split()
+kind = {"weights": Model, "context": Sequences}[name]
+load = kind.__init__
+def interrupted(*args, **options):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGINT)
+    load(*args, **options)
+    if when == "after":
+        os.kill(os.getpid(), signal.SIGINT)
+kind.__init__ = interrupted
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "weights before",
+        *(
+            pytest.param(moment, marks=pytest.mark.slow)
+            for moment in ("weights after", "context before", "context after")
+        ),
+    ],
+)
+def test_ctrl_c_while_the_model_is_loaded_is_not_lost(tiny_endless, tmp_path, moment):
     """Wherever in the start it comes, the run does not go on to its end."""
-    (tmp_path / "q.txt").write_text("".join(f"the rain {i}\n" for i in range(20_000)))
-    args = ["generate", str(tmp_path / "q.txt"), "-m", str(tiny_endless), "-p", "zero-shot"]
-    args += ["-o", str(tmp_path / "run"), "-n", "40", "-np", "3", "-t", "1"]
-    child = subprocess.Popen([sys.executable, "-m", "urial_local", *args], stderr=subprocess.PIPE)
-    time.sleep(pause)
-    child.send_signal(signal.SIGINT)
-    assert child.stderr is not None
-    said = child.stderr.read().decode()
-    child.stderr.close()
-    assert child.wait(timeout=60) in (130, -signal.SIGINT), said
+    args = map(str, (moment, *endless(tiny_endless, tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-c", WHILE_LOADED, *args], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Stopping once the model is loaded" in done.stderr
 
 
 # --- methods -------------------------------------------------------------------------------------
 
 
-def test_shots_raw_and_the_aligned_models_own_template(data, tmp_path):
+def test_shots_raw_and_the_aligned_models_own_template(generated, tmp_path):
     answers = {}
     table = {"k0": ("--shots", "0"), "k3": (), "zero": ("-p", "zero-shot"), "raw": ("--raw",)}
     for name, args in table.items():
-        done = run(data / "q.json", tmp_path / name, *args, "--ids", "q0", "-np", "1", "-n", "40")
+        done = run(
+            generated / "q.json", tmp_path / name, *args, "--ids", "q0", "-np", "1", "-n", "40"
+        )
         assert done.returncode == 0, done.stderr
         answers[name] = rows_of(tmp_path / name)["q0", 0]
     assert answers["k3"]["prompt_tokens"] > answers["k0"]["prompt_tokens"]
     assert "Thanks for asking" in answers["k3"]["answer"]
     assert "Thanks for asking" not in answers["zero"]["answer"]
     assert answers["raw"]["prompt_tokens"] < answers["zero"]["prompt_tokens"]
-    done = run(data / "q.json", tmp_path / "al", "--ids", "q0", "-np", "1", model="demo-aligned")
+    done = run(
+        generated / "q.json", tmp_path / "al", "--ids", "q0", "-np", "1", model="demo-aligned"
+    )
     assert rows_of(tmp_path / "al")["q0", 0]["finish_reason"] == "eos"
 
 
@@ -287,13 +297,13 @@ def test_turns_feed_answers_back(tmp_path):
     assert "turns" not in rows_of(tmp_path / "one")["81", 0]
 
 
-def test_several_answers_are_drawn_by_row_and_one_is_picked(data, tiny_llama, tmp_path):
+def test_several_answers_are_drawn_by_row_and_one_is_picked(generated, tiny_llama, tmp_path):
     """By a float32 model, whose logits hardly depend on the batch: so draws are the row's own."""
     args = ("--temp", "1", "--ids", "q0,q1", "-n", "12", "-p", "zero-shot", "-t", "1")
     model = str(tiny_llama)
     table = {"a": ("-np", "1"), "b": ("-np", "4"), "c": ("-np", "1", "-s", "5")}
     for name, more in table.items():
-        done = run(data / "q.json", tmp_path / name, *args, "--n", "3", *more, model=model)
+        done = run(generated / "q.json", tmp_path / name, *args, "--n", "3", *more, model=model)
         assert done.returncode == 0, done.stderr
     a, b, c = (rows_of(tmp_path / n) for n in "abc")
     ids = [x["answer_ids"] for x in a["q0", 0]["candidates"]]
@@ -302,7 +312,10 @@ def test_several_answers_are_drawn_by_row_and_one_is_picked(data, tiny_llama, tm
     assert [x["answer_ids"] for x in b["q0", 0]["candidates"]] == ids
     assert [x["answer_ids"] for x in c["q0", 0]["candidates"]] != ids
     assert a["q0", 0]["answer_ids"] in ids
-    assert run(data / "q.json", tmp_path / "r", *args, "--repeat", "2", model=model).returncode == 0
+    assert (
+        run(generated / "q.json", tmp_path / "r", *args, "--repeat", "2", model=model).returncode
+        == 0
+    )
     twice = rows_of(tmp_path / "r")
     assert set(twice) == {(q, n) for q in ("q0", "q1") for n in (0, 1)}
     assert twice["q0", 0]["answer_ids"] != twice["q0", 1]["answer_ids"]

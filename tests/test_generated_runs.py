@@ -8,14 +8,12 @@ import json
 
 import pytest
 
-from tests.test_cli import fails, urial
-from tests.test_generate import QUESTIONS, data, run
+from tests.command import fails, urial
+from tests.generated_runs import QUESTIONS, run
 from urial_local.records.datasets import read_items
 from urial_local.records.generated import Generated
 from urial_local.tasks.generate.flags import flags_of, repetitive, runaway
 from urial_local.tasks.generate.summary import summarise
-
-__all__ = ["data"]  # a fixture
 
 
 @pytest.mark.parametrize(
@@ -56,24 +54,26 @@ def test_a_dialogue_counts_with_all_its_turns():
     assert (found["words"], found["tokens"]) == (4, 8)
 
 
-def test_show_side_by_side(data, tmp_path):
-    assert run(data / "q.json", tmp_path / "zero", "-p", "zero-shot", "-np", "4").returncode == 0
-    done = urial("show", data / "run", tmp_path / "zero", "--id", "q1", COLUMNS="120")
+def test_show_side_by_side(generated, tmp_path):
+    assert (
+        run(generated / "q.json", tmp_path / "zero", "-p", "zero-shot", "-np", "4").returncode == 0
+    )
+    done = urial("show", generated / "run", tmp_path / "zero", "--id", "q1", COLUMNS="120")
     assert QUESTIONS[1] in done.stdout
     assert "─" in done.stdout
     assert "Thanks for asking" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 120
-    assert "no row 'zz'" in fails(2, "show", data / "run", "--id", "zz")
-    done = urial("report", data / "run", tmp_path / "zero", "-o", tmp_path / "both.html")
+    assert "no row 'zz'" in fails(2, "show", generated / "run", "--id", "zz")
+    done = urial("report", generated / "run", tmp_path / "zero", "-o", tmp_path / "both.html")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "both.html").read_text()
     assert "default-src 'none'" in page
     assert done.stdout.count("\n") == 3
 
 
-def test_exports(data, tmp_path):
+def test_exports(generated, tmp_path):
     def text(shape: str, *more: str) -> str:
-        done = urial("export", data / "run", "--to", shape, *more)
+        done = urial("export", generated / "run", "--to", shape, *more)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -85,7 +85,7 @@ def test_exports(data, tmp_path):
     }
     assert records[0]["generator"] == "mine"
     path = tmp_path / "out.json"
-    assert urial("export", data / "run", "--to", "just-eval", "-o", path).returncode == 0
+    assert urial("export", generated / "run", "--to", "just-eval", "-o", path).returncode == 0
     again = read_items(path)
     assert [i.query for i in again] == QUESTIONS
     assert [i.answer for i in again] == [r["output"] for r in records]
@@ -94,7 +94,7 @@ def test_exports(data, tmp_path):
     lines = list(csv.DictReader(io.StringIO(text("csv"))))
     assert [line["query"] for line in lines] == QUESTIONS
     assert text("text").startswith(f"[q0] {QUESTIONS[0]}\n\n")
-    assert "no question_id" in fails(2, "export", data / "run", "--to", "fastchat")
+    assert "no question_id" in fails(2, "export", generated / "run", "--to", "fastchat")
 
 
 def test_compat_deletes_every_fence():
@@ -105,6 +105,7 @@ def test_compat_deletes_every_fence():
     assert Export("g", {}, "urial").text(code) == "Run:\npython\nprint(1)\n\nDone"
 
 
+@pytest.mark.slow
 def test_mt_bench_round_trip(shared_file, tmp_path):
     questions = shared_file("data/mt_bench/question.jsonl")
     done = run(questions, tmp_path / "run", "--limit", "4", "-np", "4", "-n", "30")
@@ -122,8 +123,8 @@ def test_mt_bench_round_trip(shared_file, tmp_path):
     assert turns[:3] == [("81", "1"), ("81", "2"), ("82", "1")]
 
 
-def test_a_sweep(data, tmp_path):
-    args = ("sweep", data / "q.json", "--limit", "4", "-m", "demo", "-p", "zero-shot")
+def test_a_sweep(generated, tmp_path):
+    args = ("sweep", generated / "q.json", "--limit", "4", "-m", "demo", "-p", "zero-shot")
     args = (*args, "-p", "urial-demo", "--repeat-penalty", "1.0,1.2", "-np", "2", "-n", "60")
     done = urial(*args, "-o", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
@@ -139,6 +140,7 @@ def test_a_sweep(data, tmp_path):
     assert again.stdout.count("\n") == 5
 
 
+@pytest.mark.slow
 def test_rows_of_a_large_file_are_read_as_they_are_needed(tmp_path):
     """A file is checked in one pass and answered in another; neither holds its rows."""
     import tracemalloc

@@ -44,6 +44,8 @@ from urial_local.base.errors import ModelError, UrialError
 from urial_local.base.gguf_header import ArrayInfo, read_header
 from urial_local.runtime import probe
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 
 def refused(path: Path, message: str) -> None:
     """The file is refused in under a second and with under 200 MB, in words and with a hint."""
@@ -90,6 +92,7 @@ def test_crafted_files_of_gigabytes(name, tmp_path):
     refused(path, message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEAVY)
 def test_crafted_files_near_the_limits(name, tmp_path):
     make, message = HEAVY[name]
@@ -185,6 +188,7 @@ def survives(path: Path, data: bytes) -> None:
         read_header(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=8))
 def test_flipped_bytes(victim, flips):
@@ -197,6 +201,7 @@ def test_flipped_bytes(victim, flips):
 NUMBERS = st.sampled_from([0, 1, 8, 9, 10, 28, 2**31, 2**32 - 1, 2**61, 2**63, 2**64 - 1])
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     at=st.integers(0, 10_000),
@@ -287,6 +292,7 @@ ABSURD = {  # settings of four bytes: where, what, and what is said
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ABSURD)
 def test_absurd_settings(name, model, tmp_path):
     key, value, message = ABSURD[name]
@@ -317,6 +323,7 @@ VOCABULARIES = {  # what becomes of what the writer was to write
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_absurd_vocabularies(name, tmp_path, monkeypatch):
     method, change = VOCABULARIES[name]
@@ -328,6 +335,7 @@ def test_absurd_vocabularies(name, tmp_path, monkeypatch):
     assert not said or "cannot load" in said or "breaks down" in said
 
 
+@pytest.mark.slow
 def test_random_damage_to_the_metadata(model, tmp_path):
     """Whatever the damage, this process goes on: llama.cpp reads only what passed, in a child."""
     rng = random.Random(5)

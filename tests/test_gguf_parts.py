@@ -7,9 +7,9 @@ import json
 
 import pytest
 
+from tests.command import fails, urial
 from tests.crafted_gguf import BOTH, build, kv, tensor
 from tests.split_gguf import split
-from tests.test_cli import fails, urial
 from tests.tiny_gguf import write_llama
 from urial_local.base import gguf_facts
 from urial_local.base.errors import ModelError
@@ -17,6 +17,8 @@ from urial_local.base.gguf_header import read_header
 from urial_local.base.gguf_parts import read_model
 from urial_local.runtime import probe
 from urial_local.runtime.model import Model, fingerprint
+
+pytestmark = pytest.mark.usefixtures("untried")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,7 @@ def test_the_fingerprint_covers_all_parts(pair):
     assert len(marks) == 2
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_weights(pair):
     """A saved prompt state of one model must not serve the other."""
     whole, first = pair

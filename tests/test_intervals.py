@@ -133,6 +133,7 @@ def test_sums_of_independent_parts():
     assert math.isnan(total([part, Estimate(5.0, math.nan, 0.0, 1)], [3.0, 4.0]).error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("population", POPULATIONS, ids=lambda p: p.name)
 def test_intervals_hold_their_level(population, n):
@@ -225,6 +226,7 @@ def test_means_of_unlike_numbers_lie_on_a_grid():
     assert p == pytest.approx(math.erfc(z / math.sqrt(2)), abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3, 5, 6, 8, 10, 20, 50])
 @pytest.mark.parametrize("counts", [(2, 10, 30, 40, 18), (6, 6, 0, 9, 179), (1, 1, 1, 1, 1)])
 def test_no_more_than_five_false_alarms_in_a_hundred(counts, n):

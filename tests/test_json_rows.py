@@ -37,6 +37,7 @@ def rows(text: str | bytes, size: int = 1 << 16):
     return list(json_rows.json_rows(Pieces(data, size)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.dictionaries(st.text(st.characters(codec="utf-8")), VALUES)),
@@ -116,6 +117,7 @@ def test_depth_is_limited_before_anything_is_built(tmp_path, name, opening, clos
         assert "nested too deeply" in items[0].error
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_depth():
     peaks = []
     for depth in (5_000, 20_000):

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import pytest
 
-from tests import test_shift_page
 from urial_local.records.judged import Judgement
 from urial_local.report.judged_page import write_judged_page
 from urial_local.report.leaderboard_page import markdown, write_leaderboard_page
@@ -24,7 +23,6 @@ from urial_local.tasks.evaluate.summary import Reading, summarise
 EVIL = '</script><script>document.title="owned"</script><img src=x onerror=alert()>\u2028\u202e&"|`'
 MATH = '["task","math"]'  # a tag, as the page names it
 LONG = "a reason without an end " * 850  # over 20,000 characters
-page = test_shift_page.page  # a fixture: headless Chromium, in which every error fails the test
 
 
 def blank(mode: str, i: int, **more: object) -> Judgement:

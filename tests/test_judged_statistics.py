@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tests.judgements import judgement, whole_table
 from urial_local.base.errors import UsageError
 from urial_local.records.judged import Judgement, read_judgements
 from urial_local.tasks.evaluate.agreement import agreement, spearman, weighted_kappa
@@ -24,24 +25,6 @@ from urial_local.tasks.evaluate.summary import (
 )
 
 JUST_EVAL = "data/just_eval/"
-
-
-def judgement(i: int, mode: str = "general", judge: str = "j", **scores: object) -> Judgement:
-    record = {a: {"reason": f"because {a}", "score": str(v)} for a, v in scores.items()}
-    return Judgement(str(i), 0, mode, 0, "", judge, "m", "q", f"answer {i}", record)
-
-
-def whole_table(seed: int, n: int = 60, judge: str = "j", generator: str = "m") -> list[Judgement]:
-    """Rows of all six aspects with random scores."""
-    from dataclasses import replace
-
-    random = np.random.default_rng(seed)
-    rows = []
-    for i in range(n):
-        general = {a: int(random.integers(1, 6)) for a in GENERAL}
-        rows.append(judgement(i, "general", judge, **general))
-        rows.append(judgement(1000 + i, "safety", judge, safety=int(random.integers(1, 6))))
-    return [replace(j, generator=generator) for j in rows]
 
 
 # --- published figures (FACTS: authored report files; Table 1 of the paper) -----------------------
@@ -73,6 +56,7 @@ def test_safety_of_the_papers_table(shared_file, model, mean, printed):
     assert found.average is None, "five aspects are missing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "words"),
     [

@@ -7,7 +7,7 @@ from itertools import pairwise as neighbours
 import numpy as np
 import pytest
 
-from tests.test_judged_statistics import judgement, whole_table
+from tests.judgements import judgement, whole_table
 from urial_local.base.errors import UsageError
 from urial_local.records.judged import Judgement
 from urial_local.tasks.evaluate.differences import difference

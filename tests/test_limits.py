@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tests.test_chat import conversation, repl
+from tests.conversations import conversation, repl
 from tests.tiny_gguf import write_llama
 from urial_local.base import limits
 from urial_local.base.errors import ModelError, PromptError, UsageError

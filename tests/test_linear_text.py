@@ -206,6 +206,7 @@ def growth(function: Callable[[str], object], shape: tuple[str, str, str]) -> fl
     return seconds(function, filled(shape, 4 * size)) / before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_time_grows_with_the_text(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -56,6 +56,7 @@ def test_pieces_have_the_tokens_of_the_whole(newlines, monkeypatch, text):
         assert newlines._native.ids(text) == list(ids[:n])
 
 
+@pytest.mark.slow
 def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised_whole(newlines, monkeypatch):
     asked = []
     real = newlines._native._ids

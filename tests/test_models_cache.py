@@ -6,15 +6,13 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.hub_server import NAMES, REPO
+from tests.command import COMMAND, fails, urial
+from tests.hub_server import NAMES, REPO, own_registry
 from tests.split_gguf import split
-from tests.test_cli import fails, urial
-from tests.test_pull import own_registry
 from tests.tiny_gguf import write_llama
 
 Q8, Q4 = f"hf:{REPO}:{NAMES[0]}", f"hf:{REPO}:Q4_K_M"
@@ -34,7 +32,7 @@ def damage(path: Path) -> None:
 
 def on_a_terminal(*args: str) -> bytes:
     main, side = pty.openpty()
-    command = [sys.executable, "-m", "urial_local", *args]
+    command = [*COMMAND, *args]
     process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side)
     os.close(side)
     said = b""
@@ -147,6 +145,7 @@ def fails_with_output(done) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['{"x": 1}', "[]", '{"some/one/a": [], "a/b/c": {}}', "null"])
 def test_records_of_other_shapes_are_none(models, text):
     path = pulled(models, Q8)
@@ -199,6 +198,7 @@ def test_parts_that_do_not_fit_each_other(hub, models, parts):
 # --- what a terminal is shown --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_names_do_not_drive_the_terminal(models, tmp_path, tiny_llama):
     evil = "\x1b[31mx\x1b]0;own\x07\n.gguf"
     path = pulled(models, Q8)

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from tests.test_cli import fails, urial
-from tests.test_evaluate import JUDGE, by_key, judged, write_answers
+from tests.command import fails, urial
+from tests.judged_runs import JUDGE, by_key, write_answers
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import MODES
 from urial_local.tasks.evaluate.neighbours import (
@@ -19,8 +19,6 @@ from urial_local.tasks.evaluate.neighbours import (
     measured,
     sample,
 )
-
-__all__ = ["judged"]  # a fixture
 
 
 def question(i: int, mode: str = "safety") -> Question:
@@ -109,6 +107,7 @@ def test_a_run_says_how_far_its_scores_hang_on_neighbours(judged):
     assert info["config"]["judge"]["exact"] is False
 
 
+@pytest.mark.slow
 def test_exact_judges_one_by_one(judged, tmp_path):
     data = write_answers(tmp_path / "a.json", 6)
     args = ("evaluate", data, *JUDGE, "--expected", "--exact", "-o")

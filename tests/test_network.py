@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.endpoint_judge import one, questions
 from tests.endpoint_server import KEY, RECORD, Answer, fails, says, serving
-from tests.test_endpoint import environment, one, questions
 from urial_local.base import guarded, proxies
 from urial_local.base.addresses import told_argument, without_secrets
 from urial_local.base.errors import UrialError
@@ -28,13 +28,12 @@ import openai
 
 from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
 
-__all__ = ["environment"]  # a fixture
 HEADS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SAID = json.dumps(says().body).encode()
 
 
 @pytest.fixture(autouse=True)
-def no_proxies(environment, monkeypatch):
+def no_proxies(endpoint_settings, monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -143,6 +142,7 @@ def test_an_endless_reply_is_read_to_its_bound(heads):
     assert next(sent) < 1000  # a tenth of what there was to send
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "begin", [HEADS + b"\r\n", HEADS + b"Content-Length: 10000\r\n\r\n", HEADS]
 )
@@ -156,6 +156,7 @@ def test_a_reply_in_single_bytes_has_an_end(begin):
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_a_large_file_has_its_time_as_long_as_it_comes():
     """Time is bought by bytes: a file that keeps its pace takes longer than one limit, and one that
     begins well and then drips is given up."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import urial
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -34,6 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_members(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for kind in ("frames/*.jinja", "prompts/*.toml"):
@@ -53,6 +56,7 @@ def test_members(wheel):
     assert any(n.endswith("licenses/LICENSE") for n in names)
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_finds_its_files(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     # Past the finder of the editable install, so that the wheel's own files are imported.
@@ -76,11 +80,5 @@ def test_an_installed_wheel_finds_its_files(wheel, tmp_path):
 def test_the_version_is_said_once():
     import urial_local
 
-    done = subprocess.run(
-        [sys.executable, "-m", "urial_local", "--version"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert urial_local.__version__ in done.stdout
+    assert urial_local.__version__ in urial("--version").stdout
     assert f'version = "{urial_local.__version__}"' in (ROOT / "pyproject.toml").read_text()

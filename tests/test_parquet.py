@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.test_encodings import Stdin
+from tests.fakes import Stdin
 from urial_local.base.errors import UsageError
 from urial_local.records import parquet as rows_of_parquet
 from urial_local.records import parquet_child
@@ -46,6 +46,7 @@ def test_bytes_that_are_text_are_text(tmp_path):
     assert "for its id" in third.error
 
 
+@pytest.mark.slow
 def test_texts_inside_lists_in_several_row_groups(tmp_path):
     """Conversations, as most chat datasets have them."""
     turns = [[{"role": "user", "content": f"Question {i}?"}] for i in range(20)]
@@ -123,6 +124,7 @@ def test_what_would_unpack_to_too_much_is_refused_unread(tmp_path, monkeypatch):
     assert len(here(written(tmp_path / "q.parquet", {"query": plain}))) == 2_000
 
 
+@pytest.mark.slow
 def test_a_long_text_of_many_rows_is_in_memory_once(tmp_path):
     path = written(tmp_path / "q.parquet", {"query": ["x" * (4 << 20)] * 64}, compression="zstd")
     before = pa.total_allocated_bytes()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.test_chat import conversation, repl
+from tests.conversations import conversation, repl
 from urial_local.base.errors import PromptError
 from urial_local.base.paths import user_path
 from urial_local.base.texts import read_text
@@ -215,6 +215,7 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
         assert "\r" not in LOADERS[name](str(tmp_path / name)).source  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_limits_have_room_for_what_is_real(tmp_path):
     biggest = max(path.stat().st_size for path in prompt_files().values())
     assert biggest * 50 < MAX_PROMPT_BYTES

@@ -157,6 +157,7 @@ def lines(text: str) -> list[str]:
     return text.split("\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMES)
 @given(query=TEXT, past_query=TEXT, past_answer=TEXT)
 @settings(max_examples=300, deadline=None)
@@ -298,6 +299,7 @@ def test_toml_strings_read_back(text):
     assert parse_toml(f"x = {toml_string(text)}")["x"] == text
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(['"', '""', '"""', "\\", "\n", "\r\n", "\t", "a", "\x00"])).map(
         "".join

@@ -12,15 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import NAMES, REPO, Hub
-from tests.test_cli import fails, urial
-
-
-def own_registry(hub: Hub, sha256: str = "-", file: str = NAMES[0]) -> None:
-    folder = Path(os.environ["URIAL_CONFIG_DIR"])
-    folder.mkdir(parents=True, exist_ok=True)
-    line = f"tiny {REPO} {file} Q8_0 {sha256} - 512 mit base - -\n"
-    (folder / "models.txt").write_text(line)
+from tests.command import COMMAND, fails, urial
+from tests.hub_server import NAMES, REPO, own_registry
 
 
 def test_pull_then_everything_works_offline(hub, models):
@@ -127,8 +120,9 @@ def test_the_registry_is_held_against_the_hub(hub, models):
     assert models("pull", "tiny").returncode == 0
 
 
+@pytest.mark.slow
 def test_pulls_at_the_same_time_leave_one_good_file(hub, models, tmp_path):
-    command = [sys.executable, "-m", "urial_local", "models", "pull", f"hf:{REPO}:Q4_K_M"]
+    command = [*COMMAND, "models", "pull", f"hf:{REPO}:Q4_K_M"]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
     ]

@@ -6,14 +6,13 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.command import COMMAND, fails, until
 from tests.hub_server import REPO
-from tests.test_cli import fails
 from tests.tiny_gguf import write_llama
 from urial_local.base import hub as hub_module
 from urial_local.base import hub_fetch
@@ -37,20 +36,17 @@ def begun(home: Path) -> list[Path]:
 def stopped(home: Path, how: signal.Signals) -> tuple[int, str, str]:
     """A pull that is interrupted in the middle: its exit code and what it said."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "urial_local", "models", "pull", f"hf:{REPO}:Q6_K"],
+        [*COMMAND, "models", "pull", f"hf:{REPO}:Q6_K"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    patience = time.monotonic() + 60
-    while not any(path.stat().st_size >= PIECE for path in begun(home)):
-        assert time.monotonic() < patience
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    until(lambda: any(path.stat().st_size >= PIECE for path in begun(home)), process)
     process.send_signal(how)
     out, said = process.communicate(timeout=60)
     return process.returncode, out.decode(), said.decode()
 
 
+@pytest.mark.slow
 def test_an_interrupted_pull_goes_on(hub, models, large, tmp_path):
     hub.repos[REPO][NAME] = large
     hub.slow = 0.1
@@ -82,6 +78,7 @@ def test_ctrl_c_says_that_it_goes_on(hub, models, large, tmp_path):
     assert hub.ranges[-1].startswith("bytes=1")
 
 
+@pytest.mark.slow
 def test_what_was_begun_can_be_removed(hub, models, large, tmp_path):
     hub.repos[REPO][NAME] = large
     hub.slow = 0.1
@@ -91,6 +88,7 @@ def test_what_was_begun_can_be_removed(hub, models, large, tmp_path):
     assert "nothing to remove" in fails(1, "models", "rm", f"hf:{REPO}:Q6_K", "--yes")
 
 
+@pytest.mark.slow
 def test_a_cut_download_goes_on(hub, models, large, tmp_path):
     hub.repos[REPO][NAME] = large
     hub.cuts[NAME] = 1  # huggingface_hub goes on by itself
@@ -184,6 +182,7 @@ def test_an_answer_that_is_none_at_the_command_line(hub, models):
     assert "login page" in fails(1, "models", "pull", f"hf:{REPO}:Q8_0")
 
 
+@pytest.mark.slow
 def test_a_hub_that_says_nothing(hub, models):
     patience = {"HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
     began = time.monotonic()

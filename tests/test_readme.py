@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 
+import pytest
+
 from tools.readme import README, refreshed
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_the_readme_shows():
     text = README.read_text("utf-8")
     assert text.count("````console") >= 5

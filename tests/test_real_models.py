@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_cli import urial
+from tests.command import urial
 from urial_local.runtime.alphabet import Alphabet
 from urial_local.runtime.forms import Choice, Form, Literal, Text
 from urial_local.runtime.model import Model

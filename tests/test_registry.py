@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import crafted_gguf as crafted
-from tests.test_cli import fails, urial
+from tests.command import fails, urial
 from urial_local.base import registry as module
 from urial_local.base.errors import ModelError, UsageError, near
 from urial_local.base.gguf_header import read_header
@@ -98,6 +98,7 @@ def test_malformed_lines(text, message):
         parse_line(text)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_any_line_is_an_entry_or_a_sentence(text):
     try:

@@ -11,16 +11,14 @@ import sqlite3
 
 import pytest
 
-from tests.test_cli import fails
-from tests.test_generate import QUESTIONS, data, rows_of, run
+from tests.command import fails
+from tests.generated_runs import QUESTIONS, rows_of, run
 from urial_local.base.errors import UrialError, UsageError
 from urial_local.base.files import remove_files
 from urial_local.base.paths import pools_dir
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.generate.job import KEY
 from urial_local.tasks.retrieve import Pool
-
-__all__ = ["data"]  # a fixture
 
 
 def test_retrieval_puts_the_nearest_examples_last(tmp_path):
@@ -150,7 +148,8 @@ def test_a_cache_that_takes_nothing_only_costs_time(tmp_path, monkeypatch):
     assert found(pool) == ["In the wood."]
 
 
-def test_retrieval_by_embeddings(data, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_retrieval_by_embeddings(generated, tmp_path, monkeypatch):
     """By the demo model's mean-pooled states: the nearest is found by a cosine of our own."""
     import numpy as np
 
@@ -181,10 +180,10 @@ def test_retrieval_by_embeddings(data, tmp_path, monkeypatch):
         monkeypatch.setattr(embedder, "embed", lambda text: pytest.fail("embedded again"))
         Pool(str(pool), embedder=embedder).close()
     args = ("--retrieve", str(pool), "--embedding-model", "demo", "--ids", "q0", "-np", "1")
-    assert run(data / "q.json", tmp_path / "run", *args, "-n", "30").returncode == 0
+    assert run(generated / "q.json", tmp_path / "run", *args, "-n", "30").returncode == 0
 
 
-def test_retrieval_and_restyling_as_methods(data, tmp_path):
+def test_retrieval_and_restyling_as_methods(generated, tmp_path):
     pool = tmp_path / "pool.jsonl"
     style = "Ahoy! A {} is in the sea, matey."
     pool.write_text(
@@ -194,7 +193,7 @@ def test_retrieval_and_restyling_as_methods(data, tmp_path):
         )
     )
     args = ("--ids", "q0,q1", "-np", "2", "-n", "40")
-    done = run(data / "q.json", tmp_path / "r", "--retrieve", str(pool), "--shots", "2", *args)
+    done = run(generated / "q.json", tmp_path / "r", "--retrieve", str(pool), "--shots", "2", *args)
     assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path / "r")
     config = json.loads((tmp_path / "r" / "run.json").read_text())["config"]
@@ -205,11 +204,12 @@ def test_retrieval_and_restyling_as_methods(data, tmp_path):
     cached = {row["id"]: row["cached_tokens"] for row in latest_rows(tmp_path / "r", KEY)}
     assert cached["q0"] == 0
     assert 100 < cached["q1"] < rows["q1", 0]["prompt_tokens"]
-    done = run(data / "q.json", tmp_path / "s", "--restyle", "zero-shot", *args)
+    done = run(generated / "q.json", tmp_path / "s", "--restyle", "zero-shot", *args)
     assert done.returncode == 0, done.stderr
     row = rows_of(tmp_path / "s")["q0", 0]
     assert row["draft"]
     assert row["query"] == QUESTIONS[0]
-    said = fails(2, "generate", data / "q.json", "-m", "demo", "-o", tmp_path / "x", "--restyle",
+    said = fails(
+        2, "generate", generated / "q.json", "-m", "demo", "-o", tmp_path / "x", "--restyle",
                  "raw", "--retrieve", pool)  # fmt: skip
     assert "choose one" in said

@@ -8,20 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.levels import LEVELS
 from urial_local.runtime.row_scores import instruction_level, score_rows, score_rows_numpy
-
-
-def runnable(level: str) -> bool:
-    one = np.zeros((1, 1), np.float32)
-    zero = np.zeros(1, np.int32)
-    try:
-        score_rows(one, zero, zero, level)
-    except ValueError:
-        return False
-    return True
-
-
-LEVELS = [level for level in ("portable", "avx2", "avx512") if runnable(level)]
 
 
 def agree(logits: np.ndarray, rows: np.ndarray, targets: np.ndarray, level: str) -> None:
@@ -47,6 +35,7 @@ def test_random_rows(level, n_vocab):
     agree(logits, rows, rng.integers(0, n_vocab, 9).astype(np.int32), level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @given(data=st.data())
 @settings(max_examples=200, deadline=None)

@@ -7,10 +7,10 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.command import size_of, until
 from urial_local.base.errors import RunError, UsageError
 from urial_local.records.merge import merge_runs
 from urial_local.records.runlog import RunLog, cut_torn_tail, latest_rows, read_rows, read_run
@@ -158,6 +158,7 @@ def test_a_read_only_place_is_an_error_of_one_line(tmp_path):
         RunLog(tmp_path / "file" / "run", CONFIG, KEY)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_every_line_is_whole(tmp_path):
     code = (
         "from pathlib import Path\nfrom urial_local.records.runlog import RunLog\n"
@@ -166,11 +167,12 @@ def test_killed_at_any_moment_every_line_is_whole(tmp_path):
         "    for i in range(10**6):\n"
         "        if not log.has(str(i)): log.append({'id': str(i), 'text': 'x' * 5000})\n"
     )
-    for pause in (0.0, 0.003, 0.01, 0.02):
+    for more in (0, 1, 100_000, 1_000_000):  # bytes; a row has some 5,000
+        before = size_of(tmp_path / "rows.jsonl")
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(pause)
+        until(lambda n=before + more: size_of(tmp_path / "rows.jsonl") >= n, child)
         child.kill()
         child.wait()
         child.stdout.close()

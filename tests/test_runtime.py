@@ -179,6 +179,7 @@ def test_pieces_join_to_the_text(chat_model):
     assert chat_model.vocab.detokenize(chat_model.vocab.tokenize(text)).lstrip(" ") == text
 
 
+@pytest.mark.slow
 @given(
     text=st.lists(
         st.one_of(

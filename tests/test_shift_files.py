@@ -9,17 +9,15 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.test_cli import urial
-from tests.test_shift_run import rows_of, run
+from tests.command import urial
+from tests.shifted_runs import rows_of
 from tests.tiny_gguf import write_llama
 
-__all__ = ["run"]  # a fixture
 
-
-def test_positions_as_csv(run):
-    with (run / "run" / "positions.csv").open(newline="") as file:
+def test_positions_as_csv(shifted):
+    with (shifted / "run" / "positions.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    rows = rows_of(run / "run")
+    rows = rows_of(shifted / "run")
     assert len(lines) == 2 * sum(len(r["answer_ids"]) for r in rows.values())
     line = next(x for x in lines if x["id"] == "q3" and x["context"] == "urial-demo")
     row = rows["q3"]
@@ -33,9 +31,9 @@ def test_positions_as_csv(run):
     )
 
 
-def test_figures_as_files(run, tmp_path):
+def test_figures_as_files(shifted, tmp_path):
     pytest.importorskip("matplotlib")
-    shutil.copytree(run / "run", tmp_path / "run")
+    shutil.copytree(shifted / "run", tmp_path / "run")
     assert urial("report", tmp_path / "run", "--figures").returncode == 0
     figures = {p.name: p.read_text() for p in (tmp_path / "run" / "figures").iterdir()}
     assert set(figures) == {"shares.svg", "kl.svg", "probability.svg", "rank.svg", "shifted.svg"}
@@ -67,6 +65,7 @@ def made_summary(names=NAMES, lost=(), rows: int = 2):
     return summarise(answers, {"m": [str(i) for i in range(20)]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "rows", "drawn"),
     [((), 2, 5), (NAMES[:3], 2, 5), (NAMES, 2, 0), ((), 1, 5), ((), 0, 0)],
@@ -105,7 +104,7 @@ def test_a_run_that_measured_nothing_says_so(tmp_path):
     pytest.importorskip("matplotlib")
     import gguf
 
-    from tests.conftest import PLAIN_CHAT
+    from tests.tiny_gguf import PLAIN_CHAT
 
     base = write_llama(tmp_path / "base.gguf")
     aligned = write_llama(tmp_path / "aligned.gguf", seed=1, chat_template=PLAIN_CHAT)

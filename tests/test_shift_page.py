@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tests.test_cli import urial
+from tests.command import urial
 from urial_local.records.runlog import RunLog
 from urial_local.report.page import embed, packed
 from urial_local.report.shift_page import write_page
@@ -97,26 +97,6 @@ def test_the_page_is_self_contained_and_allows_only_its_own_script(tmp_path):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy[1]
     assert not re.search(r'(src|href)="', html.split('<script type="application/json"')[0])
-
-
-@pytest.fixture
-def page(tmp_path):
-    """Opens a file in headless Chromium; fails on any error that the page reports."""
-    if BROWSER is None:
-        pytest.skip("no Chromium is installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1200, "height": 900})
-        said: list[str] = []
-        opened.on("pageerror", lambda error: said.append(str(error)))
-        opened.on("console", lambda message: said.append(message.text))
-        opened.on(
-            "request", lambda r: said.append(r.url) if not r.url.startswith("file:") else None
-        )
-        yield opened
-        assert said == []
-        browser.close()
 
 
 def test_hostile_texts_in_a_browser(tmp_path, page):

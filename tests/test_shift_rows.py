@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.test_row_scores import LEVELS
+from tests.levels import LEVELS
 from urial_local.runtime.shift_rows import COLUMNS, ShiftRows, shift_rows, shift_rows_numpy
 
 DIVERGENCES = ("kl_base_aligned", "kl_aligned_base", "js")
@@ -29,6 +29,7 @@ def agree(ours: ShiftRows, oracle: ShiftRows) -> None:
             np.testing.assert_allclose(got, want, rtol=2e-6, atol=4e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("n_vocab", [1, 2, 31, 32, 33, 2047, 2049, 32000, 128256])
 @pytest.mark.parametrize("distance", [1e-3, 1e-2, 0.1, 1.0, 6.0])
@@ -55,6 +56,7 @@ def test_small_divergences_keep_their_digits(level):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)

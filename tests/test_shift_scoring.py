@@ -7,9 +7,8 @@ import contextlib
 import numpy as np
 import pytest
 
-from tests.conftest import PLAIN_CHAT
 from tests.fakes import FakeDecoder, random_logits
-from tests.tiny_gguf import write_llama
+from tests.tiny_gguf import PLAIN_CHAT, write_llama
 from urial_local.base.errors import ContextOverflow, UsageError
 from urial_local.runtime import teacher_forced
 from urial_local.runtime.model import Model, open_vocabulary

@@ -128,6 +128,7 @@ POLICIES = [
 ]
 
 
+@pytest.mark.slow
 @given(FRAGMENTS, st.data(), st.sampled_from(POLICIES))
 @settings(max_examples=1500, deadline=None)
 def test_the_cut_into_pieces_does_not_matter(fragments, data, policy):

@@ -10,12 +10,13 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.command import COMMAND, urial
 
 TIMEOUT = 60.0  # seconds; a limit for a broken program, no measurement
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\][^\x07]*\x07|\r")
@@ -28,7 +29,7 @@ class Terminal:
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "urial_local", *args],
+            [*COMMAND, *args],
             stdin=follower,
             stdout=follower,
             stderr=follower,
@@ -106,26 +107,8 @@ def long_prompt(tmp_path: Path) -> Path:
 
 
 def plain_answer(model: Path, question: str) -> str:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "urial_local",
-            "chat",
-            "-m",
-            str(model),
-            "-p",
-            "zero-shot",
-            "-n",
-            "20",
-            "-t",
-            "1",
-        ],
-        input=question.encode() + b"\n",
-        capture_output=True,
-        timeout=TIMEOUT,
-    )
-    return done.stdout.decode().strip("\n")
+    args = ("chat", "-m", model, "-p", "zero-shot", "-n", "20", "-t", "1")
+    return urial(*args, stdin=question.encode() + b"\n").stdout.strip("\n")
 
 
 def test_ctrl_c_in_decode_leaves_a_usable_session(terminal, tiny_endless):
@@ -184,7 +167,7 @@ def test_ctrl_c_in_prefill_leaves_a_usable_session(terminal, tiny_endless, long_
     assert t.end() == 0
 
 
-@pytest.mark.parametrize("when", ["prefill", "decode"])
+@pytest.mark.parametrize("when", [pytest.param("prefill", marks=pytest.mark.slow), "decode"])
 def test_ctrl_c_ends_ask_with_130(terminal, tiny_endless, long_prompt, when):
     prompt = str(long_prompt) if when == "prefill" else "zero-shot"
     t = terminal(

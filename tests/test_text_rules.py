@@ -27,6 +27,7 @@ LINES = texts(*("`", "```", "~", "~~~", " ", "   ", "\t", "x", "py", "\r", "é",
 FENCE_LINE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*?)[ \t]*$")
 
 
+@pytest.mark.slow
 @given(LINES)
 @settings(max_examples=800, deadline=None)
 def test_a_line_that_is_a_fence(line):
@@ -37,6 +38,7 @@ def test_a_line_that_is_a_fence(line):
     assert tracker.inner == (match[1] if match and not closes else "")
 
 
+@pytest.mark.slow
 @given(LINES, st.integers(1, 4))
 @settings(max_examples=800, deadline=None)
 def test_a_line_that_may_become_a_fence(line, size):
@@ -61,6 +63,7 @@ DIALOGUES = texts(
 )
 
 
+@pytest.mark.slow
 @given(DIALOGUES)
 @settings(max_examples=800, deadline=None)
 def test_a_dialogue_with_itself(text):
@@ -69,6 +72,7 @@ def test_a_dialogue_with_itself(text):
     assert runaway(text) == (control or len([m for m in turns if m.start() > 0]) >= 2)
 
 
+@pytest.mark.slow
 @given(texts("a", "b", "aa", "aba", "ab"), st.integers(1, 5), st.sampled_from(["aab", "abab", "a"]))
 @settings(max_examples=800, deadline=None)
 def test_a_stop_string_in_pieces(text, size, stop):
@@ -90,6 +94,7 @@ def test_of_stop_strings_the_one_that_ends_first_counts():
         assert "".join(map(scanner.feed, pieces)) == "x"
 
 
+@pytest.mark.slow
 @given(texts("<", "<|", "<|end|>", "<|end", "|>", "[I]", "x", " "))
 @settings(max_examples=800, deadline=None)
 def test_control_tokens_in_a_text(text):
@@ -107,6 +112,7 @@ def test_control_tokens_in_a_text(text):
 JSON = texts('"', '\\"', "\\", "\\\\", ",", ", ", "}", "]", "[", "{", "a", '": ', " ", "\n")
 
 
+@pytest.mark.slow
 @given(JSON)
 @settings(max_examples=800, deadline=None)
 def test_commas_that_nothing_follows(text):
@@ -128,6 +134,7 @@ def test_a_reply_of_escaped_quotes_is_refused():
         read_record("{" + '\\"' * 10_000 + "}", MODES["safety"])
 
 
+@pytest.mark.slow
 @given(texts("a", "b ", " ", "\n", "\u3000"), st.integers(0, 3))
 @settings(max_examples=500, deadline=None)
 def test_the_first_words_of_an_answer(text, most):
@@ -145,6 +152,7 @@ class _Pieces:
         return self._pieces[token]
 
 
+@pytest.mark.slow
 @given(texts("a", "b", "c"), st.lists(st.sampled_from(["a", "ab", "bc", "ca", "cab"]), max_size=4))
 @settings(max_examples=500, deadline=None)
 def test_what_tokens_spell(text, pieces):

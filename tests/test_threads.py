@@ -198,6 +198,7 @@ SHOW = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["llama_api", "probe", "embeddings"])
 def test_every_process_that_loads_llama_cpp_waits_briefly(module):
     def shown(**env: str) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.fakes import ByteVocab, FakeDecoder, random_logits
-from tests.test_engine import greedy
+from tests.fakes import ByteVocab, FakeDecoder, greedy, random_logits
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_engine

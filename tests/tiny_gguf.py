@@ -8,6 +8,10 @@ import gguf
 import numpy as np
 
 WORDS = 64  # tokens beyond bytes and specials
+PLAIN_CHAT = (
+    "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 
 
 def _vocabulary(

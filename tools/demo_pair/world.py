@@ -7,16 +7,11 @@ what may be asked in training and what is held out, and that follows from the se
 from __future__ import annotations
 
 import random
-import sys
+import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DATA = Path(__file__).parent / "data"
 

@@ -1,4 +1,4 @@
-"""Reading TOML with the standard library (Python 3.11) or its twin, and writing prompts as TOML.
+"""Reading TOML with the standard library, and writing prompts as TOML.
 
 Before the library parses a text of others, its brackets, keys and numbers are looked at: nested
 deep they end in a RecursionError, a key takes time with the square of its parts, and a number of
@@ -8,13 +8,8 @@ thousands of digits is refused by Python itself.
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 from typing import Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 MAX_DEPTH = 16  # brackets inside each other; a prompt has three
 MAX_PARTS = 16  # of a dotted key; a prompt's have one
