@@ -165,6 +165,9 @@ class _TextVocab(ByteVocab):
     def tokenize(self, text: str, *, parse_special: bool = False, literals: object = None):
         return np.array(self.encode(text), np.int32)
 
+    def count(self, text: str) -> int:
+        return len(self.encode(text))
+
 
 def greedy(logits, prompt: list[int], n: int) -> tuple[int, ...]:
     """The oracle: one row, no cache, no batch."""

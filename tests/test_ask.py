@@ -53,9 +53,9 @@ def test_the_defaults_say_what_they_chose(tiny_chat, tiny_llama):
     assert "urial-mini" in small.stderr
     aligned = urial("ask", "-m", tiny_chat, "-c", "8192", "-n", "1", "Hi")
     assert "carries a chat template" in aligned.stderr
-    assert "--prompt chat" in aligned.stderr
+    assert "--prompt urial" in aligned.stderr
     assert urial("ask", "-m", tiny_chat, "-p", "chat", "-n", "1", "Hi").stderr == ""
-    assert "its own chat template" in urial("ask", "-m", "demo-aligned", "-n", "1", "Hi").stderr
+    assert "carries a chat template" in urial("ask", "-m", "demo-aligned", "-n", "1", "Hi").stderr
     assert "embedded demo model" in urial("ask", "-n", "1", "Hi").stderr
 
 
@@ -81,7 +81,7 @@ def test_bad_questions(tiny_llama):
     long = fails(1, *base, "-p", "zero-shot", "-c", "256", "-", stdin=b"long " * 500)
     assert "and the context 256" in long
     assert "Did you mean urial" in fails(1, *base, "-p", "urail", "hi")
-    assert "temperature" in fails(2, *base, "-p", "raw", "--temp", "-1", "hi")
+    assert "--temp" in fails(2, *base, "-p", "raw", "--temp", "-1", "hi")
     assert "markers" in fails(1, *base, "-p", "zero-shot", "--markers", "refuse", "# Query: x")
     assert "needs a chat template" in fails(1, *base, "-p", "chat", "hi")
 
@@ -115,7 +115,7 @@ def test_options_that_make_no_sense(tiny_llama):
     base = ("ask", "-m", str(tiny_llama), "-p", "zero-shot")
     assert "no answer" in fails(2, *base, "-n", "0", "hi")
     assert "--stop needs a text" in fails(2, *base, "--stop", "", "hi")
-    assert "penalty scope" in fails(2, *base, "--penalty-scope", "²", "hi")
+    assert "--penalty-scope" in fails(2, *base, "--penalty-scope", "²", "hi")
     assert "neither auto nor all" in fails(2, *base, "-ngl", "²", "hi")
     assert "-c needs -m" in fails(2, "prompts", "lint", "urial", "-c", "10")
     assert "no model 'dmo'" in fails(1, "ask", "-m", "dmo", "hi")
@@ -138,7 +138,8 @@ def test_a_file_that_breaks_llama_cpp_is_a_clear_error(tiny_llama, tmp_path):
 def test_names_in_files_cannot_drive_the_terminal(tmp_path):
     from tests.tiny_gguf import write_llama
 
-    path = write_llama(tmp_path / "m.gguf", name="\x1b]0;HACKED\x07evil", chat_template="x")
+    plain = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    path = write_llama(tmp_path / "m.gguf", name="\x1b]0;HACKED\x07evil", chat_template=plain)
     done = urial("ask", "-m", path, "-c", "8192", "-n", "1", "hi")
     assert "evil" in done.stderr
     assert "\x1b]" not in done.stderr
@@ -180,7 +181,7 @@ def test_an_answer_ends_where_the_frame_does(scripted):
     assert (done.returncode, done.stdout, done.stderr) == (0, "Hello!\n", "")
     found = json.loads(urial("ask", "-p", "zero-shot", "-m", "demo", "--json", "Hi").stdout)
     assert (found["text"], found["finish_reason"]) == ("Hello!", "frame")
-    assert found["model"]["fingerprint"] == "f" * 32
+    assert len(found["model"]["fingerprint"]) == 32
     cut = urial("ask", "-p", "zero-shot", "-m", "demo", "--json", "-n", "3", "Hi").stdout
     assert (json.loads(cut)["text"], json.loads(cut)["finish_reason"]) == ("Hel", "length")
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.command import fails, urial
 from tests.judged_runs import JUDGE, by_key, write_answers
+from urial_local.cli.spelling import spelled
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import MODES
 from urial_local.tasks.evaluate.neighbours import (
@@ -66,7 +67,7 @@ def test_what_changed_is_counted():
     assert found.expected == pytest.approx(2.0)
     said = found.said()
     assert "2 answers: 1 of 2 scores came out differently, by 2 at most, 1 on average" in said
-    assert "--exact" in said
+    assert "`exact`" in said
     assert Effect(answers=1, scores=5).said() == (
         "Judged again alone, 1 answer: 0 of 5 scores came out differently."
     )
@@ -101,7 +102,7 @@ def test_a_run_says_how_far_its_scores_hang_on_neighbours(judged):
     found = summary["neighbours"]
     assert found["answers"] == 1
     assert found["scores"] in (1, 5)
-    assert found["said"] in (judged / "stdout").read_text()
+    assert spelled(found["said"]) in (judged / "stdout").read_text()
     assert found["said"][:30] in (judged / "judged" / "report.html").read_text()
     info = json.loads((judged / "judged" / "run.json").read_text())
     assert info["config"]["judge"]["exact"] is False

@@ -196,7 +196,7 @@ def test_nothing_is_sent_on_to_another_address(status):
     assert f"sends requests on to {other.url}/chat/completions (status {status})" in str(
         caught.value
     )
-    assert "--base-url" in caught.value.hint
+    assert "`base_url`" in caught.value.hint
     assert other.asked == []
 
 

@@ -298,7 +298,7 @@ def test_sampling_that_is_refused_leaves_the_prompt_as_it_was(tmp_path, capsys):
     talk = conversation()
     before = talk.asker.prompt
     assert not at_terminal(talk).handle(f"/prompt {path}")
-    assert "temperature" in capsys.readouterr().err
+    assert "--temp -1 must be" in capsys.readouterr().err
     assert talk.asker.prompt is before
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from urial_local.cli.cells import padded, width_of
+from urial_local.cli.spelling import spelled
 
 if TYPE_CHECKING:
     from urial_local.tasks.evaluate.pairs import Pairwise, Ratings
@@ -30,7 +31,7 @@ def lines_of(found: EvaluateSummary) -> list[str]:
     for kind, counts in (found.tags or {}).items():
         lines.append(f"  {kind:<12}" + "  ".join(f"{tag} {n:,}" for tag, n in counts.items()))
     if found.neighbours:
-        lines += ["", f"  {found.neighbours.said()}"]
+        lines += ["", f"  {spelled(found.neighbours.said())}"]
     return lines
 
 

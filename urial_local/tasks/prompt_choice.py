@@ -56,16 +56,15 @@ def choose_prompt(
 
     No weights are needed. Raises PromptError, also where every question would fail under it.
     """
-    if name := asked or file.prompt:
-        choice = PromptChoice((load_prompt(name, frame),))
-    elif file.chat_template and not frame:
+    suits = file.prompt or ("chat" if file.chat_template and not frame else None)
+    names = (asked,) if asked else (suits,) if suits else otherwise
+    reason = ""
+    if not asked and names == ("chat",):
         reason = (
             f"{file.title} carries a chat template and is asked in it; `prompt=urial` asks it as a"
             " base model."
         )
-        choice = PromptChoice((load_prompt("chat", None),), reason)
-    else:
-        choice = PromptChoice(tuple(load_prompt(name, frame) for name in otherwise))
+    choice = PromptChoice(tuple(load_prompt(name, frame) for name in names), reason)
     for prompt in choice.candidates:
         try_prompt(prompt, file.chat_template)
     return choice
