@@ -188,7 +188,8 @@ def test_judgements_are_the_same_on_every_start(judge, request, dataset, tmp_pat
     answers = tmp_path / "answers.json"
     rows = [{"id": q[:5], "query": q, "answer": f"It is {q[-5:]}"} for q in QUESTIONS]
     answers.write_text(json.dumps(rows))
-    command = ("evaluate", answers, "--judge", request.getfixturevalue(judge), "--exact")
+    command = ("evaluate", answers, "--judge", request.getfixturevalue(judge))
+    command = (*command, "--exact", "--expected")
 
     def judged(name: str, *more: str) -> dict[str, dict]:
         done = urial(*command, "--reason-tokens", "8", *more, "-o", tmp_path / name)
