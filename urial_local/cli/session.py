@@ -90,10 +90,9 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
     if not options["model"]:
         note(DEMO_NOTE)
     # Before any weights are loaded: a wrong prompt's name should not cost that wait.
-    if options["prompt"]:
-        load_prompt(options["prompt"], options["frame"])
+    wanted = load_prompt(options["prompt"], options["frame"]) if options["prompt"] else None
     file = model_file(options["model"] or "demo", tell_about_check)
-    choice = choose_prompt(file, options["prompt"], options["frame"])
+    choice = choose_prompt(file, wanted, options["frame"])
     tell_about_context(file.header, runtime.ctx_size)
     with open_assistant(file, choice, runtime, asked, status.prefill) as assistant:
         if assistant.remark:

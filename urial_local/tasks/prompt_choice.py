@@ -47,24 +47,28 @@ class PromptChoice:
 
 def choose_prompt(
     file: ModelFile,
-    asked: str | None = None,
+    asked: str | Prompt | None = None,
     frame: str | None = None,
     otherwise: Sequence[str] = DEFAULT_PROMPTS,
 ) -> PromptChoice:
-    """The prompt asked for by name; else the one that is known to suit the model; else the model's
+    """The prompt asked for, by name or as it was loaded; else the one that is known to suit the model; else the model's
     own chat template, unless a frame is asked for; else `otherwise`.
 
     No weights are needed. Raises PromptError, also where every question would fail under it.
     """
     suits = file.prompt or ("chat" if file.chat_template and not frame else None)
-    names = (asked,) if asked else (suits,) if suits else otherwise
     reason = ""
-    if not asked and names == ("chat",):
+    if isinstance(asked, Prompt):
+        prompts: tuple[Prompt, ...] = (asked,)
+    else:
+        names = (asked,) if asked else (suits,) if suits else otherwise
+        prompts = tuple(load_prompt(name, frame) for name in names)
+    if not asked and suits == "chat":
         reason = (
             f"{file.title} carries a chat template and is asked in it; `prompt=urial` asks it as a"
             " base model."
         )
-    choice = PromptChoice(tuple(load_prompt(name, frame) for name in names), reason)
+    choice = PromptChoice(prompts, reason)
     for prompt in choice.candidates:
         try_prompt(prompt, file.chat_template)
     return choice
