@@ -130,30 +130,32 @@ def every_option():
         yield from walk(cli.get_command(click.Context(cli), name), name)
 
 
-def test_every_option_that_may_be_given_again_reads_lines(monkeypatch):
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("the pot", ("the pot",)),
+        ("a b\nc  d\r\n", ("a b", "c  d")),
+        (" x\u2028y ", (" x\u2028y ",)),
+    ],
+)
+def test_every_option_that_may_be_given_again_reads_lines(monkeypatch, text, values):
     """A text with blanks is one value, of all such options of all commands."""
     repeated = [(name, option) for name, option in every_option() if option.multiple]
     names = {f"{name} {option.name}" for name, option in repeated}
     assert {"ask stop", "shift aligned", "sweep models", "generate where"} <= names
-    for text, values in (
-        ("the pot", ("the pot",)),
-        ("a b\nc  d\r\n", ("a b", "c  d")),
-        (" x\u2028y ", (" x\u2028y ",)),
-    ):
-        monkeypatch.setenv("URIAL_VALUE", text)
-        for name, option in repeated:
-            monkeypatch.setattr(option, "envvar", "URIAL_VALUE")
-            found, _ = option.consume_value(click.Context(cli), {})
-            assert option.type_cast_value(click.Context(cli), found) == values, name
+    monkeypatch.setenv("URIAL_VALUE", text)
+    for name, option in repeated:
+        monkeypatch.setattr(option, "envvar", "URIAL_VALUE")
+        found, _ = option.consume_value(click.Context(cli), {})
+        assert option.type_cast_value(click.Context(cli), found) == values, name
 
 
-def test_closed_streams(tiny_llama):
-    command = f"{sys.executable} -m urial_local ask -m {tiny_llama} -p raw -n 2"
-    for redirect, code in ((">&-", 0), ("<&-", 2)):
-        line = f"{command} {'hi' if code == 0 else ''} {redirect}"
-        done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60)
-        assert "Traceback" not in done.stderr
-        assert done.returncode == code
+@pytest.mark.parametrize(("rest", "code"), [("hi >&-", 0), ("<&-", 2)])
+def test_closed_streams(tiny_llama, rest, code):
+    line = f"{sys.executable} -m urial_local ask -m {tiny_llama} -p raw -n 2 {rest}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code
 
 
 def test_output_into_a_closed_pipe():

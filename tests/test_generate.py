@@ -51,16 +51,21 @@ def test_the_same_rows_however_they_are_batched(generated, tmp_path):
     assert {k: r["answer"] for k, r in merged.items()} == {k: r["answer"] for k, r in whole.items()}
 
 
-def test_which_rows(generated, tmp_path):
-    table = [
+@pytest.mark.parametrize(
+    ("args", "ids"),
+    [
         (("--limit", "3"), ["q0", "q1", "q2"]),
         (("--ids", "q3,q7"), ["q3", "q7"]),
         (("--where", "category=eat", "--limit", "2"), ["q10", "q11"]),
         (("--where", "category=eat", "--where", "extra=12"), ["q12"]),
-    ]
-    for n, (args, ids) in enumerate(table):
-        assert run(generated / "q.json", tmp_path / str(n), *args, "-np", "2").returncode == 0
-        assert sorted(k[0] for k in rows_of(tmp_path / str(n))) == sorted(ids)
+    ],
+)
+def test_which_rows(generated, tmp_path, args, ids):
+    assert run(generated / "q.json", tmp_path / "run", *args, "-np", "2").returncode == 0
+    assert sorted(k[0] for k in rows_of(tmp_path / "run")) == sorted(ids)
+
+
+def test_which_rows_there_are_not(generated, tmp_path):
     assert "FIELD=VALUE" in fails(
         2, "generate", generated / "q.json", "-o", tmp_path / "x", "--where", "a"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.command import urial
+from tests.command import process, urial
 from urial_local.runtime.alphabet import Alphabet
 from urial_local.runtime.forms import Choice, Form, Literal, Text
 from urial_local.runtime.model import Model
@@ -26,7 +26,7 @@ QUESTIONS = ["How do I make soup?", "Where can I find a fox?", "What is tea?"]
 
 
 def asked(model: Path, question: str, *more: str, **env: str) -> dict:
-    done = urial("ask", "-m", model, "-n", "16", "--json", *more, question, **env)
+    done = process("ask", "-m", model, "-n", "16", "--json", *more, question, **env)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -91,7 +91,7 @@ def test_generate_exact_is_the_same_on_every_start(real_base, dataset, tmp_path)
 
     def run(name: str, *more: str) -> dict[str, dict]:
         command = ("generate", dataset, "-m", real_base, "-p", "urial", "-n", "16", "--exact")
-        done = urial(*command, *more, "-o", tmp_path / name)
+        done = process(*command, *more, "-o", tmp_path / name)
         assert done.returncode == 0, done.stderr
         return rows_of(tmp_path / name)
 
@@ -108,7 +108,7 @@ def test_shift_against_itself_is_zero_and_the_same_on_every_start(real_base, dat
     """One model on both sides: KL 0 in the same prompt, and the same numbers cold and warm."""
     found = []
     for name in ("cold", "warm"):
-        done = urial(
+        done = process(
             *("shift", dataset, "--base", real_base, "--aligned", real_base, "-n", "12"),
             *("--aligned-prompt", "urial-1", "--base-prompt", "urial-1", "--base-prompt", "urial"),
             *("-o", tmp_path / name),
@@ -192,7 +192,7 @@ def test_judgements_are_the_same_on_every_start(judge, request, dataset, tmp_pat
     command = (*command, "--exact", "--expected")
 
     def judged(name: str, *more: str) -> dict[str, dict]:
-        done = urial(*command, "--reason-tokens", "8", *more, "-o", tmp_path / name)
+        done = process(*command, "--reason-tokens", "8", *more, "-o", tmp_path / name)
         assert done.returncode == 0, done.stderr
         return rows_of(tmp_path / name)
 
