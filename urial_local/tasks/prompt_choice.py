@@ -51,8 +51,8 @@ def choose_prompt(
     frame: str | None = None,
     otherwise: Sequence[str] = DEFAULT_PROMPTS,
 ) -> PromptChoice:
-    """The prompt asked for, by name or as it was loaded; else the one that is known to suit the model; else the model's
-    own chat template, unless a frame is asked for; else `otherwise`.
+    """The prompt asked for, by name or as it was loaded; else the one that is known to suit the
+    model; else the model's own chat template, unless a frame is asked for; else `otherwise`.
 
     No weights are needed. Raises PromptError, also where every question would fail under it.
     """
