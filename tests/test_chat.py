@@ -11,9 +11,9 @@ from tests.fakes import FakeDecoder, FakeModel, script
 from urial_local.assistant import Assistant, Settings
 from urial_local.base.errors import ContextOverflow, Interrupted
 from urial_local.base.terminal import printable
-from urial_local.cli.repl import Repl
-from urial_local.cli.session import Session
-from urial_local.cli.terminal import StatusLine
+from urial_local.cli.plumbing.repl import Repl
+from urial_local.cli.plumbing.session import Session
+from urial_local.cli.plumbing.terminal import StatusLine
 from urial_local.prompting.frames import load_frame
 from urial_local.prompting.prompts import Prompt, Turn
 from urial_local.runtime.engine import Engine

@@ -9,7 +9,7 @@ import click
 
 from urial_local.base.encodings import decoded
 from urial_local.base.errors import Interrupted, UsageError
-from urial_local.cli.options import model_options, prompt_options, sampling_options
+from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
 
 MAX_STDIN = 64 << 20  # bytes
 
@@ -39,8 +39,8 @@ def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
       urial-local ask -m model.gguf --json "Who are you?" | jq .finish_reason
     """
     question = read_question(text)
-    from urial_local.cli.session import open_session
-    from urial_local.cli.terminal import emit, say_json
+    from urial_local.cli.plumbing.session import open_session
+    from urial_local.cli.plumbing.terminal import emit, say_json
 
     with open_session(options) as session:
         done = None

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from urial_local.cli.terminal import say, say_json, tell
+from urial_local.cli.plumbing.terminal import say, say_json, tell
 
 
 @click.group(invoke_without_command=True)

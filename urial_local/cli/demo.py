@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from urial_local.cli.terminal import say
+from urial_local.cli.plumbing.terminal import say
 
 if TYPE_CHECKING:
     from urial_local.tasks.model_file import ModelFile
@@ -44,7 +44,7 @@ def command(
       urial-local demo -m base.gguf --aligned chat.gguf -o demo-run
     """
     from urial_local.base.paths import shipped
-    from urial_local.cli.session import tell_about_check
+    from urial_local.cli.plumbing.session import tell_about_check
     from urial_local.records.datasets import Item
     from urial_local.tasks.model_file import model_file
     from urial_local.tasks.prompt_choice import DEFAULT_PROMPTS
@@ -94,7 +94,7 @@ def answers(file: ModelFile, prompts: tuple[str, ...], questions: tuple[str, ...
 
 def show(questions: tuple[str, ...], columns: list[tuple[str, list[str]]]) -> None:
     """Questions with their answers, side by side in a column."""
-    from urial_local.cli.cells import wrapped
+    from urial_local.cli.plumbing.cells import wrapped
 
     width = min(100, shutil.get_terminal_size().columns)
     for i, question in enumerate(questions):
@@ -149,7 +149,7 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
     """The shift between the two, with the base asked plainly and under the prompt."""
     from urial_local.base.files import private_folder
     from urial_local.base.paths import state_dir
-    from urial_local.cli import shift_results
+    from urial_local.cli.plumbing import shift_results
     from urial_local.tasks.shift.setup import ShiftOptions, set_up
 
     if output is None:

@@ -22,7 +22,7 @@ def command(measure: bool, as_json: bool) -> None:
       urial-local doctor --no-measure --json
     """
     from urial_local.base.errors import UrialError
-    from urial_local.cli.terminal import note, say, say_json
+    from urial_local.cli.plumbing.terminal import note, say, say_json
     from urial_local.tasks.doctor.examine import examine
 
     found = examine()

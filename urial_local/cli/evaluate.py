@@ -15,12 +15,12 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
-from urial_local.cli.data_options import FAILED, data_options, fields, selection
-from urial_local.cli.evaluate_results import summarize
-from urial_local.cli.options import complete_models, runtime_choice, runtime_options
+from urial_local.cli.plumbing.data_options import FAILED, data_options, fields, selection
+from urial_local.cli.plumbing.evaluate_results import summarize
+from urial_local.cli.plumbing.options import complete_models, runtime_choice, runtime_options
 
 if TYPE_CHECKING:
-    from urial_local.cli.running import Tally
+    from urial_local.cli.plumbing.running import Tally
     from urial_local.tasks.evaluate.job import Plan, Prepared
 
 CHOICES = ("auto", "general", "safety", "pairwise", "mt-bench", "tags")
@@ -129,8 +129,8 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
       urial-local evaluate urial/ --mode pairwise --against zero-shot/ --judge llama-3.1-8b-instruct
       urial-local evaluate mt/ --mode mt-bench --judge openai:some-model --base-url http://localhost:8000/v1
     """
-    from urial_local.cli.evaluate_results import finish, print_results
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.evaluate_results import finish, print_results
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.tasks.evaluate.job import plan, prepare, rows_to_judge
 
     check(options)
@@ -204,7 +204,7 @@ def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
 
 def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
     """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
-    from urial_local.cli.terminal import note, say
+    from urial_local.cli.plumbing.terminal import note, say
     from urial_local.tasks.evaluate.usage import estimate_tokens
 
     modes = [row["mode"] for row, _ in rows]
@@ -251,8 +251,8 @@ def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[Any]:
 
         yield judge
         return
-    from urial_local.cli.session import tell_about_check, tell_about_context
-    from urial_local.cli.terminal import StatusLine
+    from urial_local.cli.plumbing.session import tell_about_check, tell_about_context
+    from urial_local.cli.plumbing.terminal import StatusLine
     from urial_local.tasks.evaluate.local_judge import (
         LocalOptions,
         fitting_context,
@@ -280,9 +280,9 @@ def judge_rows(
     rows: list[Prepared], folder: Path, wording: Plan, options: Mapping[str, Any]
 ) -> Tally:
     """Judge the rows that the folder lacks; returns what was done."""
-    from urial_local.cli.running import end, write_rows
-    from urial_local.cli.stopping import stoppable
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.running import end, write_rows
+    from urial_local.cli.plumbing.stopping import stoppable
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.records.judged import KEY, JudgedRow
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.evaluate.job import Evaluation, todo

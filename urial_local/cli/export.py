@@ -49,8 +49,8 @@ def command(
       urial-local export run --to csv | head
       urial-local export run/judged-j --to just-eval-judged -o model.score_multi.json
     """
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.cli.show import answered_run
-    from urial_local.cli.terminal import note
     from urial_local.records.formats import Export, export
     from urial_local.records.generated import GenerateConfig, Generated
     from urial_local.records.runs import RunRows
@@ -73,7 +73,7 @@ def judged_pieces(run: Path) -> Iterator[str]:
     """A run of evaluate as JUST-EVAL's judged file; error rows are left out."""
     import json
 
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.records.judged import KEY, EvaluateConfig, JudgedRow, just_eval_record
     from urial_local.records.runs import RunRows, read_run
 
@@ -95,7 +95,7 @@ def write(pieces: Iterable[str], output: Path | None, force: bool = False) -> No
     Raises UsageError where the file is there and does not begin with the same record.
     """
     from urial_local.base.files import holds_other, replacing
-    from urial_local.cli.terminal import note, say
+    from urial_local.cli.plumbing.terminal import note, say
 
     if output is None:
         for piece in pieces:

@@ -12,14 +12,14 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import (
+from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
     fields,
     output_option,
     selection,
 )
-from urial_local.cli.options import (
+from urial_local.cli.plumbing.options import (
     model_options,
     prompt_options,
     runtime_choice,
@@ -27,7 +27,7 @@ from urial_local.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from urial_local.cli.running import Tally
+    from urial_local.cli.plumbing.running import Tally
     from urial_local.records.datasets import Fields, Item, Selection
     from urial_local.records.sources import Source
     from urial_local.tasks.generate.setup import GenerateOptions, Plan
@@ -128,7 +128,7 @@ def command(data: str, output: Path, **options: Any) -> None:
       urial-local generate q.jsonl -m base.gguf --prompt vanilla --repeat-penalty 1.1 -o run
       urial-local generate q.jsonl -m base.gguf --retrieve pool.jsonl --shots 3 -o run
     """
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.records.sources import open_source
 
     if options.pop("raw"):
@@ -155,8 +155,8 @@ def planned(
 ) -> Iterator[Plan]:
     """What is to be done, with the pool of --retrieve open, and the remarks on it told."""
     from urial_local.base.registry import DEMO_NOTE
-    from urial_local.cli.session import tell_about_check, tell_about_context
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.session import tell_about_check, tell_about_context
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.tasks.generate import setup
     from urial_local.tasks.model_file import model_file
     from urial_local.tasks.retrieve import Pool
@@ -201,9 +201,9 @@ class Dataset:
 def run(plan: Plan, data: Dataset, output: Path) -> tuple[Tally, int]:
     """Answer the rows that a run folder lacks; returns what was done, and how many rows of the
     folder are errors."""
-    from urial_local.cli.running import Tally, end, write_rows
-    from urial_local.cli.stopping import stoppable
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.running import Tally, end, write_rows
+    from urial_local.cli.plumbing.stopping import stoppable
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.records.datasets import count
     from urial_local.records.generated import Generated
     from urial_local.records.runlog import RunLog
@@ -242,7 +242,7 @@ def run(plan: Plan, data: Dataset, output: Path) -> tuple[Tally, int]:
 
 
 def _trial(rows: int, rate: float) -> None:
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.terminal import note
 
     note(f"  {rows} at a time: {rate:.1f} tokens/s")
 
@@ -254,7 +254,7 @@ def _figures(tally: Tally) -> dict[str, str]:
 
 def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
     """The command's options as the task takes them."""
-    from urial_local.cli.session import SAMPLING
+    from urial_local.cli.plumbing.session import SAMPLING
     from urial_local.tasks.generate.job import JobOptions
     from urial_local.tasks.generate.setup import GenerateOptions
 

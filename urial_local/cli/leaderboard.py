@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from urial_local.cli.evaluate_results import reading_options
-from urial_local.cli.terminal import say, say_json, tell
+from urial_local.cli.plumbing.evaluate_results import reading_options
+from urial_local.cli.plumbing.terminal import say, say_json, tell
 
 if TYPE_CHECKING:
     from urial_local.tasks.evaluate.scores import NotApplicable
@@ -47,7 +47,7 @@ def leaderboard(
       urial-local leaderboard urial/judged-j zero-shot/judged-j --html board.html
       urial-local leaderboard *.score_multi.json *.score_safety.json --sort helpfulness
     """
-    from urial_local.cli.data_options import chosen_ids
+    from urial_local.cli.plumbing.data_options import chosen_ids
     from urial_local.report.leaderboard_page import markdown, write_leaderboard_page
     from urial_local.tasks.evaluate.entries import entries_of
     from urial_local.tasks.evaluate.leaderboard import leaderboard as table_of

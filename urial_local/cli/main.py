@@ -15,7 +15,7 @@ import click
 
 from urial_local import __version__
 from urial_local.base.errors import UrialError, near
-from urial_local.cli.terminal import complain, prepare, tell
+from urial_local.cli.plumbing.terminal import complain, prepare, tell
 
 # Command → module and one line of help, so that --help imports no command.
 COMMANDS = {

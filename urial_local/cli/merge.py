@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import output_option
+from urial_local.cli.plumbing.data_options import output_option
 
 
 @click.command()
@@ -22,9 +22,9 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
       urial-local generate q.json -m base.gguf --shard 2/2 -o part2
       urial-local merge part1 part2 -o whole
     """
-    from urial_local.cli import evaluate_results, shift_results
+    from urial_local.cli.plumbing import evaluate_results, shift_results
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.cli.report import answers
-    from urial_local.cli.terminal import note
     from urial_local.records.generated import Generated
     from urial_local.records.judged import KEY as EVALUATE_KEY
     from urial_local.records.judged import JudgedRow

@@ -12,9 +12,9 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import ModelError, UrialError, UsageError
 from urial_local.base.terminal import one_line
-from urial_local.cli.cells import padded, width_of
-from urial_local.cli.options import complete_models
-from urial_local.cli.terminal import say, say_json
+from urial_local.cli.plumbing.cells import padded, width_of
+from urial_local.cli.plumbing.options import complete_models
+from urial_local.cli.plumbing.terminal import say, say_json
 
 MOST_GB = 1e6
 
@@ -42,7 +42,7 @@ def command(ctx: click.Context) -> None:
 def list_models(only: str | None = None, local: bool = False, as_json: bool = False) -> None:
     """List the models that have a name; * marks those on this machine."""
     from urial_local.base.registry import registry
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.tasks.models.catalog import catalog
 
     known = registry()
@@ -129,7 +129,7 @@ def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_js
       urial-local models show model.gguf -c 8192 --gpu-memory 8
     """
     from urial_local.base.registry import registry
-    from urial_local.cli.session import tell_about_check
+    from urial_local.cli.plumbing.session import tell_about_check
     from urial_local.tasks.models.describe import describe, listed
 
     if entry := listed(name, registry()):
@@ -200,8 +200,8 @@ def pull(name: str, dry_run: bool) -> None:
       urial-local models pull hf:user/some-model-GGUF:Q8_0
     """
     from urial_local.base.hub import HubUnreachable
-    from urial_local.cli.progress import counting
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.progress import counting
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.tasks.models.pull import pull_all, resolve
 
     try:
@@ -232,8 +232,8 @@ def pull(name: str, dry_run: bool) -> None:
 
 def _here_already(name: str, error: UrialError, dry_run: bool) -> None:
     """The hub cannot be asked: a model that is here will do, if it is what is known of it."""
-    from urial_local.cli.progress import counting
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.progress import counting
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.tasks.models.cached import all_parts
     from urial_local.tasks.models.verify import checksums
 
@@ -266,7 +266,7 @@ def verify(name: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from urial_local.cli.progress import counting
+    from urial_local.cli.plumbing.progress import counting
     from urial_local.tasks.models.verify import verify as checks
 
     found = []
@@ -287,7 +287,7 @@ def verify(name: str, as_json: bool) -> None:
 def rm(name: str, yes: bool) -> None:
     """Remove a pulled model from this machine."""
     from urial_local.base.registry import EMBEDDED
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.tasks.models.cached import removable, remove_model
 
     if name in EMBEDDED:

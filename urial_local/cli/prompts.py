@@ -12,9 +12,9 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import PromptError, UrialError, UsageError
 from urial_local.base.terminal import one_line
-from urial_local.cli.cells import padded, width_of
-from urial_local.cli.options import complete_models, complete_prompts
-from urial_local.cli.terminal import say, say_json, seen, tell
+from urial_local.cli.plumbing.cells import padded, width_of
+from urial_local.cli.plumbing.options import complete_models, complete_prompts
+from urial_local.cli.plumbing.terminal import say, say_json, seen, tell
 
 
 @click.group(invoke_without_command=True)
@@ -147,7 +147,7 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_jso
     with ExitStack() as stack:
         count, context = None, 0
         if model is not None:
-            from urial_local.cli.session import tell_about_check
+            from urial_local.cli.plumbing.session import tell_about_check
             from urial_local.tasks.model_file import model_file
 
             file = model_file(model, tell_about_check)

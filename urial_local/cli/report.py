@@ -8,8 +8,8 @@ import click
 
 from urial_local.base.errors import UsageError
 from urial_local.base.terminal import one_line
-from urial_local.cli.cells import padded, width_of
-from urial_local.cli.terminal import say, say_json, tell
+from urial_local.cli.plumbing.cells import padded, width_of
+from urial_local.cli.plumbing.terminal import say, say_json, tell
 
 
 @click.command()
@@ -43,8 +43,8 @@ def command(
     if tasks == {"generate"}:
         answers(runs, output or runs[0] / "report.html", as_json)
     elif tasks == {"shift"} and len(runs) == 1:
+        from urial_local.cli.plumbing.shift_results import finish, print_summary
         from urial_local.cli.shift import require_matplotlib
-        from urial_local.cli.shift_results import finish, print_summary
 
         if figures:
             require_matplotlib()
@@ -60,8 +60,8 @@ def command(
 
 def judged(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     """The page of judged runs; one alone also gets its summary anew."""
-    from urial_local.cli.evaluate_lines import lines_of
-    from urial_local.cli.evaluate_results import finish, print_results
+    from urial_local.cli.plumbing.evaluate_lines import lines_of
+    from urial_local.cli.plumbing.evaluate_results import finish, print_results
     from urial_local.report.judged_runs import write_page
     from urial_local.tasks.evaluate.results import summary_of
 

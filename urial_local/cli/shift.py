@@ -10,14 +10,14 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import (
+from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
     fields,
     output_option,
     selection,
 )
-from urial_local.cli.options import (
+from urial_local.cli.plumbing.options import (
     Repeated,
     complete_models,
     runtime_choice,
@@ -115,9 +115,9 @@ def command(questions: str, output: Path, **options: Any) -> None:
         --base-prompt zero-shot --base-prompt urial-1 --base-prompt urial --limit 100
       urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run
     """
-    from urial_local.cli.session import tell_about_context
-    from urial_local.cli.shift_results import analyse, finish, print_summary, unmeasured
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.session import tell_about_context
+    from urial_local.cli.plumbing.shift_results import analyse, finish, print_summary, unmeasured
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.records.answers import given_answers
     from urial_local.records.datasets import read_items
     from urial_local.tasks.shift.setup import set_up

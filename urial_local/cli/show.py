@@ -12,8 +12,8 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.terminal import one_line
-from urial_local.cli.cells import cut, padded, wrapped
-from urial_local.cli.terminal import say
+from urial_local.cli.plumbing.cells import cut, padded, wrapped
+from urial_local.cli.plumbing.terminal import say
 
 if TYPE_CHECKING:
     from urial_local.records.generated import Generated

@@ -13,16 +13,16 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import (
+from urial_local.cli.generate import ParallelType
+from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
     fields,
     output_option,
     selection,
 )
-from urial_local.cli.generate import ParallelType
-from urial_local.cli.options import Repeated, runtime_choice, runtime_options
-from urial_local.cli.terminal import say, say_json
+from urial_local.cli.plumbing.options import Repeated, runtime_choice, runtime_options
+from urial_local.cli.plumbing.terminal import say, say_json
 
 if TYPE_CHECKING:
     from urial_local.tasks.generate.setup import GenerateOptions
@@ -86,8 +86,8 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
     """
 
     from urial_local.cli import generate
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.cli.report import table
-    from urial_local.cli.terminal import note
     from urial_local.records.generated import Generated
     from urial_local.records.runlog import write_json
     from urial_local.records.runs import latest_rows, read_run

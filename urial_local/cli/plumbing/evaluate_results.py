@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import chosen_ids
-from urial_local.cli.evaluate_lines import lines_of
-from urial_local.cli.terminal import say, say_json, tell
+from urial_local.cli.plumbing.data_options import chosen_ids
+from urial_local.cli.plumbing.evaluate_lines import lines_of
+from urial_local.cli.plumbing.terminal import say, say_json, tell
 
 if TYPE_CHECKING:
     from urial_local.tasks.evaluate.results import EvaluateSummary

@@ -13,7 +13,7 @@ from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
 from urial_local.base.texts import read_text
-from urial_local.cli.options import Repeated
+from urial_local.cli.plumbing.options import Repeated
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_IDS = 64 << 20  # bytes of a file of ids

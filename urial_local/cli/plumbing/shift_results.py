@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from urial_local.cli.cells import padded
-from urial_local.cli.terminal import say, say_json, tell
+from urial_local.cli.plumbing.cells import padded
+from urial_local.cli.plumbing.terminal import say, say_json, tell
 
 if TYPE_CHECKING:
     from urial_local.tasks.shift.measures import (
@@ -29,9 +29,9 @@ def analyse(
 ) -> int:
     """Make the rows that a run folder lacks; returns how many of them it still lacks, since they
     failed. Raises Interrupted where it was stopped."""
-    from urial_local.cli.running import end, write_rows
-    from urial_local.cli.stopping import stoppable
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.running import end, write_rows
+    from urial_local.cli.plumbing.stopping import stoppable
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.shift.analysis import Analysis, todo
     from urial_local.tasks.shift.record import KEY, Answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from urial_local.cli.cells import padded, width_of
+from urial_local.cli.plumbing.cells import padded, width_of
 
 if TYPE_CHECKING:
     from urial_local.tasks.evaluate.pairs import Pairwise, Ratings
