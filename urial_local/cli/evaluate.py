@@ -14,14 +14,23 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
+from urial_local.base.formats import counted
 from urial_local.base.paths import user_path
-from urial_local.cli.plumbing.data_options import FAILED, data_options, fields, selection
-from urial_local.cli.plumbing.evaluate_results import summarize
+from urial_local.cli.plumbing.data_options import (
+    FAILED,
+    chosen_ids,
+    data_options,
+    fields,
+    reading_options,
+    selection,
+)
 from urial_local.cli.plumbing.options import complete_models, runtime_choice, runtime_options
+from urial_local.cli.plumbing.output import Output, json_option
 
 if TYPE_CHECKING:
     from urial_local.cli.plumbing.running import Tally
     from urial_local.tasks.evaluate.job import Plan, Prepared
+    from urial_local.tasks.evaluate.scores import NotApplicable
 
 CHOICES = ("auto", "general", "safety", "pairwise", "mt-bench", "tags")
 
@@ -113,10 +122,10 @@ def command() -> None:
     help="Endpoint: the longest reply.  [default: 1024]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be judged, in tokens, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option("Print the summary as JSON.")
 @data_options
 @runtime_options
-def run(answers: str, output: Path | None, **options: Any) -> None:
+def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
     """Judge ANSWERS: a run of `generate`, or a file with answers.
 
     Files of JUST-EVAL, AlpacaEval and others are read as they are. Judgements go to
@@ -130,7 +139,6 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
       urial-local evaluate mt/ --mode mt-bench --judge openai:some-model --base-url http://localhost:8000/v1
     """
     from urial_local.cli.plumbing.evaluate_results import finish, print_results
-    from urial_local.cli.plumbing.terminal import note
     from urial_local.tasks.evaluate.job import plan, prepare, rows_to_judge
 
     check(options)
@@ -142,23 +150,70 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
     rows = prepare(rows_to_judge(chosen, options["mode"], others), wording)
     if not any(question for _, question in rows):
         raise UsageError(f"No row of {answers} can be judged. The first: {rows[0][0]['error']}")
-    tell_before(rows, options)
+    tell_before(rows, options, out)
     if options["dry_run"]:
         return
     folder = output or default_folder(answers, options["judge"], options["mode"])
     tally = judge_rows(rows, folder, wording, options)
-    print_results(folder, finish(folder), options["as_json"])
-    if not options["as_json"] and tally.done:
-        note(f"{tally.read:,} tokens read and {tally.tokens:,} written.")
+    print_results(folder, finish(folder), out)
+    if not out.as_json and tally.done:
+        out.note(f"{counted(tally.read, 'token')} read and {tally.tokens:,} written.")
     if tally.errors:
-        note(
-            f"{tally.errors:,} rows could not be judged; each has its reason in rows.jsonl."
-            f" The first: {tally.first_error}"
+        out.note(
+            f"{counted(tally.errors, 'row')} could not be judged; each has its reason in"
+            f" rows.jsonl. The first: {tally.first_error}"
         )
         raise click.exceptions.Exit(FAILED)
 
 
-command.add_command(summarize)
+@command.command("summarize")
+@click.argument("names", nargs=-1, required=True)
+@reading_options
+@click.option("--tags-from", metavar="FILE", help="Take the rows' tags from this file, by id.")
+@click.option(
+    "--compat",
+    type=click.Choice(["just-eval"]),
+    help="As the reference: its report's fields, and in tables the last of a row's tags only.",
+)
+@json_option("All as JSON.")
+def summarize(
+    names: tuple[str, ...],
+    na: NotApplicable,
+    expected: bool,
+    ids: str | None,
+    tags_from: str | None,
+    compat: str | None,
+    out: Output,
+) -> None:
+    """Means with intervals of judged runs and files, taken together.
+
+    NAMES are runs of `evaluate`, JUST-EVAL's judged files, or files of answers that were not judged
+    (for their lengths).
+
+    \b
+    Examples:
+      urial-local evaluate summarize run/judged-mistral-7b-instruct
+      urial-local evaluate summarize model.score_multi.gpt-4.json model.score_safety.chatgpt.json
+      urial-local evaluate summarize model.score_safety.chatgpt.json --compat just-eval
+    """
+    from urial_local.cli.plumbing.evaluate_lines import lines_of
+    from urial_local.tasks.evaluate.results import summary_of
+    from urial_local.tasks.evaluate.summary import Reading
+
+    wanted = chosen_ids(ids)
+    if compat and (na != "five" or expected):
+        raise UsageError("--compat just-eval counts N/A as 5, and takes the scores as they are.")
+    # One file alone: the reference's own report. Several, or JSON: our summary by its rules.
+    if compat and not out.as_json and len(names) == 1 and not tags_from:
+        from urial_local.records.judged import read_judgements
+        from urial_local.tasks.evaluate.summary import just_eval_report
+
+        judgements = [j for j in read_judgements(names[0]) if wanted is None or j.id in wanted]
+        out.json(just_eval_report(judgements, names[0]), indent=2)
+        return
+    reading = Reading(na, expected, last_tag=bool(compat))
+    found = summary_of(names, reading, tags_from=tags_from, ids=wanted)
+    out.lines(lines_of(found), found.as_json())
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -202,9 +257,8 @@ def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
     return {(row.id, row.repeat): row for row in read_answered(name)} if name else {}
 
 
-def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
+def tell_before(rows: list[Any], options: Mapping[str, Any], out: Output) -> None:
     """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
-    from urial_local.cli.plumbing.terminal import note, say
     from urial_local.tasks.evaluate.usage import estimate_tokens
 
     modes = [row["mode"] for row, _ in rows]
@@ -212,11 +266,11 @@ def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
     text = f"{len(rows):,} to judge ({', '.join(parts)})"
     if options["dry_run"] or options["judge"].startswith("openai:"):
         total = sum(estimate_tokens(question.text) for _, question in rows if question)
-        text += f", about {total:,} tokens to read"
+        text += f", about {counted(total, 'token')} to read"
     if options["dry_run"]:
-        say(f"{text}.")
+        Output().line(f"{text}.")  # a sentence also where the summary would be JSON
     else:
-        note(f"{text}.")
+        out.note(f"{text}.")
 
 
 def default_folder(answers: str, judge: str, mode: str) -> Path:

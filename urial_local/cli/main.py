@@ -114,7 +114,7 @@ def _run() -> int:
     prepare()
     debug = os.environ.get("URIAL_DEBUG", "") not in ("", "0")
     if "_URIAL_LOCAL_COMPLETE" in os.environ:  # set by a shell that asks how a word goes on
-        from urial_local.cli.completion import teach
+        from urial_local.cli.plumbing.completion import teach
 
         teach()
     try:

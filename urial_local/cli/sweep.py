@@ -13,7 +13,6 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.generate import ParallelType
 from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
@@ -21,8 +20,9 @@ from urial_local.cli.plumbing.data_options import (
     output_option,
     selection,
 )
+from urial_local.cli.plumbing.generating import ParallelType
 from urial_local.cli.plumbing.options import Repeated, runtime_choice, runtime_options
-from urial_local.cli.plumbing.terminal import say, say_json
+from urial_local.cli.plumbing.output import Output, json_option
 
 if TYPE_CHECKING:
     from urial_local.tasks.generate.setup import GenerateOptions
@@ -67,10 +67,10 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 )
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")
 @click.option("--exact", is_flag=True, help="One row at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@json_option("Print the table as JSON.")
 @data_options
 @runtime_options
-def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
+def command(data: str, output: Path, out: Output, **options: Any) -> None:
     """Answer DATA with every combination of models, prompts and settings.
 
     Models, prompts (-m and -p again and again), --shots, --temp and --repeat-penalty span a grid.
@@ -85,9 +85,8 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
       urial-local sweep q.jsonl -m step1000.gguf -m step2000.gguf -o runs
     """
 
-    from urial_local.cli import generate
-    from urial_local.cli.plumbing.terminal import note
-    from urial_local.cli.report import table
+    from urial_local.cli.plumbing import generating
+    from urial_local.cli.plumbing.answered import print_table
     from urial_local.records.generated import Generated
     from urial_local.records.runlog import write_json
     from urial_local.records.runs import latest_rows, read_run
@@ -100,16 +99,16 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
     if len(set(names)) < len(names):
         raise UsageError("Two cells have the same name: give models and prompts different names.")
     for cell in grid:  # all of it, before the first cell is made
-        with generate.planned(cell.model, cell.options):
+        with generating.planned(cell.model, cell.options):
             pass
     found: dict[str, dict[str, object]] = {}
     failed = 0
     with open_source(data, options["kind"]) as source:
-        dataset = generate.Dataset(source, fields(options), selection(options))
+        dataset = generating.Dataset(source, fields(options), selection(options))
         for number, cell in enumerate(grid, 1):
-            note(f"{number} of {len(grid)}: {cell.name}")
-            with generate.planned(cell.model, cell.options) as plan:
-                _, errors = generate.run(plan, dataset, output / cell.name)
+            out.note(f"{number} of {len(grid)}: {cell.name}")
+            with generating.planned(cell.model, cell.options) as plan:
+                _, errors = generating.run(plan, dataset, output / cell.name)
             failed += errors
             sessions = read_run(output / cell.name).sessions
             tokens, seconds = sum(s.tokens for s in sessions), sum(s.seconds for s in sessions)
@@ -118,12 +117,8 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
                 "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
             }
     write_json(output / "sweep.json", found)
-    if as_json:
-        say_json(found)
-    else:
-        for line in table(found):
-            say(line)
-    note(f"`urial-local report {output}/*/ -o answers.html` shows the answers side by side.")
+    print_table(found, out)
+    out.note(f"`urial-local report {output}/*/ -o answers.html` shows the answers side by side.")
     if failed:
         raise click.exceptions.Exit(FAILED)
 

@@ -82,6 +82,28 @@ def data_options(command: F) -> F:
     return command
 
 
+def reading_options(command: F) -> F:
+    """How judgements are read: N/A, expected scores, which rows."""
+    for option in reversed(
+        [
+            click.option(
+                "--na",
+                type=click.Choice(["five", "drop", "three"]),
+                default="five",
+                help="What N/A counts as; five is the reference's.  [default: five]",
+            ),
+            click.option(
+                "--expected", is_flag=True, help="Use expected scores where there are any."
+            ),
+            click.option(
+                "--ids", metavar="A,B,…|@FILE", help="Only rows with these ids; a lite subset."
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 def selection(options: Mapping[str, Any]) -> Any:
     """The rows that the options choose. Raises UsageError for a malformed --where."""
     from urial_local.records.datasets import Selection
