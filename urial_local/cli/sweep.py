@@ -87,20 +87,10 @@ def command(data: str, output: Path, out: Output, **options: Any) -> None:
 
     from urial_local.cli.plumbing import generating
     from urial_local.cli.plumbing.answered import print_table
-    from urial_local.records.generated import Generated
     from urial_local.records.runlog import write_json
-    from urial_local.records.runs import latest_rows, read_run
     from urial_local.records.sources import open_source
-    from urial_local.tasks.generate.job import KEY
-    from urial_local.tasks.generate.summary import summarise
 
-    grid = list(cells(options))
-    names = [cell.name for cell in grid]
-    if len(set(names)) < len(names):
-        raise UsageError("Two cells have the same name: give models and prompts different names.")
-    for cell in grid:  # all of it, before the first cell is made
-        with generating.planned(cell.model, cell.options):
-            pass
+    grid = checked(cells(options))
     found: dict[str, dict[str, object]] = {}
     failed = 0
     with open_source(data, options["kind"]) as source:
@@ -110,17 +100,27 @@ def command(data: str, output: Path, out: Output, **options: Any) -> None:
             with generating.planned(cell.model, cell.options) as plan:
                 _, errors = generating.run(plan, dataset, output / cell.name)
             failed += errors
-            sessions = read_run(output / cell.name).sessions
-            tokens, seconds = sum(s.tokens for s in sessions), sum(s.seconds for s in sessions)
-            found[cell.name] = {
-                **summarise(latest_rows(output / cell.name, KEY, Generated.read)),
-                "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
-            }
+            found[cell.name] = summary_of(output / cell.name)
     write_json(output / "sweep.json", found)
     print_table(found, out)
     out.note(f"`urial-local report {output}/*/ -o answers.html` shows the answers side by side.")
     if failed:
         raise click.exceptions.Exit(FAILED)
+
+
+def summary_of(folder: Path) -> dict[str, object]:
+    """How a cell went, over all starts of its run."""
+    from urial_local.records.generated import Generated
+    from urial_local.records.runs import latest_rows, read_run
+    from urial_local.tasks.generate.job import KEY
+    from urial_local.tasks.generate.summary import summarise
+
+    sessions = read_run(folder).sessions
+    tokens, seconds = sum(s.tokens for s in sessions), sum(s.seconds for s in sessions)
+    return {
+        **summarise(latest_rows(folder, KEY, Generated.read)),
+        "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
+    }
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,20 @@ class Cell:
     name: str
     model: str
     options: GenerateOptions
+
+
+def checked(cells: Iterator[Cell]) -> list[Cell]:
+    """All of the grid, tried before the first cell is made. Raises UsageError, or what planning
+    raises."""
+    from urial_local.cli.plumbing import generating
+
+    grid = list(cells)
+    if len({cell.name for cell in grid}) < len(grid):
+        raise UsageError("Two cells have the same name: give models and prompts different names.")
+    for cell in grid:
+        with generating.planned(cell.model, cell.options):
+            pass
+    return grid
 
 
 def cells(options: dict[str, Any]) -> Iterator[Cell]:

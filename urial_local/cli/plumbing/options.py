@@ -74,6 +74,64 @@ def _answer_limit(ctx: click.Context, param: click.Parameter, value: int | None)
     return value
 
 
+def together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Options as one decorator, in the order that --help shows."""
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+# How to run a model, or several.
+runtime_options = together(
+    click.option(
+        "-c",
+        "--ctx-size",
+        type=click.IntRange(0, limits.TOKENS),
+        default=0,
+        metavar="N",
+        help="Context in tokens; 0 for the model's own, up to 4096.  [default: 0]",
+    ),
+    click.option(
+        "-ngl",
+        "--gpu-layers",
+        type=GpuLayersType(),
+        default="auto",
+        help="Layers on the GPU; auto is all, where there is one.  [default: auto]",
+    ),
+    click.option(
+        "-t",
+        "--threads",
+        type=click.IntRange(1, limits.THREADS),
+        metavar="N",
+        help="CPU threads; by default one for each core.",
+    ),
+    click.option(
+        "-b",
+        "--batch-size",
+        type=click.IntRange(1, limits.BATCH),
+        default=512,
+        metavar="N",
+        help="Tokens decoded at once in a prompt.  [default: 512]",
+    ),
+    click.option(
+        "--kv-type",
+        type=click.Choice(["f16", "f32", "q8_0"]),
+        default="f16",
+        help="Type of cached keys and values.  [default: f16]",
+    ),
+    click.option(
+        "--disk-cache/--no-disk-cache",
+        default=True,
+        help="Keep the prompt's state on disk, so that the next start skips reading it."
+        "  [default: on]",
+    ),
+)
+
+
 def model_options(command: F) -> F:
     """-m and how to run the model."""
     model = click.option(
@@ -88,143 +146,81 @@ def model_options(command: F) -> F:
     return model(runtime_options(command))
 
 
-def runtime_options(command: F) -> F:
-    """How to run a model, or several."""
-    for option in reversed(
-        [
-            click.option(
-                "-c",
-                "--ctx-size",
-                type=click.IntRange(0, limits.TOKENS),
-                default=0,
-                metavar="N",
-                help="Context in tokens; 0 for the model's own, up to 4096.  [default: 0]",
-            ),
-            click.option(
-                "-ngl",
-                "--gpu-layers",
-                type=GpuLayersType(),
-                default="auto",
-                help="Layers on the GPU; auto is all, where there is one.  [default: auto]",
-            ),
-            click.option(
-                "-t",
-                "--threads",
-                type=click.IntRange(1, limits.THREADS),
-                metavar="N",
-                help="CPU threads; by default one for each core.",
-            ),
-            click.option(
-                "-b",
-                "--batch-size",
-                type=click.IntRange(1, limits.BATCH),
-                default=512,
-                metavar="N",
-                help="Tokens decoded at once in a prompt.  [default: 512]",
-            ),
-            click.option(
-                "--kv-type",
-                type=click.Choice(["f16", "f32", "q8_0"]),
-                default="f16",
-                help="Type of cached keys and values.  [default: f16]",
-            ),
-            click.option(
-                "--disk-cache/--no-disk-cache",
-                default=True,
-                help="Keep the prompt's state on disk, so that the next start skips reading it."
-                "  [default: on]",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+# How tokens are drawn; greedy unless the prompt or the user says otherwise.
+sampling_options = together(
+    click.option(
+        "-n",
+        "--max-tokens",
+        type=click.IntRange(-1, limits.TOKENS),
+        callback=_answer_limit,
+        metavar="N",
+        help="Longest answer; -1 for all the context has.  [default: 1024]",
+    ),
+    click.option(
+        "-s",
+        "--seed",
+        type=click.IntRange(-limits.SEED, limits.SEED),
+        metavar="N",
+        help="Seed of the random draws.  [default: 0]",
+    ),
+    click.option(
+        "--temp",
+        type=float,
+        metavar="X",
+        help="Temperature; 0 takes the most probable token.  [default: 0]",
+    ),
+    click.option(
+        "--top-k",
+        type=click.IntRange(0, limits.TOKENS),
+        metavar="N",
+        help="Draw among N; 0 is off.",
+    ),
+    click.option("--top-p", type=float, metavar="X", help="Nucleus mass; 1 is off."),
+    click.option(
+        "--min-p",
+        type=float,
+        metavar="X",
+        help="Least probability relative to the best; 0 is off.",
+    ),
+    click.option(
+        "--repeat-penalty",
+        type=float,
+        metavar="X",
+        help="Hugging Face's rule; 1 is off. The paper used 1.1 for base models.",
+    ),
+    click.option(
+        "--penalty-scope",
+        metavar="all|output|N",
+        help="Where the penalty looks: prompt and output, output only, or the"
+        " last N tokens.  [default: all]",
+    ),
+)
 
 
-def sampling_options(command: F) -> F:
-    """How tokens are drawn; greedy unless the prompt or the user says otherwise."""
-    for option in reversed(
-        [
-            click.option(
-                "-n",
-                "--max-tokens",
-                type=click.IntRange(-1, limits.TOKENS),
-                callback=_answer_limit,
-                metavar="N",
-                help="Longest answer; -1 for all the context has.  [default: 1024]",
-            ),
-            click.option(
-                "-s",
-                "--seed",
-                type=click.IntRange(-limits.SEED, limits.SEED),
-                metavar="N",
-                help="Seed of the random draws.  [default: 0]",
-            ),
-            click.option(
-                "--temp",
-                type=float,
-                metavar="X",
-                help="Temperature; 0 takes the most probable token.  [default: 0]",
-            ),
-            click.option(
-                "--top-k",
-                type=click.IntRange(0, limits.TOKENS),
-                metavar="N",
-                help="Draw among N; 0 is off.",
-            ),
-            click.option("--top-p", type=float, metavar="X", help="Nucleus mass; 1 is off."),
-            click.option(
-                "--min-p",
-                type=float,
-                metavar="X",
-                help="Least probability relative to the best; 0 is off.",
-            ),
-            click.option(
-                "--repeat-penalty",
-                type=float,
-                metavar="X",
-                help="Hugging Face's rule; 1 is off. The paper used 1.1 for base models.",
-            ),
-            click.option(
-                "--penalty-scope",
-                metavar="all|output|N",
-                help="Where the penalty looks: prompt and output, output only, or the"
-                " last N tokens.  [default: all]",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def prompt_options(command: F) -> F:
-    """Which prompt, and how a user's text is kept inside its frame."""
-    for option in reversed(
-        [
-            click.option(
-                "-p",
-                "--prompt",
-                metavar="NAME|FILE",
-                shell_complete=complete_prompts,
-                help="A prompt by name, or a .toml or .txt file.  [default: urial, or"
-                " urial-mini where the context is small]",
-            ),
-            click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt."),
-            click.option(
-                "--markers",
-                type=click.Choice(["escape", "raw", "refuse"]),
-                default="escape",
-                help="What to do with the frame's own markers in your text.  [default: escape]",
-            ),
-            click.option(
-                "--stop",
-                cls=Repeated,
-                metavar="TEXT",
-                help="Also end the answer before this text; may be given again.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+# Which prompt, and how a user's text is kept inside its frame.
+prompt_options = together(
+    click.option(
+        "-p",
+        "--prompt",
+        metavar="NAME|FILE",
+        shell_complete=complete_prompts,
+        help="A prompt by name, or a .toml or .txt file.  [default: urial, or"
+        " urial-mini where the context is small]",
+    ),
+    click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt."),
+    click.option(
+        "--markers",
+        type=click.Choice(["escape", "raw", "refuse"]),
+        default="escape",
+        help="What to do with the frame's own markers in your text.  [default: escape]",
+    ),
+    click.option(
+        "--stop",
+        cls=Repeated,
+        metavar="TEXT",
+        help="Also end the answer before this text; may be given again.",
+    ),
+)
 
 
 def runtime_choice(options: Mapping[str, Any], **more: Any) -> RuntimeOptions:
