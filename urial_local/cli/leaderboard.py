@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from urial_local.base.formats import number, percent
+from urial_local.base.formats import counted, number, percent
 from urial_local.cli.plumbing.data_options import reading_options
 from urial_local.cli.plumbing.output import Output, json_option
 from urial_local.cli.plumbing.tables import Column, figures
@@ -65,7 +65,7 @@ def leaderboard(
 
 AGREEMENT = (
     Column("  aspect", 16),
-    *figures(("rows", 6), ("mean A", 8), ("mean B", 8), ("exact", 8), ("within 1", 10)),
+    *figures(("rows", 6), ("mean A", 8), ("mean B", 8), ("exact", 9), ("within 1", 10)),
     *figures(("Spearman", 10), ("kappa", 8)),
 )
 
@@ -88,7 +88,7 @@ def agreement(a: str, b: str, out: Output) -> None:
     from urial_local.tasks.evaluate.agreement import agreement as measure
 
     found = measure(list(read_judgements(a)), list(read_judgements(b)))
-    out.line(f"{found.shared:,} answers judged by both")
+    out.line(f"{counted(found.shared, 'answer')} judged by both")
     rows = (
         (
             f"  {name}",

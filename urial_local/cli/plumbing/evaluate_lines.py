@@ -34,7 +34,8 @@ def lines_of(found: EvaluateSummary) -> list[str]:
     if scores.judged:
         lines += _score_lines(scores)
     elif found.answers:
-        lines += [f"{', '.join(scores.generators)}: {found.answers:,} answers, not judged", ""]
+        answers = counted(found.answers, "answer")
+        lines += [f"{', '.join(scores.generators)}: {answers}, not judged", ""]
     lines += [*_share_lines(scores), *_tag_lines(scores)]
     for part in (_pair_lines(found.pairwise), _rating_lines(found.mt_bench)):
         lines += ["", *part] if lines and part else part
@@ -49,7 +50,7 @@ def lines_of(found: EvaluateSummary) -> list[str]:
 
 def _score_lines(scores: Scores) -> list[str]:
     who = "; ".join(f"{mode} by {', '.join(names)}" for mode, names in scores.judges.items())
-    lines = [f"{', '.join(scores.generators)}: {scores.judged:,} rows, {who}", ""]
+    lines = [f"{', '.join(scores.generators)}: {counted(scores.judged, 'row')}, {who}", ""]
     rows = [
         (*_mean(name, one.mean, one.interval), f"{one.n:,}", percent(one.na))
         for name, one in scores.aspects.items()
