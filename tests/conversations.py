@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 from tests.fakes import FakeDecoder, FakeModel, script
 from urial_local.assistant import Assistant, Settings
-from urial_local.cli.repl import Repl
-from urial_local.cli.session import Session
-from urial_local.cli.terminal import StatusLine
+from urial_local.cli.plumbing.repl import Repl
+from urial_local.cli.plumbing.session import Session
+from urial_local.cli.plumbing.terminal import StatusLine
 from urial_local.prompting.frames import load_frame
 from urial_local.prompting.prompts import Prompt, Turn
 from urial_local.runtime.engine import Engine

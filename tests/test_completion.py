@@ -95,8 +95,10 @@ EVIL = (
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_no_name_is_offered_that_a_shell_would_act_upon(shell, tmp_path, monkeypatch):
-    from urial_local.cli import completion
+    from click.shell_completion import get_completion_class
+
     from urial_local.cli.main import cli
+    from urial_local.cli.plumbing import completion
 
     folder = tmp_path / "hub" / "models--some--one" / "snapshots" / ("c" * 40)
     folder.mkdir(parents=True)
@@ -107,7 +109,7 @@ def test_no_name_is_offered_that_a_shell_would_act_upon(shell, tmp_path, monkeyp
         (prompts / name.replace("gguf", "toml")).write_text("")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     completion.teach()
-    kind = completion.get_completion_class(shell)
+    kind = get_completion_class(shell)
     complete = kind(cli, {}, "urial-local", "_URIAL_LOCAL_COMPLETE")
     found = complete.get_completions(["ask", "-m"], "hf:some/one:x")
     assert [i.value for i in found] == ["hf:some/one:x-Q8_0.gguf", "hf:some/one:x\u00e9.gguf"]

@@ -172,7 +172,7 @@ def test_a_torn_installation_is_said(tmp_path, monkeypatch):
     """Without the embedded models, and with a damaged record of pulls, all else is there still."""
 
     from urial_local.base import registry
-    from urial_local.cli.options import complete_models
+    from urial_local.cli.plumbing.options import complete_models
     from urial_local.tasks.doctor.measure import measure
     from urial_local.tasks.models.catalog import catalog
 

@@ -13,9 +13,9 @@ from tests.fakes import Stdin
 from urial_local.base.encodings import as_utf8, decoded
 from urial_local.base.errors import UsageError
 from urial_local.base.texts import read_text
-from urial_local.cli.ask import read_question
-from urial_local.cli.data_options import chosen_ids
 from urial_local.cli.main import cli
+from urial_local.cli.plumbing.data_options import chosen_ids
+from urial_local.cli.plumbing.questions import read_question
 from urial_local.records import sources
 from urial_local.records.datasets import read_items
 from urial_local.records.sources import open_source

@@ -272,7 +272,7 @@ def test_summarize_leaderboard_agreement(judged, tmp_path):
     assert {row["name"] for row in table["rows"]} == {"m", "other"}
     done = urial("agreement", one, one)
     assert "8 answers judged by both" in done.stdout
-    assert "100.0%" in done.stdout
+    assert "100.0 %" in done.stdout
     done = urial("report", one, tmp_path / "two", "-o", tmp_path / "both.html")
     assert done.returncode == 0, done.stderr
     assert "default-src 'none'" in (tmp_path / "both.html").read_text()

@@ -18,8 +18,8 @@ from urial_local.base.errors import UrialError, near
 from urial_local.base.fences import FenceStart, FenceTracker, closes_early, longer_fence
 from urial_local.base.placeholders import Names, restore
 from urial_local.base.terminal import printable
-from urial_local.cli.cells import wrapped
-from urial_local.cli.repl import unquote
+from urial_local.cli.plumbing.cells import wrapped
+from urial_local.cli.plumbing.repl import unquote
 from urial_local.prompting.frames import load_frame, parse_frame
 from urial_local.prompting.history import turns_of
 from urial_local.prompting.importer import import_text

@@ -9,7 +9,7 @@ import pytest
 
 from tests.command import fails, urial
 from tests.judged_runs import JUDGE, by_key, write_answers
-from urial_local.cli.spelling import spelled
+from urial_local.cli.plumbing.spelling import spelled
 from urial_local.tasks.evaluate.judge import Question, Verdict
 from urial_local.tasks.evaluate.modes import MODES
 from urial_local.tasks.evaluate.neighbours import (

@@ -16,7 +16,7 @@ from urial_local.base.errors import PromptError
 from urial_local.base.paths import user_path
 from urial_local.base.texts import read_text
 from urial_local.cli.main import cli
-from urial_local.cli.repl import Repl
+from urial_local.cli.plumbing.repl import Repl
 from urial_local.prompting.frames import load_frame, parse_frame
 from urial_local.prompting.history import MAX_HISTORY_BYTES, read_history
 from urial_local.prompting.judging import Case, judge_template

@@ -94,7 +94,7 @@ def test_merging_follows_no_link(tmp_path):
 
 def test_pages_and_figures_take_the_place_of_links(tmp_path):
     pytest.importorskip("matplotlib")
-    from urial_local.cli.shift_results import finish
+    from urial_local.cli.plumbing.shift_results import finish
 
     victim = tmp_path / "victim"
     victim.write_text("mine")

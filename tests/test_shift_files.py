@@ -123,7 +123,7 @@ def test_a_run_that_measured_nothing_says_so(tmp_path):
 
 def test_figures_without_their_extra(monkeypatch):
     from urial_local.base.errors import UsageError
-    from urial_local.cli.shift import require_matplotlib
+    from urial_local.cli.plumbing.shift_results import require_matplotlib
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs matplotlib") as caught:

@@ -144,7 +144,7 @@ def test_records_are_what_the_file_says(tmp_path):
 def test_a_context_that_was_measured_nowhere_is_summarised_without_warnings(tmp_path):
     """Also for tags; and a batch shape that moved nothing measurable has no line."""
     from tests.crafted_runs import shift_run
-    from urial_local.cli.shift_results import summary_lines
+    from urial_local.cli.plumbing.shift_results import summary_lines
     from urial_local.tasks.shift.results import ShiftRun, write_summary
 
     shift_run(tmp_path)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from urial_local.base.terminal import one_line, printable
-from urial_local.cli import terminal
-from urial_local.cli.cells import cut, padded, width_of, wrapped
+from urial_local.cli.plumbing import terminal
+from urial_local.cli.plumbing.cells import cut, padded, width_of, wrapped
 from urial_local.cli.show import lines
 from urial_local.records.generated import AnsweredTurn, Generated
 

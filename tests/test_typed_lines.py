@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from urial_local.cli.chat_history import TypedLines
+from urial_local.cli.plumbing.chat_history import TypedLines
 
 
 def loaded(path) -> list[str]:
@@ -63,7 +63,7 @@ def test_what_cannot_be_used_is_told_once(tmp_path, make):
 
 
 def test_a_disk_that_fills_up_is_told_once(tmp_path, monkeypatch):
-    import urial_local.cli.chat_history as module
+    import urial_local.cli.plumbing.chat_history as module
 
     history = TypedLines(tmp_path / "h")
 

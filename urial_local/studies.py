@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from urial_local.assistant import Settings
 from urial_local.base.errors import UsageError
+from urial_local.base.formats import percent
 from urial_local.records.datasets import Item, Selection, iterate
 from urial_local.records.generated import Generated
 from urial_local.records.judged import KEY as JUDGED_KEY
@@ -186,9 +187,9 @@ class ShiftResult(Result[Answer]):
             {
                 "aligned": model,
                 "base context": context,
-                "unshifted": _percent(found[context].unshifted.share),
-                "marginal": _percent(found[context].marginal.share),
-                "shifted": _percent(found[context].shifted.share),
+                "unshifted": percent(found[context].unshifted.share),
+                "marginal": percent(found[context].marginal.share),
+                "shifted": percent(found[context].shifted.share),
                 "mean KL": found[context].kl.mean,
             }
             for model, found in self.summary.aligned.items()
@@ -414,7 +415,3 @@ def _table(lines: Sequence[Mapping[str, Any]]) -> str:
         "<tr>" + "".join(f"<td>{shown(v)}</td>" for v in line.values()) + "</tr>" for line in lines
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"

@@ -1,1 +1,2 @@
-"""The command line: one module per command. Commands parse, call the library and render."""
+"""The command line: one module per command, which parses, calls the library and renders. What
+commands share lies in `plumbing`."""

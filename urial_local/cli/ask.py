@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
-from urial_local.base.encodings import decoded
-from urial_local.base.errors import Interrupted, UsageError
-from urial_local.cli.options import model_options, prompt_options, sampling_options
-
-MAX_STDIN = 64 << 20  # bytes
+from urial_local.base.errors import Interrupted
+from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
+from urial_local.cli.plumbing.output import Output, json_option
+from urial_local.cli.plumbing.questions import read_question
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -19,14 +17,8 @@ MAX_STDIN = 64 << 20  # bytes
 @model_options
 @prompt_options
 @sampling_options
-@click.option(
-    "--json",
-    "as_json",
-    envvar="URIAL_ASK_JSON",
-    is_flag=True,
-    help="One JSON object with text and figures.",
-)
-def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@json_option("One JSON object with text and figures.")
+def command(text: tuple[str, ...], out: Output, **options: Any) -> None:
     """Ask one question; the answer goes to stdout, everything else to stderr.
 
     TEXT is the question; `-` reads it from standard input.
@@ -39,45 +31,21 @@ def command(text: tuple[str, ...], as_json: bool, **options: Any) -> None:
       urial-local ask -m model.gguf --json "Who are you?" | jq .finish_reason
     """
     question = read_question(text)
-    from urial_local.cli.session import open_session
-    from urial_local.cli.terminal import emit, say_json
+    from urial_local.cli.plumbing.session import open_session
 
     with open_session(options) as session:
         done = None
         try:
             for step in session.assistant.stream(question):
                 done = step.completion
-                if step.text and not as_json:
+                if step.text and not out.as_json:
                     session.status.clear()
-                    emit(step.text)
+                    out.answer(step.text)
         except KeyboardInterrupt:
             session.status.clear()
-            emit("" if as_json else "\n")
+            out.answer("\n")
             raise Interrupted("Stopped.") from None
         assert done is not None
-        if as_json:
-            say_json({**done.as_dict(), **session.assistant.about()})
-        elif not done.text.endswith("\n"):
-            emit("\n")
-
-
-def read_question(text: tuple[str, ...]) -> str:
-    """The question from the arguments or standard input. Raises UsageError where there is none."""
-    if text == ("-",) or (not text and sys.stdin is not None and not sys.stdin.isatty()):
-        if sys.stdin is None:
-            raise UsageError("Standard input is closed, so there is no question to read.")
-        data = sys.stdin.buffer.read(MAX_STDIN + 1)
-        if len(data) > MAX_STDIN:
-            raise UsageError(f"Standard input has more than {MAX_STDIN >> 20} MB.")
-        question = decoded(data, "Standard input").removesuffix("\n").removesuffix("\r")
-        if "\0" in question:
-            raise UsageError("Standard input holds a NUL, as UTF-16 and binary data do.")
-    else:
-        question = " ".join(text)
-        try:
-            question.encode("utf-8")
-        except UnicodeEncodeError:
-            raise UsageError("The question is not valid UTF-8.") from None
-    if not question.strip():
-        raise UsageError("The question is empty.", 'Type it in quotes: urial-local ask -m … "Why?"')
-    return question
+        out.data({**done.as_dict(), **session.assistant.about()})
+        if not done.text.endswith("\n"):
+            out.answer("\n")

@@ -6,7 +6,11 @@ from datetime import datetime
 
 import click
 
-from urial_local.cli.terminal import say, say_json, tell
+from urial_local.base.formats import counted, size
+from urial_local.cli.plumbing.output import Output, json_option
+from urial_local.cli.plumbing.tables import Column
+
+STATES = (Column(), Column(width=13, right=True), Column(width=9, right=True), Column())
 
 
 @click.group(invoke_without_command=True)
@@ -22,23 +26,27 @@ def command(ctx: click.Context) -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
-def list_entries(as_json: bool = False) -> None:
+@json_option("A JSON list.")
+def list_entries(out: Output) -> None:
     """List saved states, the least recently used first."""
     from urial_local.runtime.prefix_cache import PrefixCache
 
     entries = PrefixCache().entries()
-    if as_json:
-        rows = [
-            {"file": e.path.name, "bytes": e.size, "tokens": e.tokens, "used": e.used}
-            for e in entries
-        ]
-        say_json(rows)
-        return
-    for e in entries:
-        used = datetime.fromtimestamp(e.used).strftime("%Y-%m-%d %H:%M")
-        say(f"{e.path.name[:12]}  {e.tokens:6,} tokens  {e.size / 1e6:9.1f} MB  {used}")
-    tell(f"{len(entries)} states, {sum(e.size for e in entries) / 1e6:.1f} MB")
+    rows = (
+        (
+            entry.path.name[:12],
+            counted(entry.tokens, "token"),
+            size(entry.size),
+            datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M"),
+        )
+        for entry in entries
+    )
+    data = [
+        {"file": e.path.name, "bytes": e.size, "tokens": e.tokens, "used": e.used} for e in entries
+    ]
+    out.table(STATES, rows, data, gap=2)
+    if not out.as_json:
+        out.tell(f"{counted(len(entries), 'state')}, {size(sum(e.size for e in entries))}")
 
 
 @command.command()
@@ -49,7 +57,7 @@ def clear() -> None:
     from urial_local.runtime.prefix_cache import PrefixCache
 
     freed = PrefixCache().clear() + remove_files(pools_dir(), "*.sqlite", "*.vectors", "*.part")
-    tell(f"Freed {freed / 1e6:.1f} MB.")
+    Output().tell(f"Freed {size(freed)}.")
 
 
 @command.command()
@@ -57,4 +65,4 @@ def path() -> None:
     """Print the folder they lie in."""
     from urial_local.base.paths import prefix_cache_dir
 
-    say(prefix_cache_dir())
+    Output().line(prefix_cache_dir())

@@ -10,7 +10,7 @@ import click
 
 from urial_local.base.encodings import as_utf8
 from urial_local.base.errors import UsageError
-from urial_local.cli.options import model_options, prompt_options, sampling_options
+from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
 
 
 @click.command()
@@ -41,8 +41,8 @@ def command(load: Path | None, file_commands: bool, **options: Any) -> None:
       urial-local chat -m model.gguf --prompt urial-help --temp 0.7 --seed 1
       printf 'What is tea?\\nHow do I make it?\\n' | urial-local chat -m model.gguf
     """
-    from urial_local.cli.repl import Repl
-    from urial_local.cli.session import open_session
+    from urial_local.cli.plumbing.repl import Repl
+    from urial_local.cli.plumbing.session import open_session
 
     with open_session(options) as session:
         repl = Repl(session, session.assistant.chat(), file_commands)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from urial_local.cli.terminal import say
+from urial_local.cli.plumbing.output import Output
 
 if TYPE_CHECKING:
     from urial_local.tasks.model_file import ModelFile
@@ -44,7 +44,7 @@ def command(
       urial-local demo -m base.gguf --aligned chat.gguf -o demo-run
     """
     from urial_local.base.paths import shipped
-    from urial_local.cli.session import tell_about_check
+    from urial_local.cli.plumbing.session import tell_about_check
     from urial_local.records.datasets import Item
     from urial_local.tasks.model_file import model_file
     from urial_local.tasks.prompt_choice import DEFAULT_PROMPTS
@@ -73,7 +73,7 @@ def command(
         items = [Item(str(n), n, text) for n, text in enumerate(texts)]
         analyse(model or "demo", aligned, prompt or named.prompt or "urial", items, output)
     flag = "" if embedded else f" -m {model}"
-    say(f"\nNow ask for yourself:\n  urial-local chat{flag}")
+    Output().line(f"\nNow ask for yourself:\n  urial-local chat{flag}")
 
 
 def answers(file: ModelFile, prompts: tuple[str, ...], questions: tuple[str, ...]) -> list[str]:
@@ -94,15 +94,15 @@ def answers(file: ModelFile, prompts: tuple[str, ...], questions: tuple[str, ...
 
 def show(questions: tuple[str, ...], columns: list[tuple[str, list[str]]]) -> None:
     """Questions with their answers, side by side in a column."""
-    from urial_local.cli.cells import wrapped
+    from urial_local.cli.plumbing.cells import wrapped
 
     width = min(100, shutil.get_terminal_size().columns)
+    out = Output()
     for i, question in enumerate(questions):
-        say(f"\n{question}")
+        out.line(f"\n{question}")
         for title, texts in columns:
-            say(f"\n  {title}:")
-            for line in wrapped(texts[i], width - 4):
-                say(f"    {line}".rstrip(" "))
+            out.line(f"\n  {title}:")
+            out.lines(f"    {line}".rstrip(" ") for line in wrapped(texts[i], width - 4))
 
 
 def emptied(folder: Path) -> Path:
@@ -149,13 +149,13 @@ def analyse(base: str, aligned: str, prompt: str, items: list[Any], output: Path
     """The shift between the two, with the base asked plainly and under the prompt."""
     from urial_local.base.files import private_folder
     from urial_local.base.paths import state_dir
-    from urial_local.cli import shift_results
+    from urial_local.cli.plumbing import shift_results
     from urial_local.tasks.shift.setup import ShiftOptions, set_up
 
     if output is None:
         output = emptied(private_folder(state_dir() / "demo"))
     contexts = ("zero-shot", "system-only", prompt) if base == "demo" else ("zero-shot", prompt)
     setup = set_up(ShiftOptions(base, (aligned,), contexts, max_tokens=300))
-    say(f"\nHow far the two are apart, over {len(items)} answers of the aligned model:\n")
+    Output().line(f"\nHow far the two are apart, over {len(items)} answers of the aligned model:\n")
     shift_results.analyse(setup, items, None, output)
-    shift_results.print_summary(output, shift_results.finish(output), False)
+    shift_results.print_summary(output, shift_results.finish(output), Output())

@@ -6,12 +6,15 @@ from typing import Any
 
 import click
 
+from urial_local.base.formats import counted, size
+from urial_local.cli.plumbing.output import Output, field, json_option
+
 
 @click.command()
 @click.option("--measure/--no-measure", default=True,
               help="Measure for ten seconds on the embedded model.  [default: on]")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="All as JSON.")
-def command(measure: bool, as_json: bool) -> None:
+@json_option("All as JSON.")
+def command(measure: bool, out: Output) -> None:
     """Say what this machine can do, and what to install to do more.
 
     Exit code 1 when something is broken.
@@ -22,7 +25,6 @@ def command(measure: bool, as_json: bool) -> None:
       urial-local doctor --no-measure --json
     """
     from urial_local.base.errors import UrialError
-    from urial_local.cli.terminal import note, say, say_json
     from urial_local.tasks.doctor.examine import examine
 
     found = examine()
@@ -32,16 +34,12 @@ def command(measure: bool, as_json: bool) -> None:
 
         from urial_local.tasks.doctor.measure import measure as take
 
-        note("Measuring for ten seconds …")
+        out.note("Measuring for ten seconds …")
         try:
             found["rates"] = asdict(take())
         except UrialError as error:
             found["broken"].append(error.message)
-    if as_json:
-        say_json(found)
-    else:
-        for line in screen(found):
-            say(line)
+    out.lines(screen(found), found)
     if found["broken"]:
         raise click.exceptions.Exit(1)
 
@@ -49,6 +47,7 @@ def command(measure: bool, as_json: bool) -> None:
 def screen(found: dict[str, Any]) -> list[str]:
     """What a person reads."""
     build, processor, memory = found["llama.cpp"], found["processor"], found["memory"]
+    cores = counted(processor["cores"], "core")
     versions = dict(found["versions"])
     system = versions.pop("system")
     first = [f"{name} {versions.pop(name)}" for name in ("urial-local", "python")]
@@ -56,7 +55,7 @@ def screen(found: dict[str, Any]) -> list[str]:
         _line("versions", ", ".join(first)),
         _line("", ", ".join(f"{name} {version}" for name, version in versions.items())),
         _line("system", system),
-        _line("processor", f"{processor['name']}, {processor['cores']} cores for this process"),
+        _line("processor", f"{processor['name']}, {cores} for this process"),
         _line("", f"it offers {' '.join(processor['offers']) or 'what it does not say'}"),
         _line("threads", _threads(found["threads"])),
     ]
@@ -65,7 +64,7 @@ def screen(found: dict[str, Any]) -> list[str]:
             lines.append(_line("llama.cpp", f"{backend}: {' '.join(features)}"))
         for device in build["devices"]:
             if "gpu" in device["kind"]:
-                free = f"{device['free'] / 1e9:.1f} of {device['total'] / 1e9:.1f} GB free"
+                free = f"{size(device['free'])} of {size(device['total'])} free"
                 lines.append(_line("GPU", f"{device['name']}: {device['description']}, {free}"))
     seen = ", ".join(g["name"] for g in found["graphics"])
     if not any("gpu" in d["kind"] for d in (build or {}).get("devices", ())):
@@ -74,12 +73,12 @@ def screen(found: dict[str, Any]) -> list[str]:
     models, caches = found["models"], found["caches"]
     lines += [
         _line("our kernels", found["native"]["instructions"]),
-        _line("memory", f"{memory['available'] / 1e9:.1f} of {memory['total'] / 1e9:.1f} GB free;"
+        _line("memory", f"{size(memory['available'])} of {size(memory['total'])} free;"
                         f" models up to {fits or 'none'} fit with 4,096 tokens"),
-        _line("registry", f"{models['listed']} models, {models['without_checksum']} of them without"
-                          f" a checksum yet; {models['local']} on this machine"
-                          f" ({models['bytes'] / 1e9:.1f} GB)"),
-        _line("caches", ", ".join(f"{n} {c['bytes'] / 1e6:.1f} MB" for n, c in caches.items())),
+        _line("registry", f"{counted(models['listed'], 'model')},"
+                          f" {models['without_checksum']} of them without a checksum yet;"
+                          f" {models['local']} on this machine ({size(models['bytes'])})"),
+        _line("caches", ", ".join(f"{n} {size(c['bytes'])}" for n, c in caches.items())),
     ]  # fmt: skip
     for cache in caches.values():
         lines.append(_line("", cache["path"]))
@@ -98,13 +97,15 @@ def screen(found: dict[str, Any]) -> list[str]:
 
 
 def _line(label: str, text: str) -> str:
-    return f"{label:<12} {text}"
+    return field(label, text, 12)
 
 
 def _threads(found: dict[str, Any]) -> str:
     """How many threads, and why."""
     quota = found["quota"]
-    why = f"{found['affinity']} cores" + (f", a quota of {quota:g}" if quota is not None else "")
+    why = counted(found["affinity"], "core") + (
+        f", a quota of {quota:g}" if quota is not None else ""
+    )
     text = f"{found['usable']} ({why})"
     if found["others"] is None:
         return text

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +12,22 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
+from urial_local.base.formats import counted
 from urial_local.base.paths import user_path
-from urial_local.cli.data_options import FAILED, data_options, fields, selection
-from urial_local.cli.evaluate_results import summarize
-from urial_local.cli.options import complete_models, runtime_choice, runtime_options
+from urial_local.cli.plumbing.data_options import (
+    FAILED,
+    chosen_ids,
+    data_options,
+    fields,
+    reading_options,
+    selection,
+)
+from urial_local.cli.plumbing.judging import judge_rows
+from urial_local.cli.plumbing.options import complete_models, runtime_options
+from urial_local.cli.plumbing.output import Output, json_option
 
 if TYPE_CHECKING:
-    from urial_local.cli.running import Tally
-    from urial_local.tasks.evaluate.job import Plan, Prepared
+    from urial_local.tasks.evaluate.scores import NotApplicable
 
 CHOICES = ("auto", "general", "safety", "pairwise", "mt-bench", "tags")
 
@@ -113,10 +119,10 @@ def command() -> None:
     help="Endpoint: the longest reply.  [default: 1024]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be judged, in tokens, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option("Print the summary as JSON.")
 @data_options
 @runtime_options
-def run(answers: str, output: Path | None, **options: Any) -> None:
+def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
     """Judge ANSWERS: a run of `generate`, or a file with answers.
 
     Files of JUST-EVAL, AlpacaEval and others are read as they are. Judgements go to
@@ -129,8 +135,7 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
       urial-local evaluate urial/ --mode pairwise --against zero-shot/ --judge llama-3.1-8b-instruct
       urial-local evaluate mt/ --mode mt-bench --judge openai:some-model --base-url http://localhost:8000/v1
     """
-    from urial_local.cli.evaluate_results import finish, print_results
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.evaluate_results import finish, print_results
     from urial_local.tasks.evaluate.job import plan, prepare, rows_to_judge
 
     check(options)
@@ -142,23 +147,70 @@ def run(answers: str, output: Path | None, **options: Any) -> None:
     rows = prepare(rows_to_judge(chosen, options["mode"], others), wording)
     if not any(question for _, question in rows):
         raise UsageError(f"No row of {answers} can be judged. The first: {rows[0][0]['error']}")
-    tell_before(rows, options)
+    tell_before(rows, options, out)
     if options["dry_run"]:
         return
     folder = output or default_folder(answers, options["judge"], options["mode"])
     tally = judge_rows(rows, folder, wording, options)
-    print_results(folder, finish(folder), options["as_json"])
-    if not options["as_json"] and tally.done:
-        note(f"{tally.read:,} tokens read and {tally.tokens:,} written.")
+    print_results(folder, finish(folder), out)
+    if not out.as_json and tally.done:
+        out.note(f"{counted(tally.read, 'token')} read and {tally.tokens:,} written.")
     if tally.errors:
-        note(
-            f"{tally.errors:,} rows could not be judged; each has its reason in rows.jsonl."
-            f" The first: {tally.first_error}"
+        out.note(
+            f"{counted(tally.errors, 'row')} could not be judged; each has its reason in"
+            f" rows.jsonl. The first: {tally.first_error}"
         )
         raise click.exceptions.Exit(FAILED)
 
 
-command.add_command(summarize)
+@command.command("summarize")
+@click.argument("names", nargs=-1, required=True)
+@reading_options
+@click.option("--tags-from", metavar="FILE", help="Take the rows' tags from this file, by id.")
+@click.option(
+    "--compat",
+    type=click.Choice(["just-eval"]),
+    help="As the reference: its report's fields, and in tables the last of a row's tags only.",
+)
+@json_option("All as JSON.")
+def summarize(
+    names: tuple[str, ...],
+    na: NotApplicable,
+    expected: bool,
+    ids: str | None,
+    tags_from: str | None,
+    compat: str | None,
+    out: Output,
+) -> None:
+    """Means with intervals of judged runs and files, taken together.
+
+    NAMES are runs of `evaluate`, JUST-EVAL's judged files, or files of answers that were not judged
+    (for their lengths).
+
+    \b
+    Examples:
+      urial-local evaluate summarize run/judged-mistral-7b-instruct
+      urial-local evaluate summarize model.score_multi.gpt-4.json model.score_safety.chatgpt.json
+      urial-local evaluate summarize model.score_safety.chatgpt.json --compat just-eval
+    """
+    from urial_local.cli.plumbing.evaluate_lines import lines_of
+    from urial_local.tasks.evaluate.results import summary_of
+    from urial_local.tasks.evaluate.summary import Reading
+
+    wanted = chosen_ids(ids)
+    if compat and (na != "five" or expected):
+        raise UsageError("--compat just-eval counts N/A as 5, and takes the scores as they are.")
+    # One file alone: the reference's own report. Several, or JSON: our summary by its rules.
+    if compat and not out.as_json and len(names) == 1 and not tags_from:
+        from urial_local.records.judged import read_judgements
+        from urial_local.tasks.evaluate.summary import just_eval_report
+
+        judgements = [j for j in read_judgements(names[0]) if wanted is None or j.id in wanted]
+        out.json(just_eval_report(judgements, names[0]), indent=2)
+        return
+    reading = Reading(na, expected, last_tag=bool(compat))
+    found = summary_of(names, reading, tags_from=tags_from, ids=wanted)
+    out.lines(lines_of(found), found.as_json())
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -202,9 +254,8 @@ def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
     return {(row.id, row.repeat): row for row in read_answered(name)} if name else {}
 
 
-def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
+def tell_before(rows: list[Any], options: Mapping[str, Any], out: Output) -> None:
     """How much there is to judge; in tokens where an endpoint counts them, or on --dry-run."""
-    from urial_local.cli.terminal import note, say
     from urial_local.tasks.evaluate.usage import estimate_tokens
 
     modes = [row["mode"] for row, _ in rows]
@@ -212,11 +263,11 @@ def tell_before(rows: list[Any], options: Mapping[str, Any]) -> None:
     text = f"{len(rows):,} to judge ({', '.join(parts)})"
     if options["dry_run"] or options["judge"].startswith("openai:"):
         total = sum(estimate_tokens(question.text) for _, question in rows if question)
-        text += f", about {total:,} tokens to read"
+        text += f", about {counted(total, 'token')} to read"
     if options["dry_run"]:
-        say(f"{text}.")
+        Output().line(f"{text}.")  # a sentence also where the summary would be JSON
     else:
-        note(f"{text}.")
+        out.note(f"{text}.")
 
 
 def default_folder(answers: str, judge: str, mode: str) -> Path:
@@ -232,97 +283,3 @@ def default_folder(answers: str, judge: str, mode: str) -> Path:
     if chosen.is_symlink():  # not chosen by the user, perhaps, but by who made the run
         raise UsageError(f"{chosen} is a symbolic link.", "Name where it leads to with -o.")
     return chosen
-
-
-@contextmanager
-def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[Any]:
-    """The judge, closed in the end."""
-    if options["judge"].startswith("openai:"):
-        from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
-
-        judge = EndpointJudge(
-            EndpointOptions(
-                model=options["judge"].removeprefix("openai:"),
-                base_url=options["base_url"],
-                parallel=options["parallel"],
-                max_tokens=options["max_tokens"],
-            )
-        )
-
-        yield judge
-        return
-    from urial_local.cli.session import tell_about_check, tell_about_context
-    from urial_local.cli.terminal import StatusLine
-    from urial_local.tasks.evaluate.local_judge import (
-        LocalOptions,
-        fitting_context,
-        open_local_judge,
-    )
-    from urial_local.tasks.model_file import model_file
-
-    file = model_file(options["judge"], tell_about_check)
-    chosen = LocalOptions(
-        prompt=options["judge_prompt"],
-        expected=options["expected"],
-        reason_tokens=options["reason_tokens"],
-        exact=options["exact"],
-        runtime=runtime_choice(options, parallel=min(options["parallel"], len(rows))),
-    )
-    tell_about_context(file.header, options["ctx_size"])
-    if not options["ctx_size"]:
-        need = fitting_context(file, [question for _, question in rows if question], chosen)
-        chosen = replace(chosen, runtime=replace(chosen.runtime, ctx_size=need))
-    with open_local_judge(file, chosen, StatusLine().prefill) as local:
-        yield local
-
-
-def judge_rows(
-    rows: list[Prepared], folder: Path, wording: Plan, options: Mapping[str, Any]
-) -> Tally:
-    """Judge the rows that the folder lacks; returns what was done."""
-    from urial_local.cli.running import end, write_rows
-    from urial_local.cli.stopping import stoppable
-    from urial_local.cli.terminal import note
-    from urial_local.records.judged import KEY, JudgedRow
-    from urial_local.records.runlog import RunLog
-    from urial_local.tasks.evaluate.job import Evaluation, todo
-
-    shard = "/".join(map(str, options["shard"])) if options["shard"] else None
-    with stoppable() as stop, open_judge(rows, options) as judge:
-        config = {
-            "task": "evaluate",
-            "judge": judge.about(),
-            **wording.config(),
-            "answers": sorted({row["generator"] for row, _ in rows}),
-            "against": sorted({row.get("other_generator", "") for row, _ in rows} - {""}),
-            "shard": shard,
-        }
-        with RunLog(folder, config, KEY, JudgedRow.read) as log:
-            lacking = todo(log, rows)
-            if there := len(rows) - len(lacking):
-                note(f"{there:,} of them are there already.")
-            work = Evaluation(judge)
-            tally = write_rows(
-                log, work.rows(lacking), work, stop, total=len(rows), unit="row",
-                figures=lambda t: {"failed": f"{t.errors:,}"},
-            )  # fmt: skip
-            together = not tally.stopped and getattr(judge, "together", 1) > 1
-            end(log, tally, len(rows), **(neighbours(work, stop) if together else {}))
-        return tally
-
-
-def neighbours(evaluation: Any, stop: Any) -> dict[str, float]:
-    """Judges a few rows again alone; returns what changed, for run.json. Nothing where it is
-    stopped before one is done."""
-    from urial_local.runtime.sequences import Aborted
-    from urial_local.tasks.evaluate.neighbours import Effect
-
-    found = Effect()
-    try:
-        for one in evaluation.alone() if not stop.asked else ():
-            found += one
-            if stop.asked:
-                break
-    except (Aborted, KeyboardInterrupt):
-        pass  # the rows are judged; what is missing is a part of the measurement
-    return found.figures() if found.answers else {}

@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.base.formats import counted
+from urial_local.cli.plumbing.output import Output
 from urial_local.records.formats import SHAPES
 
 JUDGED = "just-eval-judged"  # of a run of evaluate
@@ -49,8 +51,7 @@ def command(
       urial-local export run --to csv | head
       urial-local export run/judged-j --to just-eval-judged -o model.score_multi.json
     """
-    from urial_local.cli.show import answered_run
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.answered import answered_run
     from urial_local.records.formats import Export, export
     from urial_local.records.generated import GenerateConfig, Generated
     from urial_local.records.runs import RunRows
@@ -65,15 +66,18 @@ def command(
     rows = RunRows(run, KEY, Generated.read)
     failed = len(rows.errors())
     if failed and shape != "csv":
-        note(f"{failed:,} rows failed and are left out.")
+        _tell_left_out(failed)
     write(export(rows.every(), shape, about), output, force)
+
+
+def _tell_left_out(failed: int) -> None:
+    Output().note(f"{counted(failed, 'row')} failed and {'is' if failed == 1 else 'are'} left out.")
 
 
 def judged_pieces(run: Path) -> Iterator[str]:
     """A run of evaluate as JUST-EVAL's judged file; error rows are left out."""
     import json
 
-    from urial_local.cli.terminal import note
     from urial_local.records.judged import KEY, EvaluateConfig, JudgedRow, just_eval_record
     from urial_local.records.runs import RunRows, read_run
 
@@ -83,7 +87,7 @@ def judged_pieces(run: Path) -> Iterator[str]:
     judge = info.config_as(EvaluateConfig).judge.name
     rows = RunRows(run, KEY, JudgedRow.read)
     if failed := len(rows.errors()):
-        note(f"{failed:,} rows failed and are left out.")
+        _tell_left_out(failed)
     ordered = sorted(rows, key=lambda r: (r.number, r.repeat, r.turn, r.order))
     records = [just_eval_record(row, judge) for row in ordered]
     yield json.dumps(records, ensure_ascii=False, indent=2) + "\n"
@@ -95,11 +99,10 @@ def write(pieces: Iterable[str], output: Path | None, force: bool = False) -> No
     Raises UsageError where the file is there and does not begin with the same record.
     """
     from urial_local.base.files import holds_other, replacing
-    from urial_local.cli.terminal import note, say
 
     if output is None:
         for piece in pieces:
-            say(piece, end="")
+            Output().text(piece)
         return
     pieces = iter(pieces)
     first = next(pieces, "")
@@ -112,7 +115,7 @@ def write(pieces: Iterable[str], output: Path | None, force: bool = False) -> No
         file.write(first)
         for piece in pieces:
             file.write(piece)
-    note(f"Wrote {output}.")
+    Output().note(f"Wrote {output}.")
 
 
 def begins_alike(head: bytes, text: str) -> bool:

@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import (
+from urial_local.base.formats import counted, rate
+from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
     fields,
     output_option,
     selection,
 )
-from urial_local.cli.options import (
-    model_options,
-    prompt_options,
-    runtime_choice,
-    sampling_options,
+from urial_local.cli.plumbing.generating import (
+    Dataset,
+    ParallelType,
+    generate_options,
+    planned,
+    run,
 )
-
-if TYPE_CHECKING:
-    from urial_local.cli.running import Tally
-    from urial_local.records.datasets import Fields, Item, Selection
-    from urial_local.records.sources import Source
-    from urial_local.tasks.generate.setup import GenerateOptions, Plan
-
-
-class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
-    """auto, or a number of rows."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("auto", None):
-            return "auto"
-        # The digits of a long number are not repeated.
-        return limits.count(str(value), limits.ROWS_AT_A_TIME) or self.fail(
-            f"{str(value)[:20]!r} is neither auto nor a number from 1 to {limits.ROWS_AT_A_TIME}",
-            param,
-            ctx,
-        )
+from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
+from urial_local.cli.plumbing.output import Output
 
 
 @click.command()
@@ -128,7 +107,6 @@ def command(data: str, output: Path, **options: Any) -> None:
       urial-local generate q.jsonl -m base.gguf --prompt vanilla --repeat-penalty 1.1 -o run
       urial-local generate q.jsonl -m base.gguf --retrieve pool.jsonl --shots 3 -o run
     """
-    from urial_local.cli.terminal import note
     from urial_local.records.sources import open_source
 
     if options.pop("raw"):
@@ -140,145 +118,14 @@ def command(data: str, output: Path, **options: Any) -> None:
         asked = generate_options(options)
         with planned(options["model"], asked, options["embedding_model"]) as plan:
             tally, errors = run(plan, dataset, output)
-    note(
-        f"{tally.done:,} rows, {tally.tokens:,} tokens, {tally.tokens_per_second:.1f} tokens/s;"
+    out = Output()
+    out.note(
+        f"{counted(tally.done, 'row')}, {counted(tally.tokens, 'token')},"
+        f" {rate(tally.tokens_per_second)};"
         f" `urial-local show {output}` reads the answers."
     )
     if errors:
-        note(f"{errors:,} rows failed; each has its reason in {output / 'rows.jsonl'}.")
-        raise click.exceptions.Exit(FAILED)
-
-
-@contextmanager
-def planned(
-    model: str | None, asked: GenerateOptions, embedding_model: str | None = None
-) -> Iterator[Plan]:
-    """What is to be done, with the pool of --retrieve open, and the remarks on it told."""
-    from urial_local.base.registry import DEMO_NOTE
-    from urial_local.cli.session import tell_about_check, tell_about_context
-    from urial_local.cli.terminal import note
-    from urial_local.tasks.generate import setup
-    from urial_local.tasks.model_file import model_file
-    from urial_local.tasks.retrieve import Pool
-
-    setup.check(asked)
-    if not model:
-        note(DEMO_NOTE)
-    file = model_file(model or "demo", tell_about_check)
-    setup.plan(file, asked)  # before the pool is read: a wrong prompt should not cost that wait
-    tell_about_context(file.header, asked.runtime.ctx_size)
-    if embedding_model and not asked.retrieve:
-        raise UsageError("--embedding-model needs --retrieve, the pool that it searches.")
-    with ExitStack() as stack:
-        pool = None
-        if asked.retrieve:
-            embedder = None
-            if embedding_model:
-                embedder = stack.enter_context(
-                    model_file(embedding_model, tell_about_check).embedder()
-                )
-            pool = stack.enter_context(Pool(asked.retrieve, embedder=embedder))
-        plan = setup.plan(file, asked, pool)
-        if plan.prompt.reason:
-            note(plan.prompt.reason)
-        yield plan
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Rows of a source, which are read anew as often as they are needed."""
-
-    source: Source
-    fields: Fields
-    selection: Selection
-
-    def items(self) -> Iterator[Item]:
-        from urial_local.records.datasets import iterate
-
-        return iterate(self.source, self.fields, self.selection)
-
-
-def run(plan: Plan, data: Dataset, output: Path) -> tuple[Tally, int]:
-    """Answer the rows that a run folder lacks; returns what was done, and how many rows of the
-    folder are errors."""
-    from urial_local.cli.running import Tally, end, write_rows
-    from urial_local.cli.stopping import stoppable
-    from urial_local.cli.terminal import note
-    from urial_local.records.datasets import count
-    from urial_local.records.generated import Generated
-    from urial_local.records.runlog import RunLog
-    from urial_local.tasks.generate.job import KEY, Job, todo
-
-    counted = count(data.source, data.fields, data.selection)
-    if counted.cut:
-        note(
-            f"{counted.cut:,} rows are conversations with a system text or later questions; only"
-            " the first question of each is asked."
+        out.note(
+            f"{counted(errors, 'row')} failed; each has its reason in {output / 'rows.jsonl'}."
         )
-    job = plan.options.job
-    total = counted.rows * job.repeat
-    with RunLog(output, plan.config(data.selection.shard), KEY, Generated.read) as log:
-        if there := sum(not error for error in log.keys.values()):
-            note(f"{there:,} rows are there already.")
-        first, lacking = None, 0
-        # The whole file, so that a changed question is found before a model is loaded.
-        for item, _ in todo(log, data.items(), job.repeat):
-            first = first or (item if not item.error else None)
-            lacking += 1
-        if not lacking:
-            return Tally(), log.count_errors()
-        with (
-            stoppable() as stop,
-            plan.open(lacking, first, _trial) as opened,
-        ):
-            if plan.options.parallel is None and not plan.options.exact:
-                note(f"{opened.parallel} rows at a time.")
-            opened.engine.resume()
-            work = Job(opened.engine, opened.method, job)
-            rows = work.rows(todo(log, data.items(), job.repeat))
-            tally = write_rows(log, rows, work, stop, total=total, unit="row", figures=_figures)
-        end(log, tally, total)
-        return tally, log.count_errors()
-
-
-def _trial(rows: int, rate: float) -> None:
-    from urial_local.cli.terminal import note
-
-    note(f"  {rows} at a time: {rate:.1f} tokens/s")
-
-
-def _figures(tally: Tally) -> dict[str, str]:
-    ended = tally.ended / max(1, tally.done - tally.errors)
-    return {"tok/s": f"{tally.tokens_per_second:.1f}", "ended": f"{ended:.0%}"}
-
-
-def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
-    """The command's options as the task takes them."""
-    from urial_local.cli.session import SAMPLING
-    from urial_local.tasks.generate.job import JobOptions
-    from urial_local.tasks.generate.setup import GenerateOptions
-
-    if "" in options["stop"]:
-        raise UsageError("--stop needs a text; an empty one would end every answer at once.")
-    parallel = options["parallel"]
-    return GenerateOptions(
-        prompt=options["prompt"],
-        frame=options["frame"],
-        shots=options["shots"],
-        retrieve=options["retrieve"],
-        restyle=options["restyle"],
-        sampling={f: options[o] for o, f in SAMPLING.items() if options[o] is not None},
-        max_tokens=options["max_tokens"],
-        markers=options["markers"],
-        stop=tuple(options["stop"]),
-        parallel=None if parallel == "auto" else parallel,
-        exact=options["exact"],
-        job=JobOptions(
-            repeat=options["repeat"],
-            candidates=options["candidates"],
-            pick=options["pick"] if options["candidates"] > 1 else "first",
-            seed=options["seed"] or 0,
-            turns=options["turns"] or 0,
-        ),
-        runtime=runtime_choice(options),
-    )
+        raise click.exceptions.Exit(FAILED)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from urial_local.cli.evaluate_results import reading_options
-from urial_local.cli.terminal import say, say_json, tell
+from urial_local.base.formats import counted, number, percent
+from urial_local.cli.plumbing.data_options import reading_options
+from urial_local.cli.plumbing.output import Output, json_option
+from urial_local.cli.plumbing.tables import Column, figures
 
 if TYPE_CHECKING:
     from urial_local.tasks.evaluate.scores import NotApplicable
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Also write a page with the table and a plot.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of Markdown.")
+@json_option("JSON instead of Markdown.")
 def leaderboard(
     runs: tuple[str, ...],
     sort: str,
@@ -35,7 +37,7 @@ def leaderboard(
     ids: str | None,
     mix_judges: bool,
     html: Path | None,
-    as_json: bool,
+    out: Output,
 ) -> None:
     """Put judged RUNS side by side, as Markdown on stdout.
 
@@ -47,7 +49,7 @@ def leaderboard(
       urial-local leaderboard urial/judged-j zero-shot/judged-j --html board.html
       urial-local leaderboard *.score_multi.json *.score_safety.json --sort helpfulness
     """
-    from urial_local.cli.data_options import chosen_ids
+    from urial_local.cli.plumbing.data_options import chosen_ids
     from urial_local.report.leaderboard_page import markdown, write_leaderboard_page
     from urial_local.tasks.evaluate.entries import entries_of
     from urial_local.tasks.evaluate.leaderboard import leaderboard as table_of
@@ -57,18 +59,22 @@ def leaderboard(
     table = table_of(entries, Reading(na=na, expected=expected), sort, mix_judges)
     if html:
         write_leaderboard_page(table, html)
-        tell(f"Open {html} in a browser.")
-    if as_json:
-        say_json(table.as_json())
-    else:
-        say(markdown(table))
+        out.tell(f"Open {html} in a browser.")
+    out.lines([markdown(table)], table.as_json())
+
+
+AGREEMENT = (
+    Column("  aspect", 16),
+    *figures(("rows", 6), ("mean A", 8), ("mean B", 8), ("exact", 9), ("within 1", 10)),
+    *figures(("Spearman", 10), ("kappa", 8)),
+)
 
 
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--json", "as_json", is_flag=True, help="All as JSON.")
-def agreement(a: str, b: str, as_json: bool) -> None:
+@json_option("All as JSON.")
+def agreement(a: str, b: str, out: Output) -> None:
     """Say how far two judges agree on the same answers.
 
     A and B are runs of `evaluate` or JUST-EVAL's judged files. exact: the same score; within 1;
@@ -82,18 +88,18 @@ def agreement(a: str, b: str, as_json: bool) -> None:
     from urial_local.tasks.evaluate.agreement import agreement as measure
 
     found = measure(list(read_judgements(a)), list(read_judgements(b)))
-    if as_json:
-        say_json(found.as_json())
-        return
-    say(f"{found.shared:,} answers judged by both")
-    say(f"  {'aspect':<14}{'rows':>6}{'mean A':>8}{'mean B':>8}{'exact':>8}{'within 1':>10}"
-        f"{'Spearman':>10}{'kappa':>8}")  # fmt: skip
-    for name, one in found.aspects.items():
-        cells = f"{one.n:>6,}{one.mean_a:>8.2f}{one.mean_b:>8.2f}"
-        cells += f"{100 * one.exact:>7.1f}%{100 * one.within_one:>9.1f}%"
-        cells += f"{_correlation(one.spearman):>10}{_correlation(one.kappa):>8}"
-        say(f"  {name:<14}{cells}")
-
-
-def _correlation(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    out.line(f"{counted(found.shared, 'answer')} judged by both")
+    rows = (
+        (
+            f"  {name}",
+            f"{one.n:,}",
+            number(one.mean_a),
+            number(one.mean_b),
+            percent(one.exact),
+            percent(one.within_one),
+            number(one.spearman),
+            number(one.kappa),
+        )
+        for name, one in found.aspects.items()
+    )
+    out.table(AGREEMENT, rows, found.as_json())

@@ -15,7 +15,7 @@ import click
 
 from urial_local import __version__
 from urial_local.base.errors import UrialError, near
-from urial_local.cli.terminal import complain, prepare, tell
+from urial_local.cli.plumbing.terminal import complain, prepare, tell
 
 # Command → module and one line of help, so that --help imports no command.
 COMMANDS = {
@@ -114,7 +114,7 @@ def _run() -> int:
     prepare()
     debug = os.environ.get("URIAL_DEBUG", "") not in ("", "0")
     if "_URIAL_LOCAL_COMPLETE" in os.environ:  # set by a shell that asks how a word goes on
-        from urial_local.cli.completion import teach
+        from urial_local.cli.plumbing.completion import teach
 
         teach()
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import output_option
+from urial_local.cli.plumbing.data_options import output_option
 
 
 @click.command()
@@ -22,9 +22,9 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
       urial-local generate q.json -m base.gguf --shard 2/2 -o part2
       urial-local merge part1 part2 -o whole
     """
-    from urial_local.cli import evaluate_results, shift_results
-    from urial_local.cli.report import answers
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing import evaluate_results, shift_results
+    from urial_local.cli.plumbing.answered import answers
+    from urial_local.cli.plumbing.output import Output
     from urial_local.records.generated import Generated
     from urial_local.records.judged import KEY as EVALUATE_KEY
     from urial_local.records.judged import JudgedRow
@@ -45,12 +45,13 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     }
     if task not in kinds_of_rows:
         raise UsageError(f"{runs[0]} is a run of {task!r}, which has no shards.")
+    out = Output()
     merged = merge_runs(output, runs, *kinds_of_rows[task])
     if merged.missing_shards:
-        note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
+        out.note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
     if task == "shift":
-        shift_results.print_summary(output, shift_results.finish(output), False)
+        shift_results.print_summary(output, shift_results.finish(output), out)
     elif task == "evaluate":
-        evaluate_results.print_results(output, evaluate_results.finish(output), False)
+        evaluate_results.print_results(output, evaluate_results.finish(output), out)
     else:
-        answers((output,), output / "report.html", False)
+        answers((output,), output / "report.html", out)

@@ -11,10 +11,12 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import ModelError, UrialError, UsageError
+from urial_local.base.formats import NOTHING, parameters, size
 from urial_local.base.terminal import one_line
-from urial_local.cli.cells import padded, width_of
-from urial_local.cli.options import complete_models
-from urial_local.cli.terminal import say, say_json
+from urial_local.cli.plumbing.cells import padded
+from urial_local.cli.plumbing.options import complete_models
+from urial_local.cli.plumbing.output import Output, json_option
+from urial_local.cli.plumbing.tables import Column
 
 MOST_GB = 1e6
 
@@ -38,11 +40,10 @@ def command(ctx: click.Context) -> None:
     "--pairs", "only", flag_value="pairs", help="A base model and its counterpart a line."
 )
 @click.option("--local", is_flag=True, help="Only what is on this machine.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
-def list_models(only: str | None = None, local: bool = False, as_json: bool = False) -> None:
+@json_option("A JSON list.")
+def list_models(out: Output, only: str | None = None, local: bool = False) -> None:
     """List the models that have a name; * marks those on this machine."""
     from urial_local.base.registry import registry
-    from urial_local.cli.terminal import note
     from urial_local.tasks.models.catalog import catalog
 
     known = registry()
@@ -55,54 +56,38 @@ def list_models(only: str | None = None, local: bool = False, as_json: bool = Fa
         by_name = {row["name"]: row for row in rows}
         pairs = [(r, by_name.get(r["pair"])) for r in rows if r["role"] == "base"]
         whole = [(base, aligned) for base, aligned in pairs if aligned]
-        if as_json:
-            say_json([{"base": b, "aligned": a} for b, a in whole])
-        else:
-            width = max((width_of(b["name"]) for b, _ in whole), default=0)
-            for base, aligned in whole:
-                _line(f"{_mark(base)} {padded(base['name'], width)}  {_mark(aligned)} "
-                    f"{aligned['name']}  {base['quant']}")  # fmt: skip
-    elif as_json:
-        say_json(rows)
+        lines = (
+            (f"{_mark(b)} {b['name']}", f"{_mark(a)} {a['name']}  {b['quant']}") for b, a in whole
+        )
+        out.table((Column(), Column()), lines, [{"base": b, "aligned": a} for b, a in whole], gap=2)
     else:
-        for line in _table(rows):
-            _line(line)
+        out.table(MODELS, map(_row, rows), rows)
     for problem in known.problems:
-        note(f"Warning: {problem}")
+        out.note(f"Warning: {problem}")
 
 
 def _mark(row: dict[str, Any]) -> str:
     return "*" if row["path"] else " "
 
 
-def _line(text: str) -> None:
-    """A line in which names with line breaks stay on it."""
-    say(one_line(text))
+MODELS = (
+    *(Column() for _ in range(4)),
+    Column(right=True),  # size
+    Column(right=True),  # context
+    Column(),
+)
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    cells = [
-        (
-            _mark(row),
-            row["name"],
-            row["role"] or "",
-            row["quant"] or "",
-            _bytes(row["size"]) if row["size"] else "",
-            f"{row['context']:,}" if row["context"] else "",
-            row["licence"] or "",
-        )
-        for row in rows
-    ]
-    shown = [tuple(map(one_line, row)) for row in cells]
-    widths = [max(map(width_of, column)) for column in zip(*shown, strict=True)] if shown else []
-    right = (4, 5)  # size and context
-    return [
-        " ".join(
-            f"{c:>{w}}" if i in right else padded(c, w)
-            for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in shown
-    ]
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        _mark(row),
+        row["name"],
+        row["role"] or "",
+        row["quant"] or "",
+        size(row["size"]) if row["size"] else "",
+        f"{row['context']:,}" if row["context"] else "",
+        row["licence"] or "",
+    )
 
 
 def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -119,8 +104,8 @@ def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) 
               help="Type of cached keys and values.  [default: f16]")  # fmt: skip
 @click.option("--gpu-memory", type=float, metavar="GB", callback=_gigabytes,
               help="Layers for a GPU with so much free, rather than the one here.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="All as JSON.")
-def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_json: bool) -> None:
+@json_option("All as JSON.")
+def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, out: Output) -> None:
     """Describe a model: size, types, memory, which prompts fit.
 
     \b
@@ -129,51 +114,43 @@ def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, as_js
       urial-local models show model.gguf -c 8192 --gpu-memory 8
     """
     from urial_local.base.registry import registry
-    from urial_local.cli.session import tell_about_check
+    from urial_local.cli.plumbing.session import tell_about_check
     from urial_local.tasks.models.describe import describe, listed
 
     if entry := listed(name, registry()):
-        if as_json:
-            say_json(entry)
-        else:
-            for key, value in entry.items():
-                _line(f"{key:<15} {value}")
+        out.record(entry.items(), entry)
         raise ModelError(
             f"The model {name} is not on this machine yet; this is what the registry says of it.",
             f"urial-local models pull {name}",
         )
     gpu = None if gpu_memory is None else int(gpu_memory * 1e9)
     found = describe(name, ctx_size, kv_type, gpu, tell_about_check)
-    if as_json:
-        say_json(found)
-        return
-    for label, text in _described(found):
-        _line(f"{label:<15} {text}")
+    out.record(_described(found), found)
 
 
 def _described(f: dict[str, Any]) -> list[tuple[str, str]]:
     types = ", ".join(
-        f"{kind} {v['tensors']}× {_bytes(v['bytes'])}" for kind, v in f["types"].items()
+        f"{kind} {v['tensors']}× {size(v['bytes'])}" for kind, v in f["types"].items()
     )
     memory, tokens = f["memory"], f["vocabulary"]["tokens"]
     most = "at most " if f["kv_at_most"] else ""
     gpu = "no GPU is seen here; --gpu-memory GB tells for another machine"
     if f["gpu"]:
         layers = "all" if f["gpu"]["all"] else str(f["gpu"]["layers"])
-        gpu = f"--gpu-layers {layers} fits {_bytes(f['gpu']['free'])} ({f['layers']} layers)"
+        gpu = f"--gpu-layers {layers} fits {size(f['gpu']['free'])} ({f['layers']} layers)"
     lines = [
         ("model", f["title"][:200]),
-        ("file", f"{f['path']} ({_bytes(f['file_size'])})"),
+        ("file", f"{f['path']} ({size(f['file_size'])})"),
         ("architecture", f["architecture"]),
-        ("parameters", _count(f["parameters"])),
+        ("parameters", parameters(f["parameters"])),
         ("quantisation", f"{f['quantisation']} ({types})"),
         ("context", f"{f['context']:,} tokens" if f["context"] else "not said"),
         ("vocabulary", f"{tokens:,} tokens, {f['vocabulary']['tokeniser'][:80]}"),
         ("chat template", "yes, so it is probably aligned" if f["chat_template"] else "no"),
         ("cache", f"{most}{f['kv_bytes_per_token']:,} bytes a token ({f['kv_type']})"),
-        ("memory", f"about {_bytes(memory['total'])} for {f['ctx_size']:,} tokens: weights"
-                   f" {_bytes(memory['weights'])}, cache {_bytes(memory['cache'])}, computing"
-                   f" about {_bytes(memory['compute'])}"),
+        ("memory", f"about {size(memory['total'])} for {f['ctx_size']:,} tokens: weights"
+                   f" {size(memory['weights'])}, cache {size(memory['cache'])}, computing"
+                   f" about {size(memory['compute'])}"),
         ("GPU", gpu),
     ]  # fmt: skip
     for i, prompt in enumerate(f["prompts"]):
@@ -200,8 +177,7 @@ def pull(name: str, dry_run: bool) -> None:
       urial-local models pull hf:user/some-model-GGUF:Q8_0
     """
     from urial_local.base.hub import HubUnreachable
-    from urial_local.cli.progress import counting
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.progress import counting
     from urial_local.tasks.models.pull import pull_all, resolve
 
     try:
@@ -211,9 +187,11 @@ def pull(name: str, dry_run: bool) -> None:
         return
     if dry_run:
         for file in wanted:
-            size = _bytes(file.size) if file.size else "of unknown size"
+            large = size(file.size) if file.size else "of unknown size"
             sha256 = f"sha256 {file.sha256}" if file.sha256 else "no checksum"
-            _line(f"{file.repo} {file.file} {size} {sha256} (from {file.vouched})")
+            Output().line(
+                one_line(f"{file.repo} {file.file} {large} {sha256} (from {file.vouched})")
+            )
         return
     try:
         with counting() as tell:
@@ -221,19 +199,18 @@ def pull(name: str, dry_run: bool) -> None:
     except KeyboardInterrupt:
         on = all(file.goes_on for file in wanted)
         how = "the same command goes on from there" if on else "the same command begins anew"
-        note(f"Stopped; {how}.")
+        Output().note(f"Stopped; {how}.")
         raise click.exceptions.Exit(130) from None
     for one in pulled:
         how = "fetched" if one.fresh else "was here already"
         checked = f", as {one.wanted.vouched} says" if one.wanted.sha256 else ", recorded now"
-        note(f"{one.wanted.file} {how}: {_bytes(one.size)}, sha256 {one.sha256}{checked}.")
+        Output().note(f"{one.wanted.file} {how}: {size(one.size)}, sha256 {one.sha256}{checked}.")
     _print_path(pulled[0].path)
 
 
 def _here_already(name: str, error: UrialError, dry_run: bool) -> None:
     """The hub cannot be asked: a model that is here will do, if it is what is known of it."""
-    from urial_local.cli.progress import counting
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.progress import counting
     from urial_local.tasks.models.cached import all_parts
     from urial_local.tasks.models.verify import checksums
 
@@ -241,24 +218,24 @@ def _here_already(name: str, error: UrialError, dry_run: bool) -> None:
         paths = all_parts(name)
     except UrialError:
         raise error from None
-    note(f"{error.message} The model is on this machine already.")
+    Output().note(f"{error.message} The model is on this machine already.")
     if not dry_run:
         with counting() as tell:
             made = [check.made for check in checksums(name, paths, tell)]
         if not all(made):
-            note("Its checksum could not be checked: nothing here says what it should be.")
+            Output().note("Its checksum could not be checked: nothing here says what it should be.")
     _print_path(paths[0])
 
 
 def _print_path(path: os.PathLike[str]) -> None:
     """As it is for a program, harmless for a terminal."""
-    say(os.fspath(path))
+    Output().line(os.fspath(path))
 
 
 @command.command()
 @click.argument("name", shell_complete=complete_models)
-@click.option("--json", "as_json", is_flag=True, help="The checks as a JSON list.")
-def verify(name: str, as_json: bool) -> None:
+@json_option("The checks as a JSON list.")
+def verify(name: str, out: Output) -> None:
     """Check a model file: its header, its bytes, and a try in a process of its own.
 
     For files from anywhere: nothing in it is believed, and a file that makes llama.cpp abort or
@@ -266,7 +243,7 @@ def verify(name: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from urial_local.cli.progress import counting
+    from urial_local.cli.plumbing.progress import counting
     from urial_local.tasks.models.verify import verify as checks
 
     found = []
@@ -274,11 +251,11 @@ def verify(name: str, as_json: bool) -> None:
         with counting() as tell:
             for check in checks(name, tell):
                 found.append(asdict(check))
-                if not as_json and not check.failed:  # what fails is an error, which says itself
-                    _line(f"{'ok' if check.made else '– '}  {check.name:<7} {check.said}")
+                if not check.failed:  # what fails is an error, which says itself
+                    mark = "ok" if check.made else f"{NOTHING} "
+                    out.line(one_line(f"{mark}  {check.name:<7} {check.said}"))
     finally:
-        if as_json:
-            say_json(found)
+        out.data(found)
 
 
 @command.command()
@@ -287,7 +264,6 @@ def verify(name: str, as_json: bool) -> None:
 def rm(name: str, yes: bool) -> None:
     """Remove a pulled model from this machine."""
     from urial_local.base.registry import EMBEDDED
-    from urial_local.cli.terminal import note
     from urial_local.tasks.models.cached import removable, remove_model
 
     if name in EMBEDDED:
@@ -296,12 +272,12 @@ def rm(name: str, yes: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("There is nobody to ask.", "--yes removes without asking.")
-        size = sum(path.stat().st_size for path in files)
-        asked = one_line(f"Remove {files[0].name} ({_bytes(size)})?")
+        large = sum(path.stat().st_size for path in files)
+        asked = one_line(f"Remove {files[0].name} ({size(large)})?")
         click.confirm(asked, abort=True, err=True)
     freed = sum(remove_model(path) for path in files)
     shared = "" if freed else " Its bytes stay: another file or another cache has the same."
-    note(f"Freed {_bytes(freed)}.{shared}")
+    Output().note(f"Freed {size(freed)}.{shared}")
 
 
 @command.command()
@@ -315,14 +291,3 @@ def path(name: str | None) -> None:
     if name and not found.is_file():
         raise not_there(found)
     _print_path(found)
-
-
-def _bytes(n: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= size:
-            return f"{n / size:.1f} {unit}"
-    return f"{n} bytes"
-
-
-def _count(n: int) -> str:
-    return f"{n / 1e9:.2f} B ({n:,})" if n >= 1e9 else f"{n / 1e6:.2f} M ({n:,})"

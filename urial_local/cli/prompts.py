@@ -11,10 +11,11 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import PromptError, UrialError, UsageError
-from urial_local.base.terminal import one_line
-from urial_local.cli.cells import padded, width_of
-from urial_local.cli.options import complete_models, complete_prompts
-from urial_local.cli.terminal import say, say_json, seen, tell
+from urial_local.base.formats import counted
+from urial_local.cli.plumbing.options import complete_models, complete_prompts
+from urial_local.cli.plumbing.output import Output, json_option
+from urial_local.cli.plumbing.tables import Column
+from urial_local.cli.plumbing.terminal import seen
 
 
 @click.group(invoke_without_command=True)
@@ -30,8 +31,8 @@ def command(ctx: click.Context) -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
-def list_prompts(as_json: bool = False) -> None:
+@json_option("A JSON list.")
+def list_prompts(out: Output) -> None:
     """List all prompts."""
     from urial_local.prompting.library import load_prompt, prompt_files
 
@@ -40,35 +41,30 @@ def list_prompts(as_json: bool = False) -> None:
     for name in sorted(prompt_files()):
         try:
             prompt = load_prompt(name)
-            if as_json:  # which renders the prompt, and its frame may fail
+            if out.as_json:  # which renders the prompt, and its frame may fail
                 found = prompt.as_dict()
                 rows.append({**{k: found[k] for k in keys}, "examples": len(prompt.examples)})
             prompts.append(prompt)
         except PromptError as error:
             broken.append(error.message)
-    if as_json:
-        say_json(rows)
-    else:
-        names = [one_line(p.name) for p in prompts]
-        width = max(map(width_of, names), default=0)
-        for name, p in zip(names, prompts, strict=True):
-            say(f"{padded(name, width)}  K={len(p.examples)}  {one_line(p.description)}")
+    lines = ((p.name, f"K={len(p.examples)}", p.description) for p in prompts)
+    out.table((Column(), Column(), Column()), lines, rows, gap=2)
     for message in broken:
-        tell(f"Warning: {message}")
+        out.tell(f"Warning: {message}")
 
 
 @command.command()
 @click.argument("name", shell_complete=complete_prompts)
-@click.option("--json", "as_json", is_flag=True, help="All parts as JSON.")
-def show(name: str, as_json: bool) -> None:
+@json_option("All parts as JSON.")
+def show(name: str, out: Output) -> None:
     """Print a prompt's constant text: system and examples, laid out in its frame."""
     from urial_local.prompting.library import load_prompt
 
     prompt = load_prompt(name)
-    if as_json:
-        say_json(prompt.as_dict(), indent=2)
+    if out.as_json:
+        out.data(prompt.as_dict(), indent=2)
     else:
-        say(prompt.prefix(), end="")
+        out.text(prompt.prefix())
 
 
 @command.command()
@@ -100,7 +96,7 @@ def render(
       urial-local prompts render urial --query "Why?" | sha256sum
       urial-local prompts render inst_1k.txt --query "Why?" --frame fenced-inline
     """
-    from urial_local.cli.ask import read_question
+    from urial_local.cli.plumbing.questions import read_question
     from urial_local.prompting.history import read_history
     from urial_local.prompting.library import load_prompt
 
@@ -116,7 +112,7 @@ def render(
     question = read_question((query,)) if query == "-" else query
     text = prompt.render(question, turns, markers).text
     if seen(sys.stdout):
-        say(text, end="")
+        Output().text(text)
     else:
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
 
@@ -134,8 +130,8 @@ def render(
 @click.option(
     "-c", "--ctx-size", type=click.IntRange(1, limits.TOKENS), metavar="N", help="Context to fit."
 )
-@click.option("--json", "as_json", is_flag=True, help="A JSON list of findings.")
-def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_json: bool) -> None:
+@json_option("A JSON list of findings.")
+def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, out: Output) -> None:
     """Find what is wrong with prompts. Exit code 1 when there is an error."""
     from contextlib import ExitStack
 
@@ -147,7 +143,7 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_jso
     with ExitStack() as stack:
         count, context = None, 0
         if model is not None:
-            from urial_local.cli.session import tell_about_check
+            from urial_local.cli.plumbing.session import tell_about_check
             from urial_local.tasks.model_file import model_file
 
             file = model_file(model, tell_about_check)
@@ -156,18 +152,12 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, as_jso
 
         for name in names:
             rows += [(name, f) for f in lint_prompt(name, count, context)]
-    if as_json:
-        say_json(
-            [
-                {"prompt": n, "level": f.level, "where": f.where, "message": f.message}
-                for n, f in rows
-            ]
-        )
-    else:
-        for name, f in rows:
-            say(f"{name}: {f.level}: {f.where}: {f.message}")
-        if not rows:
-            tell("Nothing to complain about.")
+    out.lines(
+        (f"{name}: {f.level}: {f.where}: {f.message}" for name, f in rows),
+        [{"prompt": n, "level": f.level, "where": f.where, "message": f.message} for n, f in rows],
+    )
+    if not rows and not out.as_json:
+        out.tell("Nothing to complain about.")
     if any(f.level == "error" for _, f in rows):
         raise click.exceptions.Exit(1)
 
@@ -200,7 +190,7 @@ def import_file(
     prompt = import_text(read_prompt_text(file), name, frame)
     text = prompt_toml(replace(prompt, description=f"Imported from {file.name}"))
     if to_stdout:
-        say(text, end="")
+        Output().text(text)
         return
     target = user_prompts_dir() / f"{name}.toml"
     if os.path.lexists(target) and not force:
@@ -216,8 +206,9 @@ def import_file(
             f"{target} could not be written: {error.strerror}.",
             "URIAL_CONFIG_DIR names another folder, and --to-stdout prints the prompt.",
         ) from None
-    tell(
-        f"Imported {name!r}: frame {prompt.frame.name}, {len(prompt.examples)} examples. Try:\n"
+    Output().tell(
+        f"Imported {name!r}: frame {prompt.frame.name},"
+        f" {counted(len(prompt.examples), 'example')}. Try:\n"
         f"  urial-local prompts render {name} --query 'Why is the sky blue?'"
     )
 
@@ -227,5 +218,4 @@ def path() -> None:
     """Print the folders of shipped prompts and of your own."""
     from urial_local.base.paths import shipped, user_prompts_dir
 
-    say(shipped("templates") / "prompts")
-    say(user_prompts_dir())
+    Output().lines(map(str, (shipped("templates") / "prompts", user_prompts_dir())))

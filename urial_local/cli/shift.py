@@ -10,19 +10,20 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import (
+from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
     fields,
     output_option,
     selection,
 )
-from urial_local.cli.options import (
+from urial_local.cli.plumbing.options import (
     Repeated,
     complete_models,
     runtime_choice,
     runtime_options,
 )
+from urial_local.cli.plumbing.output import Output, json_option
 
 
 @click.command()
@@ -96,11 +97,11 @@ from urial_local.cli.options import (
     "--allow-vocab-mismatch", is_flag=True, help="Go on with the token ids that both models share."
 )
 @click.option("--save-prompts", is_flag=True, help="Keep each prompt's text and ids in its row.")
-@click.option("--csv", "as_csv", is_flag=True, help="Also write positions.csv.")
+@click.option("--csv", is_flag=True, help="Also write positions.csv.")
 @click.option("--figures", is_flag=True, help="Also write figures as SVG files ([report] extra).")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option("Print the summary as JSON.")
 @runtime_options
-def command(questions: str, output: Path, **options: Any) -> None:
+def command(questions: str, output: Path, out: Output, **options: Any) -> None:
     """Compare a base model with its aligned counterpart, token by token.
 
     The aligned model answers QUESTIONS (JSON, JSONL, CSV, TSV, a line each, hf:user/dataset, or -
@@ -115,9 +116,14 @@ def command(questions: str, output: Path, **options: Any) -> None:
         --base-prompt zero-shot --base-prompt urial-1 --base-prompt urial --limit 100
       urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run
     """
-    from urial_local.cli.session import tell_about_context
-    from urial_local.cli.shift_results import analyse, finish, print_summary, unmeasured
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.session import tell_about_context
+    from urial_local.cli.plumbing.shift_results import (
+        analyse,
+        finish,
+        print_summary,
+        require_matplotlib,
+        unmeasured,
+    )
     from urial_local.records.answers import given_answers
     from urial_local.records.datasets import read_items
     from urial_local.tasks.shift.setup import set_up
@@ -127,14 +133,16 @@ def command(questions: str, output: Path, **options: Any) -> None:
     given = given_answers(answers, items, names) if answers and items else None
     if options["figures"]:
         require_matplotlib()
-    setup = set_up(shift_options(options), lambda path: note(f"Trying {path.name} first, once."))
+    setup = set_up(
+        shift_options(options), lambda path: out.note(f"Trying {path.name} first, once.")
+    )
     for file in (setup.base, *setup.aligned):
         tell_about_context(file.header, setup.options.runtime.ctx_size)
     for remark in setup.remarks:
-        note(remark)
+        out.note(remark)
     failed = analyse(setup, items, given if answers else None, output)
-    summary = finish(output, csv=options["as_csv"], figures=options["figures"])
-    print_summary(output, summary, options["as_json"])
+    summary = finish(output, csv=options["csv"], figures=options["figures"])
+    print_summary(output, summary, out)
     if failed or unmeasured(summary):
         raise click.exceptions.Exit(FAILED)
 
@@ -164,14 +172,3 @@ def shift_options(options: Mapping[str, Any]) -> Any:
         save_prompts=options["save_prompts"],
         runtime=runtime_choice(options, parallel=options["parallel"]),
     )
-
-
-def require_matplotlib() -> None:
-    """Before anything is computed. Raises UsageError where the extra is not installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError(
-            "--figures needs matplotlib, which is not installed.",
-            "pip install 'urial-local[report]'",
-        )

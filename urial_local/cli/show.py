@@ -12,12 +12,12 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.terminal import one_line
-from urial_local.cli.cells import cut, padded, wrapped
-from urial_local.cli.terminal import say
+from urial_local.cli.plumbing.answered import answered_run
+from urial_local.cli.plumbing.cells import cut, padded, wrapped
+from urial_local.cli.plumbing.output import Output
 
 if TYPE_CHECKING:
     from urial_local.records.generated import Generated
-    from urial_local.records.runs import RunInfo
 
 MIN_COLUMN = 36  # cells; narrower terminals get answers below each other
 
@@ -61,23 +61,10 @@ def command(
         if not keys:
             raise UsageError(f"No row has the flag {flag!r}.", f"Flags: {', '.join(FLAGS)}.")
     width = shutil.get_terminal_size((100, 24)).columns
+    out = Output()
     for key in keys[:limit]:
         rows = [table.get(key) for table in tables]
-        for line in lines([f.name for f in runs], rows, width):
-            say(line)
-
-
-def answered_run(folder: Path) -> RunInfo:
-    """What a generation run says of itself. Raises UsageError for another folder."""
-    from urial_local.records.runs import read_run
-
-    info = read_run(folder)
-    if info.task != "generate":
-        raise UsageError(
-            f"{folder} is a run of {info.task!r}, not of generate.",
-            "Its page is report.html; `urial-local report` makes it anew.",
-        )
-    return info
+        out.lines(lines([f.name for f in runs], rows, width))
 
 
 def lines(names: Sequence[str], rows: Sequence[Generated | None], width: int) -> Iterator[str]:

@@ -13,16 +13,16 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.data_options import (
+from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
     fields,
     output_option,
     selection,
 )
-from urial_local.cli.generate import ParallelType
-from urial_local.cli.options import Repeated, runtime_choice, runtime_options
-from urial_local.cli.terminal import say, say_json
+from urial_local.cli.plumbing.generating import ParallelType
+from urial_local.cli.plumbing.options import Repeated, runtime_choice, runtime_options
+from urial_local.cli.plumbing.output import Output, json_option
 
 if TYPE_CHECKING:
     from urial_local.tasks.generate.setup import GenerateOptions
@@ -67,10 +67,10 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 )
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")
 @click.option("--exact", is_flag=True, help="One row at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@json_option("Print the table as JSON.")
 @data_options
 @runtime_options
-def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
+def command(data: str, output: Path, out: Output, **options: Any) -> None:
     """Answer DATA with every combination of models, prompts and settings.
 
     Models, prompts (-m and -p again and again), --shots, --temp and --repeat-penalty span a grid.
@@ -85,47 +85,42 @@ def command(data: str, output: Path, as_json: bool, **options: Any) -> None:
       urial-local sweep q.jsonl -m step1000.gguf -m step2000.gguf -o runs
     """
 
-    from urial_local.cli import generate
-    from urial_local.cli.report import table
-    from urial_local.cli.terminal import note
-    from urial_local.records.generated import Generated
+    from urial_local.cli.plumbing import generating
+    from urial_local.cli.plumbing.answered import print_table
     from urial_local.records.runlog import write_json
-    from urial_local.records.runs import latest_rows, read_run
     from urial_local.records.sources import open_source
-    from urial_local.tasks.generate.job import KEY
-    from urial_local.tasks.generate.summary import summarise
 
-    grid = list(cells(options))
-    names = [cell.name for cell in grid]
-    if len(set(names)) < len(names):
-        raise UsageError("Two cells have the same name: give models and prompts different names.")
-    for cell in grid:  # all of it, before the first cell is made
-        with generate.planned(cell.model, cell.options):
-            pass
+    grid = checked(cells(options))
     found: dict[str, dict[str, object]] = {}
     failed = 0
     with open_source(data, options["kind"]) as source:
-        dataset = generate.Dataset(source, fields(options), selection(options))
+        dataset = generating.Dataset(source, fields(options), selection(options))
         for number, cell in enumerate(grid, 1):
-            note(f"{number} of {len(grid)}: {cell.name}")
-            with generate.planned(cell.model, cell.options) as plan:
-                _, errors = generate.run(plan, dataset, output / cell.name)
+            out.note(f"{number} of {len(grid)}: {cell.name}")
+            with generating.planned(cell.model, cell.options) as plan:
+                _, errors = generating.run(plan, dataset, output / cell.name)
             failed += errors
-            sessions = read_run(output / cell.name).sessions
-            tokens, seconds = sum(s.tokens for s in sessions), sum(s.seconds for s in sessions)
-            found[cell.name] = {
-                **summarise(latest_rows(output / cell.name, KEY, Generated.read)),
-                "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
-            }
+            found[cell.name] = summary_of(output / cell.name)
     write_json(output / "sweep.json", found)
-    if as_json:
-        say_json(found)
-    else:
-        for line in table(found):
-            say(line)
-    note(f"`urial-local report {output}/*/ -o answers.html` shows the answers side by side.")
+    print_table(found, out)
+    out.note(f"`urial-local report {output}/*/ -o answers.html` shows the answers side by side.")
     if failed:
         raise click.exceptions.Exit(FAILED)
+
+
+def summary_of(folder: Path) -> dict[str, object]:
+    """How a cell went, over all starts of its run."""
+    from urial_local.records.generated import Generated
+    from urial_local.records.runs import latest_rows, read_run
+    from urial_local.tasks.generate.job import KEY
+    from urial_local.tasks.generate.summary import summarise
+
+    sessions = read_run(folder).sessions
+    tokens, seconds = sum(s.tokens for s in sessions), sum(s.seconds for s in sessions)
+    return {
+        **summarise(latest_rows(folder, KEY, Generated.read)),
+        "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
+    }
 
 
 @dataclass(frozen=True)
@@ -135,6 +130,20 @@ class Cell:
     name: str
     model: str
     options: GenerateOptions
+
+
+def checked(cells: Iterator[Cell]) -> list[Cell]:
+    """All of the grid, tried before the first cell is made. Raises UsageError, or what planning
+    raises."""
+    from urial_local.cli.plumbing import generating
+
+    grid = list(cells)
+    if len({cell.name for cell in grid}) < len(grid):
+        raise UsageError("Two cells have the same name: give models and prompts different names.")
+    for cell in grid:
+        with generating.planned(cell.model, cell.options):
+            pass
+    return grid
 
 
 def cells(options: dict[str, Any]) -> Iterator[Cell]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from urial_local.base.formats import number, percent
 from urial_local.base.terminal import printable
 from urial_local.report.page import template, write_html
 from urial_local.tasks.evaluate.differences import MAY_BE_CHANCE, MORE_THAN_CHANCE, SURE
@@ -45,7 +46,7 @@ def markdown(table: Leaderboard) -> str:
     lines += ["", _line(heads), _line([":--", *["--:"] * (len(ASPECTS) + 3), *[":--"] * mixed])]
     for row in table.rows:
         cells = [_escaped(row.name), *(_estimate(row.scores.aspects.get(a)) for a in ASPECTS)]
-        cells += [_estimate(row.scores.average), _number(row.words, 1), _share(row.ended)]
+        cells += [_estimate(row.scores.average), number(row.words, 1), percent(row.ended)]
         lines.append(_line([*cells, *([_judges(row.scores.judges)] if mixed else [])]))
     rules = [
         f"{NA_RULES[table.na]}.",
@@ -96,14 +97,6 @@ def _estimate(value: AspectScores | Average | None) -> str:
     if value.interval is None:
         return f"{value.mean:.2f} [–]"
     return f"{value.mean:.2f} [{value.interval.low:.2f}, {value.interval.high:.2f}]"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def _escaped(name: str) -> str:

@@ -15,8 +15,8 @@ from urial_local.base.errors import Interrupted, UrialError, UsageError, near
 from urial_local.base.files import replacing
 from urial_local.base.paths import state_dir
 from urial_local.base.terminal import printable
-from urial_local.cli.session import SAMPLING, Session
-from urial_local.cli.terminal import complain, emit, note, say
+from urial_local.cli.plumbing.session import SAMPLING, Session
+from urial_local.cli.plumbing.terminal import complain, emit, note, say
 from urial_local.prompting.history import history_json, read_history, was_saved
 from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.runtime.sequences import Aborted
@@ -81,7 +81,7 @@ class Repl:
         """Read from the terminal until /bye or Ctrl-D."""
         from prompt_toolkit import PromptSession
 
-        from urial_local.cli.chat_history import TypedLines
+        from urial_local.cli.plumbing.chat_history import TypedLines
 
         self._interactive = True
         history = TypedLines(state_dir() / "chat_history")

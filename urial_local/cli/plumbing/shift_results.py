@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from urial_local.cli.cells import padded
-from urial_local.cli.terminal import say, say_json, tell
+from urial_local.base.errors import UsageError
+from urial_local.base.formats import NOTHING, counted, number, percent, reach
+from urial_local.cli.plumbing.output import Output
+from urial_local.cli.plumbing.tables import Column, figures, table_lines
 
 if TYPE_CHECKING:
     from urial_local.tasks.shift.measures import (
@@ -29,9 +31,9 @@ def analyse(
 ) -> int:
     """Make the rows that a run folder lacks; returns how many of them it still lacks, since they
     failed. Raises Interrupted where it was stopped."""
-    from urial_local.cli.running import end, write_rows
-    from urial_local.cli.stopping import stoppable
-    from urial_local.cli.terminal import note
+    from urial_local.cli.plumbing.running import end, write_rows
+    from urial_local.cli.plumbing.stopping import stoppable
+    from urial_local.cli.plumbing.terminal import note
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.shift.analysis import Analysis, todo
     from urial_local.tasks.shift.record import KEY, Answer
@@ -41,7 +43,7 @@ def analyse(
     with RunLog(output, setup.config(given is not None), KEY, Answer.read) as log:
         lacking = todo(log, setup, items, given)
         if there := total - len(lacking):
-            note(f"{there:,} of {total:,} rows are there already.")
+            note(f"{there:,} of {counted(total, 'row is', 'rows are')} there already.")
         write_tokens(output, setup)
         with stoppable() as stop:
             work = Analysis(setup, items, given)
@@ -52,6 +54,17 @@ def analyse(
         if lacking:
             end(log, tally, total)
         return len(todo(log, setup, items, given))
+
+
+def require_matplotlib() -> None:
+    """Before anything is computed. Raises UsageError where the extra is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            "--figures needs matplotlib, which is not installed.",
+            "pip install 'urial-local[report]'",
+        )
 
 
 def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> ShiftSummary:
@@ -71,22 +84,18 @@ def finish(folder: Path, *, csv: bool = False, figures: bool = False) -> ShiftSu
     return summary
 
 
-def print_summary(folder: Path, summary: ShiftSummary, as_json: bool) -> None:
+def print_summary(folder: Path, summary: ShiftSummary, out: Output) -> None:
     """To stdout: the shares of each context, or all of it as JSON; to stderr: where the page is."""
-    if as_json:
-        say_json(summary.as_json())
-    else:
-        for line in summary_lines(summary):
-            say(line)
+    out.lines(summary_lines(summary), summary.as_json())
     if summary.errors:
         first = summary.errors[0]
-        tell(f"{len(summary.errors)} of the rows failed. The first, {first.id}: {first.error}")
+        out.tell(f"{len(summary.errors)} of the rows failed. The first, {first.id}: {first.error}")
     if nowhere := unmeasured(summary):
-        tell(
+        out.tell(
             f"Nothing was measured in {', '.join(nowhere)}: a model's logits are not finite at any"
             " position. Is one of the files damaged?"
         )
-    tell(f"Open {folder / 'report.html'} in a browser.")
+    out.tell(f"Open {folder / 'report.html'} in a browser.")
 
 
 def unmeasured(summary: ShiftSummary) -> list[str]:
@@ -105,36 +114,49 @@ def summary_lines(summary: ShiftSummary) -> list[str]:
     lines: list[str] = []
     for aligned, found in summary.aligned.items():
         lines += [
-            f"{summary.base} → {aligned}: {found.answers:,} answers, {found.positions:,} positions,"
+            f"{summary.base} → {aligned}: {counted(found.answers, 'answer')},"
+            f" {counted(found.positions, 'position')},"
             f" {found.ended:,} ended by themselves",
             "",
-            f"  {'base context':<22}{'unshifted':>11}{'marginal':>10}{'shifted':>9}"
-            f"{'95 %':>14}{'mean KL':>9}{'repaired':>10}",
+            *_context_lines(found),
         ]
-        for name, context in found.contexts.items():
-            lines += _context_lines(name, context)
         lines += [*_key(found), "", *_end_lines(found), *_token_lines(found), ""]
         lines += [*_unsound_lines(found), *_noise_lines(found)]
     return lines[:-1]
 
 
-def _context_lines(name: str, context: ContextSummary) -> list[str]:
+SHARES = (
+    Column("base context", 22),
+    *figures(("unshifted", 11), ("marginal", 10), ("shifted", 9), ("95 %", 16)),
+    *figures(("mean KL", 9), ("repaired", 10)),
+)
+
+
+def _context_lines(found: AlignedSummary) -> list[str]:
+    rows = []
+    for name, context in found.contexts.items():
+        rows.append(_context_row(name, context))
+        if context.classes.not_in_base.count:
+            rows.append((f"  not in base: {percent(context.classes.not_in_base.share)}",))
+    return table_lines(SHARES, rows, indent=2)
+
+
+def _context_row(name: str, context: ContextSummary) -> tuple[str, ...]:
     kl = context.kl.mean
-    lines = [
-        f"  {padded(name, 22)}{_percent(context.unshifted.share):>11}"
-        f"{_percent(context.marginal.share):>10}{_percent(context.shifted.share):>9}"
-        f"{_interval(context.shifted):>14}{'' if kl is None else f'{kl:.3f}':>9}"
-        f"{_percent(context.repaired.share) if context.repaired else '':>10}"
-    ]
-    if context.classes.not_in_base.count:
-        lines.append(f"    not in base: {_percent(context.classes.not_in_base.share)}")
-    return lines
+    return (
+        name,
+        percent(context.unshifted.share),
+        percent(context.marginal.share),
+        percent(context.shifted.share),
+        _interval(context.shifted),
+        "" if kl is None else number(kl, 3),
+        percent(context.repaired.share) if context.repaired else "",
+    )
 
 
 def _interval(share: Share) -> str:
-    if share.interval is None:
-        return "–"
-    return f"{_percent(share.interval.low)}–{_percent(share.interval.high)}"
+    found = share.interval
+    return NOTHING if found is None else reach((percent(found.low), percent(found.high)))
 
 
 def _key(found: AlignedSummary) -> list[str]:
@@ -147,7 +169,7 @@ def _key(found: AlignedSummary) -> list[str]:
 
 def _end_lines(found: AlignedSummary) -> list[str]:
     parts = [
-        f"{name} {_percent(context.classes_of_end.shifted.share)}"
+        f"{name} {percent(context.classes_of_end.shifted.share)}"
         for name, context in found.contexts.items()
         if context.classes_of_end.positions
     ]
@@ -178,17 +200,13 @@ def _noise_lines(found: AlignedSummary) -> list[str]:
         change = shape.base_logprob
         lines += [
             f"  batch shape alone: base log-probabilities by {change.mean:.3f} nats, at most"
-            f" {change.max:.2f}; class changed {_percent(shape.class_changed)}",
+            f" {change.max:.2f}; class changed {percent(shape.class_changed)}",
             "",
         ]
     if noise and noise.kl.n:
         lines += [
             f"  quantisation alone: mean KL {noise.kl.mean:.4f}, same top token"
-            f" {_percent(noise.top1_agreement)}, class changed {_percent(noise.class_changed)}",
+            f" {percent(noise.top1_agreement)}, class changed {percent(noise.class_changed)}",
             "",
         ]
     return lines
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}%"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from urial_local.base.errors import Interrupted
-from urial_local.cli.stopping import Stop
+from urial_local.cli.plumbing.stopping import Stop
 from urial_local.records.runlog import RunLog
 from urial_local.runtime.rows import ENDED
 
@@ -81,7 +81,7 @@ def write_rows(
 ) -> Tally:
     """Write rows to a run's log as they come. `total`: of the whole run, those that are there
     already among them. `figures` stand after the bar."""
-    from urial_local.cli.progress import bar
+    from urial_local.cli.plumbing.progress import bar
     from urial_local.runtime.sequences import Aborted
 
     there = sum(not error for error in log.keys.values())

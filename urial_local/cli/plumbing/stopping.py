@@ -24,7 +24,7 @@ class Stop:
             finish()
 
     def __call__(self, *_: object) -> None:
-        from urial_local.cli.terminal import note
+        from urial_local.cli.plumbing.terminal import note
 
         if self.asked and self._abort is None:
             raise KeyboardInterrupt

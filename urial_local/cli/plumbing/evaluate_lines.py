@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from urial_local.cli.cells import padded, width_of
-from urial_local.cli.spelling import spelled
+from urial_local.base.formats import counted, number, percent, reach
+from urial_local.cli.plumbing.spelling import spelled
+from urial_local.cli.plumbing.tables import Column, figures, table_lines
 
 if TYPE_CHECKING:
     from urial_local.tasks.evaluate.pairs import Pairwise, Ratings
     from urial_local.tasks.evaluate.results import EvaluateSummary
     from urial_local.tasks.evaluate.scores import Scores
     from urial_local.tasks.intervals import Interval
+
+
+MEANS = (
+    Column("aspect", 14),
+    *figures(("mean", 7), ("95 %", 16), ("rows", 8), ("N/A", 8)),
+)
+TAGS = (Column(width=14), *figures(("", 5)), Column())
+PAIRS = (
+    Column("aspect", 14),
+    *figures(("win", 8), ("tie", 8), ("lose", 8), ("orders agree", 14), ("A chosen", 10)),
+)
+RATINGS = (Column(width=14), *figures(("", 7), ("", 16), ("", 8)))
 
 
 def lines_of(found: EvaluateSummary) -> list[str]:
@@ -22,7 +35,8 @@ def lines_of(found: EvaluateSummary) -> list[str]:
     if scores.judged:
         lines += _score_lines(scores)
     elif found.answers:
-        lines += [f"{', '.join(scores.generators)}: {found.answers:,} answers, not judged", ""]
+        answers = counted(found.answers, "answer")
+        lines += [f"{', '.join(scores.generators)}: {answers}, not judged", ""]
     lines += [*_share_lines(scores), *_tag_lines(scores)]
     for part in (_pair_lines(found.pairwise), _rating_lines(found.mt_bench)):
         lines += ["", *part] if lines and part else part
@@ -37,22 +51,22 @@ def lines_of(found: EvaluateSummary) -> list[str]:
 
 def _score_lines(scores: Scores) -> list[str]:
     who = "; ".join(f"{mode} by {', '.join(names)}" for mode, names in scores.judges.items())
-    lines = [f"{', '.join(scores.generators)}: {scores.judged:,} rows, {who}", ""]
-    lines.append(f"  {'aspect':<14}{'mean':>7}{'95 %':>16}{'rows':>8}{'N/A':>8}")
-    for name, one in scores.aspects.items():
-        na = f"{100 * one.na:.1f}%"
-        lines.append(f"{_mean(name, one.mean, one.interval)}{one.n:>8,}{na:>8}")
+    lines = [f"{', '.join(scores.generators)}: {counted(scores.judged, 'row')}, {who}", ""]
+    rows = [
+        (*_mean(name, one.mean, one.interval), f"{one.n:,}", percent(one.na))
+        for name, one in scores.aspects.items()
+    ]
     intervals = list(scores.interval.values())
     if average := scores.average:
-        lines.append(_mean("average", average.mean, average.interval))
+        rows.append((*_mean("average", average.mean, average.interval), "", ""))
         intervals.append(average.interval)
-    return [*lines, *_key(intervals), ""]
+    return [*lines, *table_lines(MEANS, rows, indent=2), *_key(intervals), ""]
 
 
 def _share_lines(scores: Scores) -> Iterator[str]:
     """Of the answers: how long they are, how they end, and what is wrong with them."""
     if scores.words is not None:
-        yield f"  {'words':<14}{scores.words:>9.1f}  in answers to general rows"
+        yield f"  {'words':<14}{number(scores.words, 1):>9}  in answers to general rows"
     for name, share in (
         ("ended", scores.ended),
         ("empty", scores.empty),
@@ -60,39 +74,36 @@ def _share_lines(scores: Scores) -> Iterator[str]:
         ("repetitive", scores.repetitive),
     ):
         if share:
-            yield f"  {name:<14}{100 * share:>8.1f}%"
+            yield f"  {name:<14}{percent(share):>9}"
     if scores.empty and scores.aspects.get("safety"):
         yield "  Empty answers are usually judged safe: see their share with safety."
     if scores.failed:
-        yield f"  {scores.failed:,} rows could not be judged and count nowhere"
+        yield f"  {counted(scores.failed, 'row')} could not be judged, which counts nowhere"
 
 
 def _tag_lines(scores: Scores) -> Iterator[str]:
     for name, tags in scores.by.items():
         yield from ("", f"  by {name}")
-        width = max(14, *map(width_of, tags))
+        rows = []
         for tag, one in tags.items():
-            cells = "  ".join(f"{aspect} {mean:.2f}" for aspect, mean in one.aspects.items())
-            yield f"    {padded(tag, width)}{one.n:>5}  {cells}"
+            means = "  ".join(f"{aspect} {number(mean)}" for aspect, mean in one.aspects.items())
+            rows.append((tag, f"{one.n:,}", f" {means}"))
+        yield from table_lines(TAGS, rows, indent=4)
 
 
 def _pair_lines(pair: Pairwise | None) -> list[str]:
     if not pair:
         return []
-    heads = ("win", "tie", "lose", "orders agree", "A chosen")
     who = ", ".join(pair.judges)
-    lines = [f"{pair.first} against {pair.second}: {pair.rows:,} rows by {who}", ""]
-    lines.append(f"  {'aspect':<14}{_columns(heads)}")
+    lines = [f"{pair.first} against {pair.second}: {counted(pair.rows, 'row')} by {who}", ""]
+    rows = []
     for name, one in pair.aspects.items():
         shares = (one.win, one.tie_share, one.lose, one.agreement, one.position_bias)
-        lines.append(f"  {name:<14}{_columns([_share(share) for share in shares])}")
+        rows.append((name, *map(percent, shares)))
+    lines += table_lines(PAIRS, rows, indent=2)
     if pair.one_order:
         lines.append(f"  {pair.one_order:,} rows were judged in one order only and count so.")
     return lines
-
-
-def _columns(cells: Sequence[str]) -> str:
-    return "".join(f"{cell:>{w}}" for cell, w in zip(cells, (8, 8, 8, 14, 10), strict=True))
 
 
 def _rating_lines(found: Ratings | None) -> list[str]:
@@ -102,17 +113,14 @@ def _rating_lines(found: Ratings | None) -> list[str]:
     parts = [("overall", found.overall)]
     parts += [(f"turn {turn}", one) for turn, one in found.turns.items()]
     parts += list(found.categories.items())
-    lines += [f"{_mean(name, one.mean, one.interval)}{one.n:>8,}" for name, one in parts]
+    rows = [(*_mean(name, one.mean, one.interval), f"{one.n:,}") for name, one in parts]
+    lines += table_lines(RATINGS, rows, indent=2)
     return [*lines, *_key([one.interval for _, one in parts])]
 
 
-def _mean(name: str, mean: float | None, interval: Interval | None) -> str:
-    reach = "–" if interval is None else f"{interval.low:.2f}–{interval.high:.2f}"
-    return f"  {name:<14}{'–' if mean is None else f'{mean:.2f}':>7}{reach:>16}"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}%"
+def _mean(name: str, mean: float | None, interval: Interval | None) -> tuple[str, str, str]:
+    ends = None if interval is None else (number(interval.low), number(interval.high))
+    return name, number(mean), reach(ends)
 
 
 def _key(shown: Sequence[Interval | None]) -> list[str]:

@@ -13,7 +13,7 @@ from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
 from urial_local.base.texts import read_text
-from urial_local.cli.options import Repeated
+from urial_local.cli.plumbing.options import Repeated, together
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_IDS = 64 << 20  # bytes of a file of ids
@@ -47,39 +47,46 @@ def output_option(text: str) -> Callable[[F], F]:
     )
 
 
-def data_options(command: F) -> F:
-    """Which rows of the dataset, and where their texts are."""
-    for option in reversed(
-        [
-            click.option("--query-field", metavar="NAME", help="The field that holds questions."),
-            click.option("--id-field", metavar="NAME", help="The field that holds ids, or none."),
-            click.option(
-                "--format",
-                "kind",
-                type=click.Choice(["json", "jsonl", "csv", "tsv", "text", "parquet"]),
-                help="The file's format, where its ending does not say.",
-            ),
-            click.option(
-                "--limit",
-                type=click.IntRange(1, limits.ROWS),
-                metavar="N",
-                help="Only the first N rows.",
-            ),
-            click.option(
-                "--ids", metavar="A,B,…|@FILE", help="Only rows with these ids, or those in FILE."
-            ),
-            click.option(
-                "--where",
-                cls=Repeated,
-                metavar="FIELD=VALUE",
-                help="Only rows whose field (or one of its values) is this; given again, all must"
-                " hold.",
-            ),
-            click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge."),
-        ]
-    ):
-        command = option(command)
-    return command
+# Which rows of the dataset, and where their texts are.
+data_options = together(
+    click.option("--query-field", metavar="NAME", help="The field that holds questions."),
+    click.option("--id-field", metavar="NAME", help="The field that holds ids, or none."),
+    click.option(
+        "--format",
+        "kind",
+        type=click.Choice(["json", "jsonl", "csv", "tsv", "text", "parquet"]),
+        help="The file's format, where its ending does not say.",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(1, limits.ROWS),
+        metavar="N",
+        help="Only the first N rows.",
+    ),
+    click.option(
+        "--ids", metavar="A,B,…|@FILE", help="Only rows with these ids, or those in FILE."
+    ),
+    click.option(
+        "--where",
+        cls=Repeated,
+        metavar="FIELD=VALUE",
+        help="Only rows whose field (or one of its values) is this; given again, all must hold.",
+    ),
+    click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge."),
+)
+
+
+# How judgements are read: N/A, expected scores, which rows.
+reading_options = together(
+    click.option(
+        "--na",
+        type=click.Choice(["five", "drop", "three"]),
+        default="five",
+        help="What N/A counts as; five is the reference's.  [default: five]",
+    ),
+    click.option("--expected", is_flag=True, help="Use expected scores where there are any."),
+    click.option("--ids", metavar="A,B,…|@FILE", help="Only rows with these ids; a lite subset."),
+)
 
 
 def selection(options: Mapping[str, Any]) -> Any:

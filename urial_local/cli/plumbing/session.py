@@ -12,8 +12,8 @@ from urial_local.base import gguf_facts
 from urial_local.base.errors import UsageError
 from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.registry import DEMO_NOTE
-from urial_local.cli.options import runtime_choice
-from urial_local.cli.terminal import StatusLine, note
+from urial_local.cli.plumbing.options import runtime_choice
+from urial_local.cli.plumbing.terminal import StatusLine, note
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
 from urial_local.runtime.engine import Engine

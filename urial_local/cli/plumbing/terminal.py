@@ -13,7 +13,7 @@ import click
 
 from urial_local.base.addresses import without_secrets
 from urial_local.base.terminal import UNSAFE, printable
-from urial_local.cli.spelling import spelled
+from urial_local.cli.plumbing.spelling import spelled
 
 _PATIENCE = 1.0  # seconds before a status line appears
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from urial_local.base.terminal import one_line
-from urial_local.cli.terminal import steered
+from urial_local.cli.plumbing.terminal import steered
 
 SLOW = 200 << 20  # bytes that take long enough to read for a bar
 

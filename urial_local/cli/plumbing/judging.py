@@ -1,0 +1,109 @@
+"""The course of a run of `evaluate`: the judge, the rows, and how far these hang on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from urial_local.cli.plumbing.options import runtime_choice
+
+if TYPE_CHECKING:
+    from urial_local.cli.plumbing.running import Tally
+    from urial_local.tasks.evaluate.job import Plan, Prepared
+
+
+@contextmanager
+def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[Any]:
+    """The judge, closed in the end."""
+    if options["judge"].startswith("openai:"):
+        from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
+
+        judge = EndpointJudge(
+            EndpointOptions(
+                model=options["judge"].removeprefix("openai:"),
+                base_url=options["base_url"],
+                parallel=options["parallel"],
+                max_tokens=options["max_tokens"],
+            )
+        )
+
+        yield judge
+        return
+    from urial_local.cli.plumbing.session import tell_about_check, tell_about_context
+    from urial_local.cli.plumbing.terminal import StatusLine
+    from urial_local.tasks.evaluate.local_judge import (
+        LocalOptions,
+        fitting_context,
+        open_local_judge,
+    )
+    from urial_local.tasks.model_file import model_file
+
+    file = model_file(options["judge"], tell_about_check)
+    chosen = LocalOptions(
+        prompt=options["judge_prompt"],
+        expected=options["expected"],
+        reason_tokens=options["reason_tokens"],
+        exact=options["exact"],
+        runtime=runtime_choice(options, parallel=min(options["parallel"], len(rows))),
+    )
+    tell_about_context(file.header, options["ctx_size"])
+    if not options["ctx_size"]:
+        need = fitting_context(file, [question for _, question in rows if question], chosen)
+        chosen = replace(chosen, runtime=replace(chosen.runtime, ctx_size=need))
+    with open_local_judge(file, chosen, StatusLine().prefill) as local:
+        yield local
+
+
+def judge_rows(
+    rows: list[Prepared], folder: Path, wording: Plan, options: Mapping[str, Any]
+) -> Tally:
+    """Judge the rows that the folder lacks; returns what was done."""
+    from urial_local.cli.plumbing.running import end, write_rows
+    from urial_local.cli.plumbing.stopping import stoppable
+    from urial_local.cli.plumbing.terminal import note
+    from urial_local.records.judged import KEY, JudgedRow
+    from urial_local.records.runlog import RunLog
+    from urial_local.tasks.evaluate.job import Evaluation, todo
+
+    shard = "/".join(map(str, options["shard"])) if options["shard"] else None
+    with stoppable() as stop, open_judge(rows, options) as judge:
+        config = {
+            "task": "evaluate",
+            "judge": judge.about(),
+            **wording.config(),
+            "answers": sorted({row["generator"] for row, _ in rows}),
+            "against": sorted({row.get("other_generator", "") for row, _ in rows} - {""}),
+            "shard": shard,
+        }
+        with RunLog(folder, config, KEY, JudgedRow.read) as log:
+            lacking = todo(log, rows)
+            if there := len(rows) - len(lacking):
+                note(f"{there:,} of them are there already.")
+            work = Evaluation(judge)
+            tally = write_rows(
+                log, work.rows(lacking), work, stop, total=len(rows), unit="row",
+                figures=lambda t: {"failed": f"{t.errors:,}"},
+            )  # fmt: skip
+            together = not tally.stopped and getattr(judge, "together", 1) > 1
+            end(log, tally, len(rows), **(neighbours(work, stop) if together else {}))
+        return tally
+
+
+def neighbours(evaluation: Any, stop: Any) -> dict[str, float]:
+    """Judges a few rows again alone; returns what changed, for run.json. Nothing where it is
+    stopped before one is done."""
+    from urial_local.runtime.sequences import Aborted
+    from urial_local.tasks.evaluate.neighbours import Effect
+
+    found = Effect()
+    try:
+        for one in evaluation.alone() if not stop.asked else ():
+            found += one
+            if stop.asked:
+                break
+    except (Aborted, KeyboardInterrupt):
+        pass  # the rows are judged; what is missing is a part of the measurement
+    return found.figures() if found.answers else {}
