@@ -305,7 +305,7 @@ def test_the_books_agree_with_the_decoder(actions):
         assert held.cells == len({id(c) for s in decoder.sequences for c in s})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(data=st.data())
 def test_any_mixture_of_rows_gives_the_plain_answers(data):
     """Prefixes, conversations, short caches, cancelled rows: each answer is a plain loop's."""

@@ -157,9 +157,10 @@ class Admission:
 
     def _make_room(self, row: Row, live: dict[int, Row]) -> bool:
         """Whether there is a sequence and cells for the row's longest course; evicts for it."""
-        if not self._idle(live):
-            return False
+        idle = self._idle(live)
         source, kept = self._best(row)
+        if not idle or (idle == [source] and not self._takes_over(source, kept, idle)):
+            return False  # it cannot begin with what it would have to replace
         if self._free(row.reserved - kept, live, keep=source):
             return True
         # Alone, a row always fits: even what it could have begun with goes.
