@@ -19,6 +19,7 @@
 
 #include "draw.h"
 #include "interrupts.h"
+#include "log.h"
 #include "row_scores.h"
 #include "shift_rows.h"
 
@@ -237,5 +238,15 @@ NB_MODULE(_native, m) {
           return urial::begin_interrupts(reinterpret_cast<std::int32_t *>(flag));
         },
         "flag"_a, "Count SIGINT in the int32 at this address; False if already under way.");
+  m.def("log_callback", [] { return reinterpret_cast<std::uintptr_t>(&urial::keep_log); },
+        "Address of a ggml_log_callback that keeps errors for take_log.");
+  m.def("take_log",
+        [] {
+          nb::list found;  // as bytes: what a model's metadata holds need not be UTF-8
+          for (const std::string &line : urial::take_log())
+            found.append(nb::bytes(line.data(), line.size()));
+          return found;
+        },
+        "The last errors that llama.cpp told of; they are forgotten.");
   m.def("end_interrupts", &urial::end_interrupts, "Give SIGINT back to whom it belonged before.");
 }

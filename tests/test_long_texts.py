@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+
 import gguf
 import numpy as np
 import pytest
@@ -95,3 +100,36 @@ def test_control_tokens_take_the_blanks_beside_them_as_in_llama_cpp(tmp_path, le
     with open_vocabulary(path) as vocab:
         n = lib.llama_tokenize(vocab._handle, data, len(data), ids, 200, True, True)
         assert vocab.tokenize(text, parse_special=True).tolist() == list(ids[:n])
+
+
+def test_an_interruption_waits_for_the_native_code():
+    """What is interrupted closes the vocabulary next, and llama.cpp would go on with it."""
+    ended = []
+
+    def work():
+        signal.raise_signal(signal.SIGINT)  # which the main thread hears, here in its wait
+        time.sleep(0.3)
+        ended.append(True)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            native_tokenizer._on_stack(1 << 20, work)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended == [True]
+
+
+def test_errors_of_llama_cpp_are_kept_by_no_python():
+    """In a callback in Python a KeyboardInterrupt would be dropped; and bytes may be anything."""
+    code = (
+        "import sys, threading, signal; from urial_local.runtime.llama_api import lib;"
+        "from ctypes import CFUNCTYPE, c_char_p, c_int, c_void_p;"
+        "log = CFUNCTYPE(None, c_int, c_char_p, c_void_p);"
+        "from urial_local.runtime.native import native; keep = log(native.log_callback());"
+        "keep(4, b'one\\xff', None); keep(2, b'two', None);"
+        "from urial_local.runtime import llama_api; print(ascii(llama_api.last_errors()));"
+        "print(ascii(llama_api.last_errors()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["'one\\ufffd'", "''"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections import deque
 from importlib import metadata
 from typing import Any
 
 from urial_local.base.errors import UrialError
+from urial_local.runtime.native import native
 from urial_local.runtime.threads import set_waiting
 
 TESTED_VERSIONS = ("0.3.36",)
@@ -136,30 +136,18 @@ def _load() -> Any:
 
 lib: Any = _load()
 
-_errors: deque[str] = deque(maxlen=20)
-_LOG_ERROR = 4
-
-
-def _on_log(level: int, text: bytes, _: Any) -> None:
-    # llama.cpp writes pages to stderr; its errors are kept, to be told when a call fails.
-    if level == _LOG_ERROR:
-        _errors.append(text.decode("utf-8", "replace").strip())
-
-
-_log_callback = lib.llama_log_callback(_on_log)  # kept alive for as long as llama.cpp may call it
-lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
-lib.llama_backend_init()
+# llama.cpp writes pages to stderr; its errors are kept, to be told when a call fails.
+lib.llama_log_set(ctypes.cast(native.log_callback(), lib.llama_log_callback), ctypes.c_void_p(0))
 
 
 def last_errors() -> str:
     """What llama.cpp said of its latest failure, as one line; forgotten once asked."""
-    said = "; ".join(dict.fromkeys(e for e in _errors if e))
-    _errors.clear()
-    return said
+    lines = [line.decode("utf-8", "replace").strip() for line in native.take_log()]
+    return "; ".join(dict.fromkeys(filter(None, lines)))
 
 
 def clear_errors() -> None:
-    _errors.clear()
+    native.take_log()
 
 
 def gpu_offload() -> bool:

@@ -130,41 +130,52 @@ class NativeTokenizer:
         return list(ids[:n])
 
 
+BEGINS = 1.0  # seconds after which a thread that has not begun was never started
+
+
 def _on_stack(size: int, work: Callable[[], T]) -> T:
     """What `work` returns or raises, run on a stack of its own of `size` bytes."""
     outcome: list[T] = []
     failure: list[BaseException] = []
+    begun, ended = threading.Event(), threading.Event()
 
     def run() -> None:
+        begun.set()
         try:
             outcome.append(work())
         except BaseException as error:
             failure.append(error)
+        finally:
+            ended.set()
 
     with _stack_size:
         before = threading.stack_size(-(-size // 65536) * 65536)  # whole pages, of any size
         try:
-            thread = threading.Thread(target=run)
-            thread.start()
+            threading.Thread(target=run).start()
         except RuntimeError:
             raise TokenizeError(
                 "There is no memory to tokenise so long a text.", "Shorten it."
             ) from None
+        except BaseException:  # an interruption while it was waited for to begin
+            if begun.wait(BEGINS):
+                _wait(ended)
+            raise
         finally:
             threading.stack_size(before)
-    _wait(thread)
+    _wait(ended)
     if failure:
         raise failure[0]
     return outcome[0]
 
 
-def _wait(thread: threading.Thread) -> None:
-    """Until the thread has ended. An interruption waits for it, since what is interrupted closes
-    the vocabulary next."""
+def _wait(ended: threading.Event) -> None:
+    """Until the work has ended. An interruption waits for it, since what is interrupted closes the
+    vocabulary next. Not by joining the thread: Python takes one for ended whose join was
+    interrupted."""
     interruption: BaseException | None = None
-    while thread.is_alive():
+    while not ended.is_set():
         try:
-            thread.join()
+            ended.wait()
         except BaseException as error:
             interruption = error
     if interruption is not None:

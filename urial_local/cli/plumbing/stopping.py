@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 
 class Stop:
-    """What Ctrl-C asked for. A signal handler of its own from before a model is loaded, since
-    llama.cpp's log callback would swallow a KeyboardInterrupt."""
+    """What Ctrl-C asked for. A signal handler of its own from before a model is loaded: a
+    KeyboardInterrupt could come between two calls that belong together."""
 
     def __init__(self) -> None:
         self.asked = False
