@@ -138,6 +138,7 @@ lib: Any = _load()
 
 # llama.cpp writes pages to stderr; its errors are kept, to be told when a call fails.
 lib.llama_log_set(ctypes.cast(native.log_callback(), lib.llama_log_callback), ctypes.c_void_p(0))
+lib.llama_backend_init()
 
 
 def last_errors() -> str:
