@@ -144,7 +144,7 @@ def _job(path: Path, threads: int, n: int, cache: PrefixCache | None) -> float:
     """Seconds for all questions, n rows at a time."""
     options = RuntimeOptions(ctx_size=2048, parallel=n, threads=threads, disk_cache=False)
     with open_engine(path, options) as (_, engine):
-        engine.cache = cache
+        engine.held.cache = cache
         start = time.perf_counter()
         done = engine.complete(
             Request([*PREFIX_IDS, *q], max_tokens=ANSWER, shared=PREFIX) for q in QUESTION_IDS

@@ -55,8 +55,7 @@ def ours(path: Path, parallel: int, shared: bool) -> float:
         began = time.perf_counter()
         for batch in [CASE_IDS] if shared else [[case] for case in CASE_IDS]:
             if not shared:
-                engine.decoder.clear(1)
-                engine._resident[1] = []
+                engine.held.evict_all()
             done = engine.complete(
                 Request(
                     [*RUBRIC_IDS, *case, *form.opening],
