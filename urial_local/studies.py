@@ -360,14 +360,7 @@ def judge(
         options = replace(options, runtime=replace(runtime, ctx_size=need))
     folder = _Folder(output)
     with open_local_judge(file, options) as local:
-        config = {
-            "task": "evaluate",
-            "judge": local.about(),
-            **wording.config(),
-            "answers": sorted({row["generator"] for row, _ in rows}),
-            "against": [],
-            "shard": None,
-        }
+        config = judging.run_config(local, wording, rows)
         with RunLog(folder.path, config, JUDGED_KEY, JudgedRow.read) as log:
             work = judging.Evaluation(local)
             for row in work.rows(judging.todo(log, rows)):

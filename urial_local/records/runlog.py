@@ -238,6 +238,9 @@ class RunLog:
     def merged_shards(self) -> list[str]:
         return list(self._info.get("merged") or [])
 
+    def count_done(self) -> int:
+        return sum(1 for error in self.keys.values() if not error)
+
     def count_errors(self) -> int:
         return sum(1 for error in self.keys.values() if error)
 

@@ -107,7 +107,7 @@ def run(plan: Plan, data: Dataset, output: Path) -> tuple[Tally, int]:
     job = plan.options.job
     total = found.rows * job.repeat
     with RunLog(output, plan.config(data.selection.shard), KEY, Generated.read) as log:
-        if there := sum(not error for error in log.keys.values()):
+        if there := log.count_done():
             note(f"{counted(there, 'row is', 'rows are')} there already.")
         first, lacking = None, 0
         # The whole file, so that a changed question is found before a model is loaded.

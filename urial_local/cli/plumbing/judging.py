@@ -66,18 +66,10 @@ def judge_rows(
     from urial_local.cli.plumbing.terminal import note
     from urial_local.records.judged import KEY, JudgedRow
     from urial_local.records.runlog import RunLog
-    from urial_local.tasks.evaluate.job import Evaluation, todo
+    from urial_local.tasks.evaluate.job import Evaluation, run_config, todo
 
-    shard = "/".join(map(str, options["shard"])) if options["shard"] else None
     with stoppable() as stop, open_judge(rows, options) as judge:
-        config = {
-            "task": "evaluate",
-            "judge": judge.about(),
-            **wording.config(),
-            "answers": sorted({row["generator"] for row, _ in rows}),
-            "against": sorted({row.get("other_generator", "") for row, _ in rows} - {""}),
-            "shard": shard,
-        }
+        config = run_config(judge, wording, rows, options["shard"])
         with RunLog(folder, config, KEY, JudgedRow.read) as log:
             lacking = todo(log, rows)
             if there := len(rows) - len(lacking):

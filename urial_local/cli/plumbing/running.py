@@ -84,7 +84,7 @@ def write_rows(
     from urial_local.cli.plumbing.progress import bar
     from urial_local.runtime.sequences import Aborted
 
-    there = sum(not error for error in log.keys.values())
+    there = log.count_done()
     tally = Tally()
     with bar(total, unit, there) as shown:
         stop.watch(work.stop, work.abort)
@@ -103,6 +103,6 @@ def end(log: RunLog, tally: Tally, total: int, **more: float) -> None:
     """Keep what this start did. Raises Interrupted where it was stopped."""
     log.end_session(rows=tally.done, tokens=tally.tokens, seconds=tally.seconds, **more)
     if tally.stopped:
-        done = sum(not error for error in log.keys.values())
+        done = log.count_done()
         failed = f", {tally.errors:,} failed" if tally.errors else ""
         raise Interrupted(f"Stopped; {done:,} of {total:,} rows are done{failed}.", RESUME)

@@ -157,6 +157,21 @@ def prepare(rows: Iterable[tuple[Row, Case]], plan: Plan) -> list[Prepared]:
     return sorted(found, key=lambda pair: (pair[0]["mode"], -len(pair[0].get("prompt", ""))))
 
 
+def run_config(
+    judge: Judge, plan: Plan, prepared: Sequence[Prepared], shard: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """All that decides a judgement; another one is refused when a run is resumed."""
+    rows = [row for row, _ in prepared]
+    return {
+        "task": "evaluate",
+        "judge": judge.about(),
+        **plan.config(),
+        "answers": sorted({row["generator"] for row in rows}),
+        "against": sorted({row.get("other_generator", "") for row in rows} - {""}),
+        "shard": "/".join(map(str, shard)) if shard else None,
+    }
+
+
 def todo(log: RunLog, prepared: Iterable[Prepared]) -> list[Prepared]:
     """The rows that a run lacks. Raises UsageError where what is to be judged has changed."""
     return [
