@@ -65,7 +65,7 @@ class Sequences:
         Flash attention is left to llama.cpp on a GPU and off on a CPU, where it rounds keys and
         values and makes logits depend on the shape of the batch.
         """
-        self.model, self.n_seq = model, n_seq
+        self.model, self.n_seq, self._unified = model, n_seq, unified
         self.n_vocab = model.vocab.size
         params = lib.llama_context_default_params()
         # llama.cpp aborts where a batch, or the context, has no room for a token of each sequence.
@@ -186,10 +186,12 @@ class Sequences:
         return self._view[2]
 
     def copy(self, source: int, target: int, n: int) -> bool:
-        """Let `target`, which is cleared, begin with the first n tokens of `source`."""
+        """Let `target`, which is cleared, begin with the first n tokens of `source`. False where
+        that cannot be done: sequences with parts of their own can be copied as a whole only, and
+        llama.cpp ends the process over anything else."""
         self.clear(target)
         end = -1 if n == self.length(source) else n
-        if not self.holds(source, n):
+        if not self.holds(source, n) or (end >= 0 and not self._unified):
             return False
         lib.llama_memory_seq_cp(self._memory, source, target, 0 if end >= 0 else -1, end)
         return self.holds(target, n) or self._give_up(target)
