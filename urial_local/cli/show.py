@@ -42,8 +42,8 @@ def command(
     """
     from urial_local.records.generated import Generated
     from urial_local.records.runs import latest_rows
+    from urial_local.tasks.generate.flags import FLAGS
     from urial_local.tasks.generate.job import KEY
-    from urial_local.tasks.generate.summary import FLAGS
 
     for folder in runs:
         answered_run(folder)

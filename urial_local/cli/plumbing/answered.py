@@ -43,14 +43,16 @@ def answers(runs: tuple[Path, ...], path: Path, out: Output) -> None:
 
 def print_table(found: dict[str, dict[str, object]], out: Output) -> None:
     """Runs by line: counts, shares, mean length."""
-    names = ["answered", "failed", "ended", "empty", "truncated", "repetitive", "runaway", "words"]
+    from urial_local.tasks.generate.flags import FLAGS
+
+    names = ["answered", "failed", "ended", *FLAGS, "words"]
     if any("tokens_per_second" in values for values in found.values()):
         names.append("tokens_per_second")
     heads = [name.replace("tokens_per_second", "tokens/s") for name in names]
     rows = (
         [run, *(_cell(name, values.get(name)) for name in names)] for run, values in found.items()
     )
-    out.table((Column("run"), *figures(*((head, 12) for head in heads))), rows, found)
+    out.table((Column("run"), *figures(*((head, 10) for head in heads))), rows, found)
 
 
 def _cell(name: str, value: object) -> str:

@@ -7,8 +7,7 @@ from typing import Any
 
 from urial_local.records.generated import Generated
 from urial_local.runtime.rows import ENDED
-
-FLAGS = ("empty", "truncated", "repetitive", "runaway")
+from urial_local.tasks.generate.flags import FLAGS
 
 
 def summarise(rows: Iterable[Generated]) -> dict[str, Any]:
@@ -16,8 +15,8 @@ def summarise(rows: Iterable[Generated]) -> dict[str, Any]:
 
     answered: rows with an answer; failed: error rows; ended: share of the answered that the model
     ended by itself (end token, the frame's fence or marker, a stop string), a dialogue in all its
-    turns; empty, truncated, repetitive, runaway: shares with that flag (see `flags`), a dialogue in
-    any of its turns; words and tokens: means over all turns.
+    turns; the flags: shares of the answered with each (see `flags`), a dialogue in any of its
+    turns; words and tokens: means over all turns.
     """
     answered = failed = ended = turns = words = tokens = 0
     flagged = dict.fromkeys(FLAGS, 0)
