@@ -23,7 +23,7 @@ from functools import cache
 from urial_local.tasks.phrases import phrase_lists
 from urial_local.tasks.prose import without_code
 
-LEAST = 1.2
+LEAST = 1.0
 SHARE = 0.1
 LEAD = 1.3
 LONGEST = 20_000  # characters that are looked at
