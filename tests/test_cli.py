@@ -29,7 +29,18 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     "command",
     [
-        *("ask", "chat", "generate", "sweep", "show", "export", "shift", "merge", "report"),
+        *(
+            "ask",
+            "chat",
+            "generate",
+            "sweep",
+            "benchmark",
+            "show",
+            "export",
+            "shift",
+            "merge",
+            "report",
+        ),
         *("evaluate", "leaderboard", "agreement", "prompts", "models", "doctor", "completion"),
         *("demo", "cache"),
     ],

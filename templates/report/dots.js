@@ -63,9 +63,9 @@ const marked = (i, name) => make("span", { class: "marked" }, swatch(i), foreign
 
 // rows: [{name, points: [{mean, low, high} or null, one a series]}]. Draws into a group at (x, y) and
 // returns it with its height. options: {x, y, width, names (pixels; 0 puts names above), from, to, step,
-// series (the number of each point's series), intervals}
+// series (the number of each point's series), intervals, digits (of a figure; 2)}
 function dots(rows, options) {
-  const { x, y, width, names, from, to } = options;
+  const { x, y, width, names, from, to, digits } = options;
   const line = 19, gap = 11, above = names ? 0 : 17, figures = options.intervals ? 124 : 38;
   const left = x + names + 8, right = x + width - figures - 10;
   const px = (v) => left + ((Math.min(to, Math.max(from, v)) - from) / (to - from)) * (right - left);
@@ -78,12 +78,12 @@ function dots(rows, options) {
     row.points.forEach((point, i) => {
       const middle = at + above + (i + 0.5) * line, series = options.series ? options.series[i] : i;
       if (!point || point.mean === null || point.mean === undefined) { group.append(write(right + 14, middle + 4, "–")); return; }
-      const dot = draw("g", {}, titled(`${row.name}: ${fixed(point.mean)} ${interval(point)}`));
+      const dot = draw("g", {}, titled(`${row.name}: ${fixed(point.mean, digits)} ${interval(point, digits)}`));
       if (point.low !== null && point.low !== undefined)
         dot.append(draw("line", { x1: px(point.low), x2: px(point.high), y1: middle, y2: middle, stroke: colour(series), "stroke-width": 3, "stroke-linecap": "round", opacity: 0.45 }));
       dot.append(mark(series, px(point.mean), middle));
-      group.append(dot, write(right + 14, middle + 4, fixed(point.mean), { class: "value" }));
-      if (options.intervals) group.append(write(right + 50, middle + 4, interval(point) || "[–]"));
+      group.append(dot, write(right + 14, middle + 4, fixed(point.mean, digits), { class: "value" }));
+      if (options.intervals) group.append(write(right + 50, middle + 4, interval(point, digits) || "[–]"));
     });
     at += height + gap;
   });

@@ -23,6 +23,10 @@ COMMANDS = {
     "chat": ("urial_local.cli.chat", "Hold a conversation with a base model."),
     "generate": ("urial_local.cli.generate", "Answer every row of a dataset."),
     "sweep": ("urial_local.cli.sweep", "The same rows over models, prompts and settings."),
+    "benchmark": (
+        "urial_local.cli.benchmark",
+        "What prompts are worth, without a judge.",
+    ),
     "show": ("urial_local.cli.show", "Read a run's answers, or two runs' side by side."),
     "export": ("urial_local.cli.export", "Write a run in another tool's shape."),
     "shift": ("urial_local.cli.shift", "Compare a base model with an aligned one, by token."),

@@ -14,7 +14,7 @@ from urial_local.cli.plumbing.data_options import output_option
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
 @output_option("The merged run.")
 def command(runs: tuple[Path, ...], output: Path) -> None:
-    """Put RUNS that were made with --shard together, with one page.
+    """Put RUNS that were made with --shard together, with one page. Of benchmarks, cell by cell.
 
     \b
     Example:
@@ -22,7 +22,7 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
       urial-local generate q.json -m base.gguf --shard 2/2 -o part2
       urial-local merge part1 part2 -o whole
     """
-    from urial_local.cli.plumbing import evaluate_results, shift_results
+    from urial_local.cli.plumbing import benchmark_results, evaluate_results, shift_results
     from urial_local.cli.plumbing.answered import answers
     from urial_local.cli.plumbing.output import Output
     from urial_local.records.generated import Generated
@@ -38,6 +38,9 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     if len(kinds) > 1:
         raise UsageError(f"These are runs of different kinds: {', '.join(sorted(kinds))}.")
     task = kinds.pop()
+    if task == "benchmark":
+        benchmark_results.merge(output, runs, Output())
+        return
     kinds_of_rows = {
         "generate": (GENERATE_KEY, Generated.read),
         "shift": (SHIFT_KEY, Answer.read),

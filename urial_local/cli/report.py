@@ -17,7 +17,7 @@ from urial_local.cli.plumbing.output import Output, json_option
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where the page of generated or judged runs goes.  [default: report.html in the first]",
+    help="Where the page goes, but that of shift.  [default: report.html in the first]",
 )
 @click.option("--csv", is_flag=True, help="shift: also write positions.csv.")
 @click.option("--figures", is_flag=True, help="shift: also write figures ([report] extra).")
@@ -27,8 +27,8 @@ def command(
 ) -> None:
     """Make the page of RUNS from the rows there are, finished or not.
 
-    A shift run gets its summary and page anew; generation runs, or judged runs and JUST-EVAL's
-    judged files, get one page that shows them side by side.
+    A shift run or a benchmark gets its summary and page anew; generation runs, or judged runs and
+    JUST-EVAL's judged files, get one page that shows them side by side.
 
     \b
     Examples:
@@ -47,12 +47,18 @@ def command(
         if figures:
             require_matplotlib()
         print_summary(runs[0], finish(runs[0], csv=csv, figures=figures), out)
+    elif tasks == {"benchmark"} and len(runs) == 1:
+        from urial_local.cli.plumbing import benchmark_results
+
+        found = benchmark_results.finish(runs[0], output)
+        benchmark_results.print_results(runs[0], found, out, output)
     elif tasks == {"evaluate"}:
         judged(runs, output, out)
     else:
         raise UsageError(
-            "A page shows one shift run, several generation runs, or several judged ones.",
-            "Several aligned models are compared by shift itself: repeat --aligned.",
+            "A page shows one shift run or benchmark, several generation runs, or several judged"
+            " ones.",
+            "Several models are compared by shift and benchmark itself: repeat --aligned or -m.",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +148,7 @@ def checked(cells: Iterator[Cell]) -> list[Cell]:
 def cells(options: dict[str, Any]) -> Iterator[Cell]:
     """Each combination of the axes."""
     from urial_local.tasks.generate.job import JobOptions
-    from urial_local.tasks.generate.setup import GenerateOptions
+    from urial_local.tasks.generate.setup import GenerateOptions, run_name
 
     parallel = options["parallel"]
     seed = options["seed"]
@@ -160,9 +159,7 @@ def cells(options: dict[str, Any]) -> Iterator[Cell]:
         options["temp"] or (None,),
         options["repeat_penalty"] or (None,),
     ):
-        parts = [Path(model).stem]
-        if prompt is not None:
-            parts.append(Path(prompt).stem)
+        parts = [] if prompt is None else [Path(prompt).stem]
         for value, short in ((shots, "k"), (temperature, "t"), (penalty, "rp")):
             if value is not None:
                 parts.append(f"{short}{value:g}")
@@ -177,4 +174,4 @@ def cells(options: dict[str, Any]) -> Iterator[Cell]:
             job=JobOptions(seed=seed or 0),
             runtime=runtime_choice(options),
         )
-        yield Cell(re.sub(r"[^\w.=-]", "_", "__".join(parts)), model, asked)
+        yield Cell(run_name(model, *parts), model, asked)

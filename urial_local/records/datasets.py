@@ -56,6 +56,7 @@ class Item:
     cut: bool = False  # a conversation of which only the first question is asked
     fields: Mapping[str, Any] = field(default_factory=dict)  # the row as it was
     unnamed: bool = False  # the row has no id; `id` is where it stands
+    max_tokens: int = 0  # longest answer that makes sense; 0 where the row has no say. No column
 
 
 @dataclass(frozen=True, slots=True)

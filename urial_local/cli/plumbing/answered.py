@@ -22,7 +22,9 @@ def answered_run(folder: Path) -> RunInfo:
     if info.task != "generate":
         raise UsageError(
             f"{folder} is a run of {info.task!r}, not of generate.",
-            "Its page is report.html; `urial-local report` makes it anew.",
+            f"Its cells are runs of generate: name one in {folder}."
+            if info.task == "benchmark"
+            else "Its page is report.html; `urial-local report` makes it anew.",
         )
     return info
 

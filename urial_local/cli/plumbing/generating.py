@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -17,9 +17,9 @@ from urial_local.cli.plumbing.options import runtime_choice
 
 if TYPE_CHECKING:
     from urial_local.cli.plumbing.running import Tally
-    from urial_local.records.datasets import Fields, Item, Selection
+    from urial_local.records.datasets import Count, Fields, Item, Selection
     from urial_local.records.sources import Source
-    from urial_local.tasks.generate.setup import GenerateOptions, Plan
+    from urial_local.tasks.generate.setup import GenerateOptions, Plan, Weights
 
 
 class ParallelType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -73,9 +73,18 @@ def planned(
         yield plan
 
 
+class Questions(Protocol):
+    """What a run asks. It is read anew as often as it is needed."""
+
+    @property
+    def shard(self) -> tuple[int, int] | None: ...
+    def count(self) -> Count: ...
+    def items(self) -> Iterator[Item]: ...
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """Rows of a source, which are read anew as often as they are needed."""
+    """Rows of a source."""
 
     source: Source
     fields: Fields
@@ -86,19 +95,29 @@ class Dataset:
 
         return iterate(self.source, self.fields, self.selection)
 
+    def count(self) -> Count:
+        from urial_local.records.datasets import count
 
-def run(plan: Plan, data: Dataset, output: Path) -> tuple[Tally, int]:
+        return count(self.source, self.fields, self.selection)
+
+    @property
+    def shard(self) -> tuple[int, int] | None:
+        return self.selection.shard
+
+
+def run(
+    plan: Plan, data: Questions, output: Path, weights: Weights | None = None
+) -> tuple[Tally, int]:
     """Answer the rows that a run folder lacks; returns what was done, and how many rows of the
-    folder are errors."""
+    folder are errors. `weights`: those of the model, where other runs go over them, too."""
     from urial_local.cli.plumbing.running import Tally, end, write_rows
     from urial_local.cli.plumbing.stopping import stoppable
     from urial_local.cli.plumbing.terminal import note
-    from urial_local.records.datasets import count
     from urial_local.records.generated import Generated
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.generate.job import KEY, Job, todo
 
-    found = count(data.source, data.fields, data.selection)
+    found = data.count()
     if found.cut:
         note(
             f"{counted(found.cut, 'row is a conversation', 'rows are conversations')} with a system"
@@ -106,7 +125,7 @@ def run(plan: Plan, data: Dataset, output: Path) -> tuple[Tally, int]:
         )
     job = plan.options.job
     total = found.rows * job.repeat
-    with RunLog(output, plan.config(data.selection.shard), KEY, Generated.read) as log:
+    with RunLog(output, plan.config(data.shard), KEY, Generated.read) as log:
         if there := log.count_done():
             note(f"{counted(there, 'row is', 'rows are')} there already.")
         first, lacking = None, 0
@@ -118,9 +137,11 @@ def run(plan: Plan, data: Dataset, output: Path) -> tuple[Tally, int]:
             return Tally(), log.count_errors()
         with (
             stoppable() as stop,
-            plan.open(lacking, first, _trial) as opened,
+            (
+                weights.open(plan, first, _trial) if weights else plan.open(lacking, first, _trial)
+            ) as opened,
         ):
-            if plan.options.parallel is None and not plan.options.exact:
+            if plan.options.parallel is None and not plan.options.exact and not opened.told:
                 note(f"{counted(opened.parallel, 'row')} at a time.")
             opened.engine.resume()
             work = Job(opened.engine, opened.method, job)

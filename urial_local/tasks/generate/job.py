@@ -128,6 +128,7 @@ class Job:
             query = row.queries[turn]
             examples = self.method.examples(query)
             request = self.method.request(query, row.history, row.draft, examples)
+            request = within(request, row.item.max_tokens)
             self.engine.check_fits(request)
         except UrialError as error:
             self._error(row, error.message)
@@ -201,6 +202,14 @@ class Job:
                 "fields": dict(item.fields),
             }
         )
+
+
+def within(request: Request, most: int) -> Request:
+    """The request with answers of at most so many tokens; 0 is no say, and a limit below 0 is the
+    context's."""
+    if not most or 0 <= request.max_tokens <= most:
+        return request
+    return replace(request, max_tokens=most)
 
 
 def todo(log: RunLog, items: Iterable[Item], repeat: int) -> Iterator[Todo]:

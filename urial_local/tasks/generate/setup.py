@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from urial_local.base import gguf_facts
@@ -56,6 +58,7 @@ class Opened:
     engine: Engine
     method: Method
     parallel: int
+    told: bool = False  # the user knows how many rows at a time from an earlier run
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,18 @@ class Plan:
     ) -> Iterator[Opened]:
         """Model, engine and method for so many rows. `first` is a question to measure with where
         the number of rows at a time is not chosen; `tell` hears of each number tried."""
+        parallel = self.at_a_time(rows, first, tell)
+        with self.file.open(replace(self.options.runtime, parallel=parallel)) as (model, engine):
+            yield Opened(engine, self.method(model, engine), parallel)
+
+    def at_a_time(self, rows: int, first: Item | None, tell: Trial) -> int:
+        """How many of so many rows are answered at a time: as chosen, or measured."""
         o = self.options
         parallel = (1 if o.exact else o.parallel) or self._measured(rows, first, tell)
-        parallel = max(1, min(parallel, rows * o.job.candidates * o.job.repeat))
-        with self.file.open(replace(o.runtime, parallel=parallel)) as (model, engine):
-            yield Opened(engine, self._method(model, engine), parallel)
+        return max(1, min(parallel, rows * o.job.candidates * o.job.repeat))
 
-    def _method(self, model: Model, engine: Engine) -> Method:
+    def method(self, model: Model, engine: Engine) -> Method:
+        """How an open model is asked."""
         o = self.options
 
         (prompt,) = self.prompt.fitting(model.vocab.count, engine.ctx_size).candidates
@@ -133,13 +141,46 @@ class Plan:
         if len(candidates) < 2:
             return 1
         with self.file.open(replace(runtime, parallel=candidates[-1])) as (model, engine):
-            method = self._method(model, engine)
+            method = self.method(model, engine)
             try:
                 request: Request = method.request(first.query, [])
                 engine.check_fits(request)
             except UrialError:
                 return min(UNMEASURED, candidates[-1])  # its row will say what is wrong with it
             return fastest(engine, request, candidates, tell)
+
+
+class Weights:
+    """One model's weights over several plans of it, in one engine: opened for the first that needs
+    them, and closed in the end. A context manager."""
+
+    def __init__(self, rows: int) -> None:
+        """rows: of the longest plan, which decides what may be tried."""
+        self._rows, self._stack = rows, ExitStack()
+        self._open: tuple[Model, Engine, int] | None = None
+
+    def __enter__(self) -> Weights:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def open(self, plan: Plan, first: Item | None, tell: Trial) -> Iterator[Opened]:
+        """As Plan.open; rows at a time are measured with the first plan only."""
+        told = self._open is not None
+        if self._open is None:
+            parallel = plan.at_a_time(self._rows, first, tell)
+            runtime = replace(plan.options.runtime, parallel=parallel)
+            model, engine = self._stack.enter_context(plan.file.open(runtime))
+            self._open = model, engine, parallel
+        model, engine, parallel = self._open
+        yield Opened(engine, plan.method(model, engine), parallel, told)
+
+
+def run_name(model: str, *parts: str) -> str:
+    """What a run of several is called: its model, prompt and settings, as a folder can be."""
+    return re.sub(r"[^\w.=-]", "_", "__".join([Path(model).stem, *parts]))
 
 
 def plan(file: ModelFile, options: GenerateOptions, pool: Pool | None = None) -> Plan:
