@@ -16,7 +16,7 @@ from urial_local.base.errors import UsageError
 from urial_local.base.formats import percent
 from urial_local.records.generated import Generated
 from urial_local.records.judged import KEY as JUDGED_KEY
-from urial_local.records.judged import JudgedRow
+from urial_local.records.judged import JudgedRow, of_row
 from urial_local.records.runs import RunRows
 from urial_local.report.shift_page import write_page
 from urial_local.tasks.evaluate.results import EvaluateSummary, summary_of
@@ -207,8 +207,14 @@ class JudgeRun(Result[JudgedRow]):
 
     def _line(self, row: JudgedRow) -> dict[str, Any]:
         line: dict[str, Any] = {"id": row.id, "mode": row.mode, "query": row.query}
+        judged = of_row(row, "")
         for name, said in row.parsed_result.items():
-            line[name] = said.get("score") if isinstance(said, Mapping) else said
+            if not isinstance(said, Mapping):
+                line[name] = said
+            elif "score" in said:  # a number, or None for N/A
+                line[name] = None if judged.error else judged.score(name)
+            else:
+                line |= {f"{name} {part}": value for part, value in said.items()}
         return line
 
     def _repr_html_(self) -> str:
