@@ -10,12 +10,10 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from urial_local.assistant import Settings
-from urial_local.base.errors import UsageError
 from urial_local.records.datasets import Item, Selection, iterate
 from urial_local.records.generated import Generated
 from urial_local.records.judged import KEY as JUDGED_KEY
@@ -26,12 +24,8 @@ from urial_local.runtime.open import RuntimeOptions
 from urial_local.runtime.sampling import Sampling
 from urial_local.studies.results import Folder, GenerateRun, JudgeRun, ShiftResult
 from urial_local.tasks.evaluate import job as judging
-from urial_local.tasks.evaluate.answered import read_answered
-from urial_local.tasks.evaluate.local_judge import (
-    LocalOptions,
-    fitting_context,
-    open_local_judge,
-)
+from urial_local.tasks.evaluate.local_judge import LocalOptions
+from urial_local.tasks.evaluate.setup import JudgeOptions, open_fitting, rows_of
 from urial_local.tasks.generate import job as generating
 from urial_local.tasks.generate.setup import GenerateOptions, plan
 from urial_local.tasks.model_file import model_file
@@ -161,21 +155,19 @@ def judge(
     """
     name = str(answers.folder if isinstance(answers, GenerateRun) else answers)
     wording = judging.plan(mode)
-    rows = judging.prepare(judging.rows_to_judge(read_answered(name), mode), wording)
-    if not rows:
-        raise UsageError(f"{name} has no answers.")
-    file = model_file(by)
-    runtime = RuntimeOptions(
-        ctx_size=ctx_size, parallel=max(1, min(parallel, len(rows))), threads=threads
+    rows = rows_of(name, wording)
+    options = JudgeOptions(
+        name=by,
+        parallel=parallel,
+        local=LocalOptions(
+            expected=expected,
+            exact=exact,
+            reason_tokens=reason_tokens,
+            runtime=RuntimeOptions(ctx_size=ctx_size, threads=threads),
+        ),
     )
-    options = LocalOptions(
-        expected=expected, exact=exact, reason_tokens=reason_tokens, runtime=runtime
-    )
-    if not ctx_size:
-        need = fitting_context(file, [question for _, question in rows if question], options)
-        options = replace(options, runtime=replace(runtime, ctx_size=need))
     folder = Folder(output)
-    with open_local_judge(file, options) as local:
+    with open_fitting(options, rows) as local:
         config = judging.run_config(local, wording, rows)
         with RunLog(folder.path, config, JUDGED_KEY, JudgedRow.read) as log:
             work = judging.Evaluation(local)
