@@ -147,7 +147,7 @@ def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
         against=options["against"],
         selection=selection(options),
         fields=fields(options),
-        kind=options["kind"],
+        kind=options["format"],
     )
     tell_before(rows, options, out)
     if options["dry_run"]:

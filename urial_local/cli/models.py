@@ -34,28 +34,33 @@ def command(ctx: click.Context) -> None:
 
 
 @command.command("list")
-@click.option("--base", "only", flag_value="base", help="Base models only.")
-@click.option("--aligned", "only", flag_value="aligned", help="Aligned models only.")
-@click.option(
-    "--pairs", "only", flag_value="pairs", help="A base model and its counterpart a line."
-)
+@click.option("--base", is_flag=True, help="Base models only.")
+@click.option("--aligned", is_flag=True, help="Aligned models only.")
+@click.option("--pairs", is_flag=True, help="A base model and its counterpart a line.")
 @click.option("--local", is_flag=True, help="Only what is on this machine.")
 @json_option("A JSON list.")
-def list_models(out: Output, only: str | None = None, local: bool = False) -> None:
+def list_models(
+    out: Output,
+    base: bool = False,
+    aligned: bool = False,
+    pairs: bool = False,
+    local: bool = False,
+) -> None:
     """List the models that have a name; * marks those on this machine."""
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
     known = registry()
     rows = catalog(known)
-    if only in ("base", "aligned"):
-        rows = [row for row in rows if row["role"] == only]
+    roles = [role for role, asked in (("base", base), ("aligned", aligned)) if asked]
+    if roles and not pairs:
+        rows = [row for row in rows if row["role"] in roles]
     if local:
         rows = [row for row in rows if row["path"]]
-    if only == "pairs":
+    if pairs:
         by_name = {row["name"]: row for row in rows}
-        pairs = [(r, by_name.get(r["pair"])) for r in rows if r["role"] == "base"]
-        whole = [(base, aligned) for base, aligned in pairs if aligned]
+        two = [(r, by_name.get(r["pair"])) for r in rows if r["role"] == "base"]
+        whole = [(first, second) for first, second in two if second]
         lines = (
             (f"{_mark(b)} {b['name']}", f"{_mark(a)} {a['name']}  {b['quant']}") for b, a in whole
         )

@@ -93,7 +93,7 @@ def command(data: str, output: Path, out: Output, **options: Any) -> None:
     grid = checked(cells(options))
     found: dict[str, dict[str, object]] = {}
     failed = 0
-    with open_source(data, options["kind"]) as source:
+    with open_source(data, options["format"]) as source:
         dataset = generating.Dataset(source, fields(options), selection(options))
         for number, cell in enumerate(grid, 1):
             out.note(f"{number} of {len(grid)}: {cell.name}")

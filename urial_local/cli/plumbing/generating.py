@@ -164,8 +164,8 @@ def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
         exact=options["exact"],
         job=JobOptions(
             repeat=options["repeat"],
-            candidates=options["candidates"],
-            pick=options["pick"] if options["candidates"] > 1 else "first",
+            candidates=options["n"],
+            pick=options["pick"] if options["n"] > 1 else "first",
             seed=options["seed"] or 0,
             turns=options["turns"] or 0,
         ),
