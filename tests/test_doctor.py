@@ -185,8 +185,8 @@ def test_a_torn_installation_is_said(tmp_path, monkeypatch):
     found = examine.examine()
     assert sum("embedded model" in sentence for sentence in found["broken"]) == 2
     assert any("pulled.json cannot be read" in sentence for sentence in found["broken"])
-    rows = {row["name"]: row for row in catalog(registry.registry())}
-    assert rows["demo"]["path"] is None
+    rows = {row.name: row for row in catalog(registry.registry())}
+    assert rows["demo"].path is None
     assert "mistral-7b" in rows
     assert any(item.value == "demo" for item in complete_models(None, None, "de"))
     with pytest.raises(UrialError):

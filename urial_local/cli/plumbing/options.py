@@ -62,12 +62,9 @@ def complete_models(ctx: click.Context, param: click.Parameter, begun: str) -> l
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
-    rows = [r for r in catalog(registry()) if r["name"].startswith(begun)]
-    rows.sort(key=lambda row: row["path"] is None)
-    items = [
-        CompletionItem(r["name"], help=f"{r['role'] or ''} {r['quant'] or ''}".strip())
-        for r in rows
-    ]
+    rows = [r for r in catalog(registry()) if r.name.startswith(begun)]
+    rows.sort(key=lambda row: row.path is None)
+    items = [CompletionItem(r.name, help=f"{r.role or ''} {r.quant or ''}".strip()) for r in rows]
     return items or [CompletionItem(begun, type="file")]
 
 

@@ -167,11 +167,11 @@ def _models(broken: list[str]) -> dict[str, Any]:
     except UrialError as error:
         broken.append(f"{error.message} {error.hint}")
     rows = catalog(known)
-    local = [row for row in rows if row["path"] and row["name"] not in EMBEDDED]
+    local = [row for row in rows if row.path and row.name not in EMBEDDED]
     return {
         "listed": len(known.entries),
         "local": len(local),
-        "bytes": sum(row["size"] or 0 for row in local),
+        "bytes": sum(row.size or 0 for row in local),
         "without_checksum": sum(entry.sha256 is None for entry in known.entries.values()),
     }
 
