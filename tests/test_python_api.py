@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,11 +143,27 @@ def test_judgements_have_means_and_intervals(tmp_path):
     assert {row.mode for row in scores} == {"general"}
 
 
+def test_a_line_of_a_frame_has_scores_as_numbers_and_each_tag(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    run = ul.generate(QUESTIONS[:2], parallel=2, threads=1)
+    scores = ul.judge(run, by="demo-aligned", reason_tokens=6, threads=1).to_pandas()
+    for line in scores:
+        assert all(1 <= line[aspect] <= 5 for aspect in ("helpfulness", "clarity", "depth"))
+    (tags, _) = ul.judge(run, by="demo-aligned", mode="tags", threads=1).to_pandas()
+    assert tags["task coding"] in ("yes", "no")
+    assert tags["difficulty"] in ("easy", "medium", "hard")
+
+
 def test_frames_of_pandas():
     pandas = pytest.importorskip("pandas")
-    frame = ul.generate(QUESTIONS[:1], parallel=1, threads=1).to_pandas()
+    run = ul.generate(QUESTIONS[:2], parallel=2, threads=1)
+    frame = run.to_pandas()
     assert isinstance(frame, pandas.DataFrame)
-    assert list(frame["query"]) == QUESTIONS[:1]
+    assert sorted(frame["query"]) == sorted(QUESTIONS[:2])
+    judged = ul.judge(run, by="demo-aligned", reason_tokens=6, threads=1).to_pandas()
+    assert judged["clarity"].dtype.kind == "f"
+    shifted = ul.shift(QUESTIONS[:2], threads=1, max_tokens=20).to_pandas()
+    assert shifted["shifted_zero-shot"].between(0, 1).all()
 
 
 def test_the_page_on_python_and_the_example_run(tmp_path):

@@ -115,7 +115,7 @@ def _aligned_prompt(model: ModelFile, name: str | None) -> Prompt:
     if not (name or model.prompt or model.chat_template):
         raise UsageError(
             f"{model.path.name} carries no chat template, so how to ask it is unknown.",
-            "Name a prompt with `aligned_prompt`, such as user-assistant or zero-shot.",
+            "Name a prompt with `aligned_prompt`, such as vanilla or zero-shot.",
         )
     return choose_prompt(model, name).candidates[0]
 
