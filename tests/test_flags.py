@@ -12,7 +12,9 @@ from urial_local.tasks.generate.copied import COPIED, GRAM, Shown
 from urial_local.tasks.generate.flags import FAULTS, FLAGS, flags_of
 from urial_local.tasks.generate.job import picked
 
-EXAMPLE = Turn("How do I make tea?", "Boil the water and pour it over the leaves, then wait a while.")
+EXAMPLE = Turn(
+    "How do I make tea?", "Boil the water and pour it over the leaves, then wait a while."
+)
 
 
 def share_by_hand(answer: str, texts: list[str]) -> float:

@@ -45,38 +45,23 @@ def answers(runs: tuple[Path, ...], path: Path, out: Output) -> None:
     out.tell(f"Open {path} in a browser.")
 
 
-<<<<<<< HEAD
-def print_table(found: dict[str, dict[str, object]], out: Output) -> None:
-    """Runs by line: counts, shares, mean length."""
-    from urial_local.tasks.generate.flags import FLAGS
-
-    names = ["answered", "failed", "ended", *FLAGS, "words"]
-    if any("tokens_per_second" in values for values in found.values()):
-        names.append("tokens_per_second")
-    heads = [name.replace("tokens_per_second", "tokens/s") for name in names]
-    rows = (
-        [run, *(_cell(name, values.get(name)) for name in names)] for run, values in found.items()
-    )
-    out.table((Column("run"), *figures(*((head, 10) for head in heads))), rows, found)
-=======
-COLUMNS = ("answered", "failed", "ended", "empty", "truncated", "repetitive", "runaway", "words")
->>>>>>> leftovers
-
-
 def print_table(
     found: Mapping[str, GenerateSummary],
     out: Output,
     rates: Mapping[str, float | None] | None = None,
 ) -> None:
     """Runs by line: counts, shares, mean length. `rates`: tokens a second, where they are known."""
-    heads = [*COLUMNS, *(["tokens/s"] if rates else [])]
+    from urial_local.tasks.generate.flags import FLAGS
+
+    columns = ["answered", "failed", "ended", *FLAGS, "words"]
+    heads = [*columns, *(["tokens/s"] if rates else [])]
     rows = []
     for run, summary in found.items():
-        cells = [_cell(name, getattr(summary, name)) for name in COLUMNS]
+        cells = [_cell(name, getattr(summary, name)) for name in columns]
         if rates:
             cells.append(_cell("tokens/s", rates[run]))
         rows.append([run, *cells])
-    table = (Column("run"), *figures(*((head, 12) for head in heads)))
+    table = (Column("run"), *figures(*((head, 10) for head in heads)))
     out.table(table, rows, as_json(found, rates))
 
 
