@@ -84,14 +84,17 @@ def choose_prompt(
                 (fitted,),
                 f"{file.title} is asked under {fitted!r}, its chosen default.",
             )
-        elif file.chat_template and not frame and not file.prompt:
+        elif file.prompt:
+            names = (file.prompt,)
+        elif file.chat_template and not frame:
             names = ("chat",)
+        else:
+            names = otherwise or base_prompts(file)
+        if names == ("chat",):
             reason = (
                 f"{file.title} carries a chat template and is asked in it; `prompt=urial` asks it"
                 " as a base model."
             )
-        else:
-            names = (file.prompt,) if file.prompt else otherwise or base_prompts(file)
     loaded = tuple(load_prompt(name, frame) for name in names)
     choice = PromptChoice((asked,) if isinstance(asked, Prompt) else loaded, reason)
     for prompt in choice.candidates:
