@@ -14,6 +14,7 @@ from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.tasks.benchmark import probes as module
 from urial_local.tasks.benchmark.probes import digest, load_probes, probe_kinds
 from urial_local.tasks.benchmark.rules import verdict
+from urial_local.tasks.phrases import folded, holds
 
 SAMPLES = tomllib.loads((Path(__file__).parent / "probe_samples.toml").read_text("utf-8"))
 SHIPPED = load_probes()
@@ -69,11 +70,16 @@ def test_a_run_over_all_is_short():
     assert tokens <= 15_000, "four prompts in minutes, on a CPU"
 
 
-def test_no_probe_is_an_example_of_a_prompt():
-    asked = {
-        turn.query.strip().lower() for name in prompt_files() for turn in load_prompt(name).examples
-    }
+def test_no_prompt_tells_an_answer():
+    """Neither a question of a probe, nor a name that is its answer, stands in an example."""
+    turns = [turn for name in prompt_files() for turn in load_prompt(name).examples]
+    asked = {turn.query.strip().lower() for turn in turns}
+    told = folded("\n".join(f"{turn.query}\n{turn.answer}" for turn in turns))
     assert not asked & {turn.lower() for probe in SHIPPED for turn in probe.turns}
+    for probe in SHIPPED:
+        named = [phrase for phrase in probe.rule.any if phrase[0].isupper() and len(phrase) > 2]
+        made = [probe.rule.defines] if probe.rule.code == "python" and probe.rule.defines else []
+        assert not [name for name in (*named, *made) if holds(told, name)], probe.id
 
 
 def test_which_kinds():
