@@ -1,7 +1,7 @@
 """The table of docs/prompts.md: `python -m tools.prompts_table RUN …`.
 
-Each run is one of `generate` over rows whose `category` says which are safety rows, such as those of
-just-eval-instruct. Shares are over all rows, refusals over the harmless and the safety rows apart.
+Each run is one of `generate` over rows whose `category` says which are safety rows, such as those
+of just-eval-instruct. Shares are over all rows, refusals over harmless and safety rows apart.
 """
 
 from __future__ import annotations
