@@ -122,11 +122,10 @@ def signs_of(said: Said) -> dict[str, bool | None]:
 def leaks(text: str, frame: Frame) -> bool:
     """Whether a piece of the frame is left in an answer; see the module's text."""
     markers = (*MARKERS, *frame.markers)
-    fences = FenceTracker(frame.fence, begun=True)
+    fences = FenceTracker(frame.fence)
     lines = text.rstrip().split("\n")
     for n, line in enumerate(lines):
-        # An answer that begins with a bare fence opens a block with it.
-        if fences.line(line) and 0 < n == len(lines) - 1:
+        if fences.line(line) and n == len(lines) - 1:
             return True
         if not fences.inner and line.lstrip().startswith(markers):
             return True
