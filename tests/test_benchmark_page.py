@@ -171,12 +171,13 @@ def test_filters_find_what_decides(tmp_path, page):
 def test_curves_of_checkpoints(tmp_path, page):
     found = show(page, tmp_path, models=("step2000", "step1000", "step500"), aligned=False)
     assert found.curves.axis.places == (2000, 1000, 500)
+    page.wait_for_selector("#curves polyline")
     assert page.locator("#curves polyline").count() == 3
     assert page.locator("#curves h3").inner_text() == "right, by model"
     page.select_option("#curve-measure", "ended")
     assert page.locator("#curves h3").inner_text() == "ended, by model"
     page.select_option("#kinds-model", "step1000")
-    assert page.locator("#kinds svg.chart").count() == 1
+    page.wait_for_selector("#kinds svg.chart")
     assert page.locator("#right tr.model").all_inner_texts() == ["step2000", "step1000", "step500"]
 
 

@@ -112,7 +112,7 @@ def _differences(found: Results) -> Iterator[str]:
         for nth, (difference, other) in enumerate(parts):
             if difference is None or (nth and _mirrored(found, one, best)):
                 continue
-            closed = "" if nth else _closed(one)
+            closed = "" if nth or cells[one.cell].facts.aligned else _closed(one)
             rows.append((one.model, name, other, *_difference(difference), closed))
     if not rows:
         return
