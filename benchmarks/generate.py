@@ -26,7 +26,7 @@ def layouts(path: Path) -> list[dict[str, Any]]:
             cells = 1536 * (ROWS + 1)
             sequences = Sequences(model, cells=cells, n_seq=ROWS + 1, unified=unified)
             engine = Engine(model.vocab, sequences, ctx_size=1536)
-            warm = Request(PREFIX_IDS + QUESTION_IDS[0], max_tokens=1, shared=PREFIX)
+            warm = Request(PREFIX_IDS + QUESTION_IDS[-1], max_tokens=1, shared=PREFIX)
             engine.complete([warm])  # the prefix, which both layouts decode alike
             done = engine.complete(
                 Request([*PREFIX_IDS, *q], max_tokens=LONG, shared=PREFIX)

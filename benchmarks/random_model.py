@@ -43,18 +43,7 @@ def write_random(path: Path, shape: Shape, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     part = path.with_suffix(".part")
     w = gguf.GGUFWriter(part, "llama")
-    w.add_name(shape.name)
-    w.add_context_length(CONTEXT)
-    w.add_embedding_length(shape.width)
-    w.add_block_count(shape.layers)
-    w.add_feed_forward_length(shape.ffn)
-    w.add_head_count(shape.heads)
-    w.add_head_count_kv(shape.kv_heads)
-    w.add_layer_norm_rms_eps(1e-5)
-    w.add_rope_dimension_count(shape.width // shape.heads)
-    w.add_vocab_size(VOCAB)
-    w.add_chat_template(CHAT)
-    w.add_file_type(int(gguf.LlamaFileType.MOSTLY_Q8_0))
+    _header(w, shape)
     _vocabulary(w)
 
     def q8_0(name: str, rows: int, columns: int, zero_rows: int = 0) -> None:
@@ -85,6 +74,21 @@ def write_random(path: Path, shape: Shape, seed: int = 0) -> Path:
     w.close()
     part.replace(path)
     return path
+
+
+def _header(w: gguf.GGUFWriter, shape: Shape) -> None:
+    w.add_name(shape.name)
+    w.add_context_length(CONTEXT)
+    w.add_embedding_length(shape.width)
+    w.add_block_count(shape.layers)
+    w.add_feed_forward_length(shape.ffn)
+    w.add_head_count(shape.heads)
+    w.add_head_count_kv(shape.kv_heads)
+    w.add_layer_norm_rms_eps(1e-5)
+    w.add_rope_dimension_count(shape.width // shape.heads)
+    w.add_vocab_size(VOCAB)
+    w.add_chat_template(CHAT)
+    w.add_file_type(int(gguf.LlamaFileType.MOSTLY_Q8_0))
 
 
 def _vocabulary(w: gguf.GGUFWriter) -> None:

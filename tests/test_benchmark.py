@@ -313,3 +313,15 @@ def test_shipped_probes_are_kept_whole():
     for number, probe in enumerate(load_probes()):
         row = json.loads(json.dumps(kept.row_of(probe, number)))
         assert kept.placed(row) == (number, probe)
+
+
+def test_weights_are_opened_once_a_model(tmp_path, monkeypatch):
+    from urial_local.tasks import model_file
+
+    opened, plain = [], model_file.open_engine
+    monkeypatch.setattr(
+        model_file, "open_engine", lambda path, *more: opened.append(path) or plain(path, *more)
+    )
+    for _ in range(2):  # the second has nothing to make
+        assert run(tmp_path / "run", own(tmp_path)).returncode == 0
+    assert [path.stem for path in opened] == ["demo-base-q8_0", "demo-aligned-q8_0"]

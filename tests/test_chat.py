@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.conversations import ASK, PROMPT, conversation, repl
+from urial_local.assistant import Settings
 from urial_local.base.errors import ContextOverflow, Interrupted
 from urial_local.base.terminal import printable
 from urial_local.prompting.prompts import Turn
@@ -281,7 +282,7 @@ def test_a_prompt_chosen_later_keeps_the_users_frame_and_sampling(capsys, tmp_pa
     )
     talk = conversation()
     face = repl(talk)
-    face.session.chosen = {"frame": "user-assistant", "top_k": 3, "max_tokens": None}
+    face.session.chosen, face.session.frame = Settings(sampling={"top_k": 3}), "user-assistant"
     face.handle("/set seed 4")
     assert face.handle(f"/prompt {tmp_path}/p.toml")
     sampling = talk.asker.sampling

@@ -131,6 +131,17 @@ def test_options_are_environment_variables(tiny_llama):
     assert cut.strip() == whole[: whole.index(whole[3])].strip()
 
 
+def test_each_option_has_the_variable_of_its_own_name():
+    for name, option in every_option():
+        own = max(option.opts, key=len).lstrip("-").replace("-", "_")
+        assert option.name == own or (option.multiple and option.name == f"{own}s"), name
+        prefix = f"URIAL_{name.upper().replace(' ', '_')}"
+        context = click.Context(cli, auto_envvar_prefix=prefix)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(option.envvar or f"{prefix}_{own.upper()}", "1")
+            assert option.resolve_envvar_value(context) == "1", name
+
+
 def every_option():
     def walk(command, name):
         yield from ((name, p) for p in command.params if isinstance(p, click.Option))

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,10 +184,10 @@ def test_a_torn_installation_is_said(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "pulled.json").write_text("{torn")
     found = examine.examine()
-    assert sum("embedded model" in sentence for sentence in found["broken"]) == 2
-    assert any("pulled.json cannot be read" in sentence for sentence in found["broken"])
-    rows = {row["name"]: row for row in catalog(registry.registry())}
-    assert rows["demo"]["path"] is None
+    assert sum("embedded model" in sentence for sentence in found.broken) == 2
+    assert any("pulled.json cannot be read" in sentence for sentence in found.broken)
+    rows = {row.name: row for row in catalog(registry.registry())}
+    assert rows["demo"].path is None
     assert "mistral-7b" in rows
     assert any(item.value == "demo" for item in complete_models(None, None, "de"))
     with pytest.raises(UrialError):
@@ -212,21 +213,21 @@ def test_the_measurement():
 
 def test_advice_names_the_line_that_closes_the_gap():
     advise = examine.build_advice
-    assert advise(["AVX2", "FMA"], ["AVX2", "FMA", "AVX"], [], [], "1.0") == []
+    assert advise(["AVX2", "FMA"], ["AVX2", "FMA", "AVX"], [], [], "1.0") == ()
     (one,) = advise(["AVX2", "AVX512"], ["AVX2"], ["CUDA"], [], "1.0")
-    assert "AVX512" in one["why"]
-    assert "CUDA" in one["why"]
-    assert '"-DGGML_NATIVE=ON -DGGML_CUDA=on"' in one["command"]
-    assert one["command"].endswith("llama-cpp-python==1.0")
-    assert advise([], [], ["CUDA"], ["CUDA0"], "1.0") == []
+    assert "AVX512" in one.why
+    assert "CUDA" in one.why
+    assert '"-DGGML_NATIVE=ON -DGGML_CUDA=on"' in one.command
+    assert one.command.endswith("llama-cpp-python==1.0")
+    assert advise([], [], ["CUDA"], ["CUDA0"], "1.0") == ()
 
 
 def test_amx_is_never_advised_and_a_build_with_it_is_told_of():
     advise = examine.build_advice
-    assert advise(["AVX2", "AMX_INT8"], ["AVX2"], [], [], "1.0") == []
+    assert advise(["AVX2", "AMX_INT8"], ["AVX2"], [], [], "1.0") == ()
     (one,) = advise(["AVX2", "AMX_INT8"], ["AVX2", "AMX_INT8"], [], [], "1.0")
-    assert "built for AMX" in one["why"]
-    flags = shlex.split(shlex.split(one["command"])[0].partition("=")[2])
+    assert "built for AMX" in one.why
+    flags = shlex.split(shlex.split(one.command)[0].partition("=")[2])
     assert flags[0] == "-DCMAKE_C_FLAGS=-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 
 
@@ -248,10 +249,11 @@ def test_a_build_for_amx_is_used_without_it(monkeypatch, tiny_llama):
 
 def test_threads_are_told_with_the_reason(monkeypatch):
     from urial_local.cli.doctor import screen
+    from urial_local.tasks.doctor.findings import Threads
 
     found = examine.examine()
-    cores = {"affinity": 8, "quota": 3.5, "usable": 4, "others": 1.1, "now": 3, "waiting": {}}
-    lines = screen({**found, "threads": cores, "rates": None})
+    cores = Threads(affinity=8, quota=3.5, usable=4, others=1.1, now=3, waiting={})
+    lines = screen(replace(found, threads=cores))
     (line,) = (line for line in lines if line.startswith("threads"))
     assert line.split(maxsplit=1)[1] == (
         "4 (8 cores, a quota of 3.5); others keep 1.1 cores busy now, so 3 of them work"

@@ -82,6 +82,7 @@ def test_killed_again_and_again_it_comes_to_the_same_judgements(tmp_path):
         assert scores == same
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_those_in_hand(tmp_path):
     data = write_answers(tmp_path / "a.json", 200)
     args = ("evaluate", data, *JUDGE, "-o", tmp_path / "r")

@@ -26,7 +26,7 @@ def test_what_a_row_holds(generated):
     assert "owl" in row["answer"].lower()
     assert row["raw_answer"].startswith(row["answer"])
     assert row["finish_reason"] == "frame"
-    assert row["flags"] == []
+    assert row["flags"] == ["copied"]  # the question is the first example's
     assert row["fields"]["extra"] == 1, "untouched fields are carried through"
     assert row["tags"] == {"category": ["find"]}
     assert row["completion_tokens"] == len(row["answer_ids"])

@@ -49,9 +49,9 @@ def test_a_dialogue_counts_with_all_its_turns():
     dialogue = {**turn(2), "flags": ["truncated"], "turns": [turn(2), turn(6, "length")]}
     failed = {"id": "2", "number": 1, "error": "no"}
     found = summarise(map(Generated.read, (plain, dialogue, failed)))
-    assert (found["answered"], found["failed"]) == (2, 1)
-    assert (found["ended"], found["truncated"]) == (0.5, 0.5)
-    assert (found["words"], found["tokens"]) == (4, 8)
+    assert (found.answered, found.failed) == (2, 1)
+    assert (found.ended, found.truncated) == (0.5, 0.5)
+    assert (found.words, found.tokens) == (4, 8)
 
 
 def test_show_side_by_side(generated, tmp_path):

@@ -210,6 +210,7 @@ def test_filters_sorting_and_more(tmp_path, page):
 NAMES = ("constructor", "__proto__", "toString", "hasOwnProperty")  # of every object in a browser
 
 
+@pytest.mark.slow
 def test_tags_aspects_and_flags_may_have_any_name(tmp_path, page):
     rows = scored(20)
     rows = [
@@ -294,7 +295,7 @@ def test_the_leaderboard_sorts_and_saves(tmp_path, page):
     assert re.match(r"<svg(?!.*var\()", saved.value.path().read_text("utf-8"), re.S)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_nothing_sticks_out_on_a_phone(tmp_path, page, scheme):
     page.set_viewport_size({"width": 375, "height": 700})
     page.emulate_media(color_scheme=scheme)

@@ -262,7 +262,7 @@ def test_models_show_tells_which_prompts_fit_among_broken_ones(broken_prompts):
         def tokenize(self, text: str) -> list[str]:
             return text.split()
 
-    found = {row["name"]: row["tokens"] for row in _prompts(Vocabulary(), 4096)}  # type: ignore[arg-type]
+    found = {row.name: row.tokens for row in _prompts(Vocabulary(), 4096)}  # type: ignore[arg-type]
     assert {name for name, tokens in found.items() if tokens is None} == {
         *broken_prompts,
         "endless",

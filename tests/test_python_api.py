@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -133,22 +134,43 @@ def test_shift_by_context(tmp_path):
         result["no such context"]
 
 
-def test_judgements_have_means_and_intervals(tmp_path):
-    run = ul.generate(QUESTIONS, parallel=3, threads=1)
-    scores = ul.judge(run, by="demo-aligned", reason_tokens=6, threads=1, output=tmp_path / "j")
+@pytest.fixture(scope="module")
+def answered():
+    return ul.generate(QUESTIONS, parallel=3, threads=1)
+
+
+@pytest.fixture(scope="module")
+def scores(answered):
+    return ul.judge(answered, by="demo-aligned", reason_tokens=6, threads=1)
+
+
+def test_judgements_have_means_and_intervals(scores):
     assert set(scores.mean) >= {"helpfulness", "clarity"}
     assert 1 <= scores.mean["clarity"] <= 5
     assert scores.interval["clarity"] is None, "three answers carry no interval"
     assert {row.mode for row in scores} == {"general"}
 
 
-def test_frames_of_pandas():
+def test_a_line_of_a_frame_has_scores_as_numbers_and_each_tag(answered, scores, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    for line in scores.to_pandas():
+        assert all(1 <= line[aspect] <= 5 for aspect in ("helpfulness", "clarity", "depth"))
+    tags, *_ = ul.judge(answered, by="demo-aligned", mode="tags", threads=1).to_pandas()
+    assert tags["task coding"] in ("yes", "no")
+    assert tags["difficulty"] in ("easy", "medium", "hard")
+
+
+def test_frames_of_pandas(answered, scores):
     pandas = pytest.importorskip("pandas")
-    frame = ul.generate(QUESTIONS[:1], parallel=1, threads=1).to_pandas()
+    frame = answered.to_pandas()
     assert isinstance(frame, pandas.DataFrame)
-    assert list(frame["query"]) == QUESTIONS[:1]
+    assert sorted(frame["query"]) == sorted(QUESTIONS)
+    assert scores.to_pandas()["clarity"].dtype.kind == "f"
+    shifted = ul.shift(QUESTIONS[:2], threads=1, max_tokens=20).to_pandas()
+    assert shifted["shifted_zero-shot"].between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_the_page_on_python_and_the_example_run(tmp_path):
     """Every block of Python in docs/python.md, in order, in one program."""
     text = (ROOT / "docs" / "python.md").read_text("utf-8")

@@ -13,6 +13,7 @@ from urial_local.base.errors import TokenizeError, UrialError
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Turn
 from urial_local.runtime import llama_api
+from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.row_scores import score_rows_numpy
@@ -108,6 +109,23 @@ def test_logits_of_shared_and_unshared_rows_agree(tiny_llama):
         assert sequences.cut(1, 10)
         again = sequences.decode(batch(10, 1))[0]
         np.testing.assert_allclose(again, whole, atol=1e-4)
+        sequences.close()
+
+
+def test_sequences_with_parts_of_their_own_are_copied_as_a_whole_only(tiny_llama):
+    """llama.cpp ends the process where a piece is copied between them; rows begin anew instead."""
+    with Model(tiny_llama) as model:
+        sequences = Sequences(model, cells=256, n_seq=3, threads=1, unified=False)
+        ids = [3 + i % 20 for i in range(40)]
+        sequences.decode([BatchToken(t, i, 0, False) for i, t in enumerate(ids)])
+        assert not sequences.copy(0, 1, 20)
+        assert sequences.length(1) == 0
+        assert sequences.copy(0, 1, 40)
+        assert sequences.length(1) == 40
+        engine = Engine(model.vocab, sequences)
+        asked = [Request([*ids[:20], n, n + 1], max_tokens=4, shared=20) for n in (5, 9, 5, 7)]
+        one_by_one = [engine.complete([r])[0].tokens for r in asked]
+        assert [c.tokens for c in engine.complete(asked)] == one_by_one
         sequences.close()
 
 

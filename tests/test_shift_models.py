@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -10,7 +11,12 @@ from tests.command import fails, urial
 from tests.crafted_runs import VOCABULARY, shift_run
 from tests.shifted_runs import PAIR, rows_of, summary_of
 from tests.tiny_gguf import PLAIN_CHAT, write_llama
+from urial_local.prompting.library import load_prompt
+from urial_local.records.datasets import Item
 from urial_local.records.runlog import latest_rows
+from urial_local.tasks.model_file import model_file
+from urial_local.tasks.prompted import PromptedModel
+from urial_local.tasks.shift.analysis import SLACK, _longest_prompt
 from urial_local.tasks.shift.record import KEY
 from urial_local.tasks.shift.results import ShiftRun
 from urial_local.tasks.shift.summary import summarise
@@ -188,3 +194,22 @@ def test_noise_is_measured_over_the_bases_whole_vocabulary(tiny_llama, tmp_path)
     assert urial(*args, "--base-prompt", "zero-shot", "-o", tmp_path / "r").returncode == 0
     noise = summary_of(tmp_path / "r")["aligned"]["noise_floor"]
     assert (noise["top1_agreement"], noise["class_changed"]) == (1, 0)
+
+
+AWKWARD = ("```", "~~~~~~~", "# Query:", "# Answer:", "\n", "\n\n  ", "é", "🦊", "<|user|>", "\t")
+
+
+@pytest.mark.parametrize("prompt", ["chat", "zero-shot", "urial-demo", "vanilla"])
+@pytest.mark.parametrize("more", [(), AWKWARD])
+def test_few_prompts_are_laid_out_to_find_the_longest(prompt, more, monkeypatch):
+    draw, asked = random.Random(prompt), []
+    words = ("why", "does", "a", "fox", "sing?", *more)
+    queries = [" ".join(draw.choices(words, k=draw.randint(1, 40))) for _ in range(80)]
+    items = [Item(str(n), n, query) for n, query in enumerate(queries)]
+    with model_file("demo-aligned").load() as model:
+        asker = PromptedModel(model, load_prompt(prompt, None))
+        longest = max(len(asker.request(query).tokens) for query in queries)
+        request = asker.request
+        monkeypatch.setattr(asker, "request", lambda query: asked.append(query) or request(query))
+        assert longest - SLACK < _longest_prompt(asker, items) <= longest
+    assert len(asked) < 20

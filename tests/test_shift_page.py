@@ -116,20 +116,14 @@ def test_hostile_texts_in_a_browser(tmp_path, page):
     assert "logits are not finite" in page.locator("#answer").inner_text()
 
 
-@pytest.fixture(scope="module")
-def real_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "q.txt").write_text(
-        "Where can I find a fox?\nHow do I make soup?\nHow do I rob a bank?\n"
-    )
-    args = ("--base", "demo", "--aligned", "demo-aligned", "-o", folder / "run")
-    assert urial("shift", folder / "q.txt", *args).returncode == 0
-    return folder / "run"
+@pytest.fixture
+def real_run(shifted):
+    return shifted / "run"
 
 
 def test_a_reader_clicks_tokens_and_switches_contexts(real_run, page):
     rows = [json.loads(line) for line in (real_run / "rows.jsonl").read_text().splitlines()]
-    row = next(r for r in rows if r["id"] == "1")
+    row = next(r for r in rows if r["id"] == "q1")
     zero = row["contexts"]["zero-shot"]
     page.goto((real_run / "report.html").as_uri())
     page.wait_for_selector("#answer .t")
@@ -163,16 +157,16 @@ def test_a_reader_clicks_tokens_and_switches_contexts(real_run, page):
     assert page.locator("#answer .text .t.k2").count() == sum(r > 3 for r in ranks)
 
 
-def test_contexts_keep_their_order_whatever_their_names(tmp_path, page):
+def test_contexts_keep_their_order_whatever_their_names(real_run, tmp_path, page):
     """Object keys like "7" come first in JavaScript; the answers' contexts are a list."""
-    (tmp_path / "7.txt").write_text("# Query:\n```\nHello?\n```\n\n# Answer:\n```\nHi!\n```\n")
-    (tmp_path / "q.txt").write_text("Where can I find a fox?\n")
-    args = ["--base", "demo", "--aligned", "demo-aligned", "-o", tmp_path / "run"]
-    for name in ("zero-shot", "urial-demo", tmp_path / "7.txt"):
-        args += ["--base-prompt", name]
-    assert urial("shift", tmp_path / "q.txt", *args).returncode == 0
-    (line,) = (tmp_path / "run" / "rows.jsonl").read_text().splitlines()
-    contexts = json.loads(line)["contexts"]
+    shutil.copytree(real_run, tmp_path / "run")
+    for name in ("run.json", "rows.jsonl"):
+        text = (real_run / name).read_text()
+        (tmp_path / "run" / name).write_text(text.replace('"urial-demo"', '"7"'))
+    assert urial("report", tmp_path / "run").returncode == 0
+    rows = map(json.loads, (tmp_path / "run" / "rows.jsonl").read_text().splitlines())
+    contexts = next(row["contexts"] for row in rows if row["id"] == "q0")
+    assert list(contexts) == ["zero-shot", "7"]
     page.goto((tmp_path / "run" / "report.html").as_uri())
     for name, found in contexts.items():
         page.get_by_role("button", name=name, exact=True).click()
@@ -199,7 +193,7 @@ def test_search_filter_and_sort(real_run, page):
     assert page.locator("#answer .t.k0:not(.dim)").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_nothing_sticks_out_on_a_phone(real_run, page, scheme):
     page.set_viewport_size({"width": 375, "height": 700})
     page.emulate_media(color_scheme=scheme)

@@ -59,6 +59,10 @@ CASES = [
     ("no ending", "Just text", "Just text", ""),
     ("an answer that is cut in a marker", "Hi!\n\n# Que", "Hi!", ""),
     ("nothing", "", "", ""),
+    ("only a fence", "```", "", ""),
+    ("a fence and the next turn", "```\n\n# Query:\n```\nmore", "", "frame"),
+    ("two fences and blanks", "\n``` \n\n```\n", "", ""),
+    ("a block without code is not empty", "```python\n```\n```\n", "```python\n```", "frame"),
 ]
 
 

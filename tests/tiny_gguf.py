@@ -84,15 +84,8 @@ def write_llama(
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(name)
     n_vocab = _vocabulary(writer, special, extra, swapped, bpe)
-    heads, ffn = 4, 2 * width
-    writer.add_context_length(context)
-    writer.add_embedding_length(width)
-    writer.add_block_count(layers)
-    writer.add_feed_forward_length(ffn)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(heads)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(width // heads)
+    ffn = 2 * width
+    _add_shape(writer, context, width, layers, ffn)
     writer.add_vocab_size(n_vocab)
     if chat_template:
         writer.add_chat_template(chat_template)
@@ -115,6 +108,18 @@ def write_llama(
         tensor(f"blk.{i}.ffn_up.weight", ffn, width)
         tensor(f"blk.{i}.ffn_down.weight", width, ffn)
     return _write(writer, path)
+
+
+def _add_shape(writer: gguf.GGUFWriter, context: int, width: int, layers: int, ffn: int) -> None:
+    heads = 4
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // heads)
 
 
 def write_mamba(path: Path, *, seed: int = 0, width: int = 64, layers: int = 2) -> Path:

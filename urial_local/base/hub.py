@@ -174,8 +174,6 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
 
     from urial_local.base.hub_client import use_our_client
 
-    page = f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}"
-    repo = what.split(",")[0]
     try:
         use_our_client()
         yield
@@ -185,33 +183,15 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
         raise HubUnreachable(
             f"{what} could not be fetched: {error.message}", error.hint or AGAIN
         ) from None
-    except errors.GatedRepoError:
-        raise HubError(
-            f"{repo} is gated: its owners ask for consent first.",
-            f"Accept the terms at {page}{repo}, then `hf auth login` (or HF_TOKEN) and the same"
-            " command.",
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise HubError(
-            f"The hub has no {repo_type} {repo}, or it is private.",
-            "Check the name; for a private one, `hf auth login` or HF_TOKEN first.",
-        ) from None
     except errors.OfflineModeIsEnabled:
         raise HubUnreachable(
             f"HF_HUB_OFFLINE forbids to ask the hub for {what}.",
             "Unset HF_HUB_OFFLINE, then the same command.",
         ) from None
-    except (errors.LocalEntryNotFoundError, errors.RemoteEntryNotFoundError) as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise _unreachable(what, error.__cause__ or error) from None
-        raise HubError(f"The hub has no file {what}.", "Check its name.") from None
+    except errors.LocalEntryNotFoundError as error:
+        raise _unreachable(what, error.__cause__ or error) from None
     except errors.HfHubHTTPError as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        hint = AGAIN
-        if status in (401, 403):
-            hint = "`hf auth login` (or HF_TOKEN), then the same command."
-        kind = HubUnreachable if type(status) is int and status >= 500 else HubError
-        raise kind(f"The hub refused {what} ({_first_line(error)}).", hint) from None
+        raise _refused(what, repo_type, error) from None
     except errors.HFValidationError as error:
         raise HubError(f"{what} is no name that the hub knows: {_first_line(error)}") from None
     except OSError as error:
@@ -223,6 +203,33 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
             raise
         raise _unreachable(what, error) from None
+
+
+def _refused(what: str, repo_type: RepoType, error: Exception) -> HubError:
+    """What an answer says that is not the wanted one."""
+    from huggingface_hub import errors
+
+    repo = what.split(",")[0]
+    if isinstance(error, errors.GatedRepoError):
+        page = f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}"
+        return HubError(
+            f"{repo} is gated: its owners ask for consent first.",
+            f"Accept the terms at {page}{repo}, then `hf auth login` (or HF_TOKEN) and the same"
+            " command.",
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return HubError(
+            f"The hub has no {repo_type} {repo}, or it is private.",
+            "Check the name; for a private one, `hf auth login` or HF_TOKEN first.",
+        )
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return HubError(f"The hub has no file {what}.", "Check its name.")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    hint = AGAIN
+    if status in (401, 403):
+        hint = "`hf auth login` (or HF_TOKEN), then the same command."
+    kind = HubUnreachable if type(status) is int and status >= 500 else HubError
+    return kind(f"The hub refused {what} ({_first_line(error)}).", hint)
 
 
 def _unreachable(what: str, error: BaseException) -> HubError:

@@ -47,7 +47,7 @@ def command(
     from urial_local.cli.plumbing.session import tell_about_check
     from urial_local.records.datasets import Item
     from urial_local.tasks.model_file import model_file
-    from urial_local.tasks.prompt_choice import DEFAULT_PROMPTS
+    from urial_local.tasks.prompt_choice import base_prompts
 
     embedded = model in (None, "demo")
     named = model_file(model or "demo", tell_about_check)
@@ -55,8 +55,7 @@ def command(
         aligned = "demo-aligned"
     questions: tuple[str, ...] = SHOWN if embedded else REAL
     # Under a URIAL prompt even where the model has a template of its own: that is what is shown.
-    suits = prompt or named.prompt
-    wanted: tuple[str, ...] = (suits,) if suits else DEFAULT_PROMPTS
+    wanted: tuple[str, ...] = (prompt,) if prompt else base_prompts(named)
     columns = [
         ("base model, asked plainly", answers(named, ("zero-shot",), questions)),
         ("the same under a URIAL prompt", answers(named, wanted, questions)),
@@ -71,7 +70,7 @@ def command(
             lines = shipped("templates/demo-questions.txt").read_text("utf-8").splitlines()
             texts = tuple(line for line in lines if line and not line.startswith("#"))
         items = [Item(str(n), n, text) for n, text in enumerate(texts)]
-        analyse(model or "demo", aligned, prompt or named.prompt or "urial", items, output)
+        analyse(model or "demo", aligned, wanted[0], items, output)
     flag = "" if embedded else f" -m {model}"
     Output().line(f"\nNow ask for yourself:\n  urial-local chat{flag}")
 

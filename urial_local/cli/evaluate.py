@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,17 +136,19 @@ def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
       urial-local evaluate mt/ --mode mt-bench --judge openai:some-model --base-url http://localhost:8000/v1
     """
     from urial_local.cli.plumbing.evaluate_results import finish, print_results
-    from urial_local.tasks.evaluate.job import plan, prepare, rows_to_judge
+    from urial_local.tasks.evaluate.job import plan
+    from urial_local.tasks.evaluate.setup import rows_of
 
     check(options)
     wording = plan(options["mode"], options["template"])
-    chosen = list(chosen_answers(answers, options))
-    if not chosen:
-        raise UsageError(f"{answers} has no answers, or none that is chosen.")
-    others = other_answers(options["against"])
-    rows = prepare(rows_to_judge(chosen, options["mode"], others), wording)
-    if not any(question for _, question in rows):
-        raise UsageError(f"No row of {answers} can be judged. The first: {rows[0][0]['error']}")
+    rows = rows_of(
+        answers,
+        wording,
+        against=options["against"],
+        selection=selection(options),
+        fields=fields(options),
+        kind=options["format"],
+    )
     tell_before(rows, options, out)
     if options["dry_run"]:
         return
@@ -225,33 +227,6 @@ def check(options: Mapping[str, Any]) -> None:
             raise UsageError(f"--{name.replace('_', '-')} needs a judge on this machine.")
     if options["expected"] and options["mode"] not in ("auto", "general", "safety"):
         raise UsageError("--expected is for scores from 1 to 5.")
-
-
-def chosen_answers(name: str, options: Mapping[str, Any]) -> Iterator[Any]:
-    """The answers that --limit, --ids, --where and --shard choose."""
-    from urial_local.records.datasets import Item, in_shard
-    from urial_local.tasks.evaluate.answered import read_answered
-
-    wanted = selection(options)
-    taken = 0
-    absent = set(wanted.ids or ())
-    for row in read_answered(name, fields(options), options["kind"]):
-        item = Item(row.id, row.number, "", tags=row.tags)
-        absent.discard(row.id)
-        if wanted.limit is not None and taken >= wanted.limit:
-            return
-        if wanted.takes(item):
-            taken += 1
-            if in_shard(item, wanted.shard):
-                yield row
-    if absent:
-        raise UsageError(f"{name} has no row {', '.join(map(repr, sorted(absent)[:10]))}.")
-
-
-def other_answers(name: str | None) -> dict[tuple[str, int], Any]:
-    from urial_local.tasks.evaluate.answered import read_answered
-
-    return {(row.id, row.repeat): row for row in read_answered(name)} if name else {}
 
 
 def tell_before(rows: list[Any], options: Mapping[str, Any], out: Output) -> None:

@@ -17,9 +17,7 @@ JUDGED = "just-eval-judged"  # of a run of evaluate
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--to", "shape", required=True, type=click.Choice([*SHAPES, JUDGED]), help="The shape."
-)
+@click.option("--to", required=True, type=click.Choice([*SHAPES, JUDGED]), help="The shape.")
 @click.option(
     "-o",
     "--output",
@@ -36,7 +34,7 @@ JUDGED = "just-eval-judged"  # of a run of evaluate
 )
 def command(
     run: Path,
-    shape: str,
+    to: str,
     output: Path | None,
     generator: str | None,
     force: bool,
@@ -57,7 +55,7 @@ def command(
     from urial_local.records.runs import RunRows
     from urial_local.tasks.generate.job import KEY
 
-    if shape == JUDGED:
+    if to == JUDGED:
         write(judged_pieces(run), output, force)
         return
     config = answered_run(run).config_as(GenerateConfig)
@@ -65,9 +63,9 @@ def command(
     about = Export(name, config.sampling, compat or "")
     rows = RunRows(run, KEY, Generated.read)
     failed = len(rows.errors())
-    if failed and shape != "csv":
+    if failed and to != "csv":
         _tell_left_out(failed)
-    write(export(rows.every(), shape, about), output, force)
+    write(export(rows.every(), to, about), output, force)
 
 
 def _tell_left_out(failed: int) -> None:

@@ -63,7 +63,6 @@ from urial_local.cli.plumbing.output import Output
 )
 @click.option(
     "--n",
-    "candidates",
     type=click.IntRange(1, 64),
     default=1,
     metavar="N",
@@ -113,7 +112,7 @@ def command(data: str, output: Path, **options: Any) -> None:
         if options["prompt"]:
             raise UsageError("--raw and --prompt are two ways to ask; choose one.")
         options["prompt"] = "raw"
-    with open_source(data, options["kind"]) as source:
+    with open_source(data, options["format"]) as source:
         dataset = Dataset(source, fields(options), selection(options))
         asked = generate_options(options)
         with planned(options["model"], asked, options["embedding_model"]) as plan:

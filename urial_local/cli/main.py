@@ -27,6 +27,7 @@ COMMANDS = {
         "urial_local.cli.benchmark",
         "What prompts are worth, without a judge.",
     ),
+    "fit": ("urial_local.cli.fit", "Find the prompt that suits a model, by measurement."),
     "show": ("urial_local.cli.show", "Read a run's answers, or two runs' side by side."),
     "export": ("urial_local.cli.export", "Write a run in another tool's shape."),
     "shift": ("urial_local.cli.shift", "Compare a base model with an aligned one, by token."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +17,10 @@ from urial_local.cli.plumbing.cells import padded
 from urial_local.cli.plumbing.options import complete_models
 from urial_local.cli.plumbing.output import Output, json_option
 from urial_local.cli.plumbing.tables import Column
+
+if TYPE_CHECKING:
+    from urial_local.tasks.models.catalog import CatalogRow
+    from urial_local.tasks.models.describe import Description
 
 MOST_GB = 1e6
 
@@ -34,40 +38,44 @@ def command(ctx: click.Context) -> None:
 
 
 @command.command("list")
-@click.option("--base", "only", flag_value="base", help="Base models only.")
-@click.option("--aligned", "only", flag_value="aligned", help="Aligned models only.")
-@click.option(
-    "--pairs", "only", flag_value="pairs", help="A base model and its counterpart a line."
-)
+@click.option("--base", is_flag=True, help="Base models only.")
+@click.option("--aligned", is_flag=True, help="Aligned models only.")
+@click.option("--pairs", is_flag=True, help="A base model and its counterpart a line.")
 @click.option("--local", is_flag=True, help="Only what is on this machine.")
 @json_option("A JSON list.")
-def list_models(out: Output, only: str | None = None, local: bool = False) -> None:
+def list_models(
+    out: Output,
+    base: bool = False,
+    aligned: bool = False,
+    pairs: bool = False,
+    local: bool = False,
+) -> None:
     """List the models that have a name; * marks those on this machine."""
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
     known = registry()
     rows = catalog(known)
-    if only in ("base", "aligned"):
-        rows = [row for row in rows if row["role"] == only]
+    roles = [role for role, asked in (("base", base), ("aligned", aligned)) if asked]
+    if roles and not pairs:
+        rows = [row for row in rows if row.role in roles]
     if local:
-        rows = [row for row in rows if row["path"]]
-    if only == "pairs":
-        by_name = {row["name"]: row for row in rows}
-        pairs = [(r, by_name.get(r["pair"])) for r in rows if r["role"] == "base"]
-        whole = [(base, aligned) for base, aligned in pairs if aligned]
-        lines = (
-            (f"{_mark(b)} {b['name']}", f"{_mark(a)} {a['name']}  {b['quant']}") for b, a in whole
-        )
-        out.table((Column(), Column()), lines, [{"base": b, "aligned": a} for b, a in whole], gap=2)
+        rows = [row for row in rows if row.path]
+    if pairs:
+        by_name = {row.name: row for row in rows}
+        two = [(r, by_name.get(r.pair or "")) for r in rows if r.role == "base"]
+        whole = [(first, second) for first, second in two if second]
+        lines = ((f"{_mark(b)} {b.name}", f"{_mark(a)} {a.name}  {b.quant}") for b, a in whole)
+        data = [{"base": b.as_json(), "aligned": a.as_json()} for b, a in whole]
+        out.table((Column(), Column()), lines, data, gap=2)
     else:
-        out.table(MODELS, map(_row, rows), rows)
+        out.table(MODELS, map(_row, rows), [row.as_json() for row in rows])
     for problem in known.problems:
         out.note(f"Warning: {problem}")
 
 
-def _mark(row: dict[str, Any]) -> str:
-    return "*" if row["path"] else " "
+def _mark(row: CatalogRow) -> str:
+    return "*" if row.path else " "
 
 
 MODELS = (
@@ -78,15 +86,15 @@ MODELS = (
 )
 
 
-def _row(row: dict[str, Any]) -> tuple[str, ...]:
+def _row(row: CatalogRow) -> tuple[str, ...]:
     return (
         _mark(row),
-        row["name"],
-        row["role"] or "",
-        row["quant"] or "",
-        size(row["size"]) if row["size"] else "",
-        f"{row['context']:,}" if row["context"] else "",
-        row["licence"] or "",
+        row.name,
+        row.role or "",
+        row.quant or "",
+        size(row.size) if row.size else "",
+        f"{row.context:,}" if row.context else "",
+        row.licence or "",
     )
 
 
@@ -113,51 +121,50 @@ def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, out: 
       urial-local models show mistral-7b
       urial-local models show model.gguf -c 8192 --gpu-memory 8
     """
+    from dataclasses import asdict
+
     from urial_local.base.registry import registry
     from urial_local.cli.plumbing.session import tell_about_check
     from urial_local.tasks.models.describe import describe, listed
 
     if entry := listed(name, registry()):
-        out.record(entry.items(), entry)
+        out.record(asdict(entry).items(), asdict(entry))
         raise ModelError(
             f"The model {name} is not on this machine yet; this is what the registry says of it.",
             f"urial-local models pull {name}",
         )
     gpu = None if gpu_memory is None else int(gpu_memory * 1e9)
     found = describe(name, ctx_size, kv_type, gpu, tell_about_check)
-    out.record(_described(found), found)
+    out.record(_described(found), found.as_json())
 
 
-def _described(f: dict[str, Any]) -> list[tuple[str, str]]:
-    types = ", ".join(
-        f"{kind} {v['tensors']}× {size(v['bytes'])}" for kind, v in f["types"].items()
-    )
-    memory, tokens = f["memory"], f["vocabulary"]["tokens"]
-    most = "at most " if f["kv_at_most"] else ""
+def _described(f: Description) -> list[tuple[str, str]]:
+    types = ", ".join(f"{kind} {v.tensors}× {size(v.bytes)}" for kind, v in f.types.items())
+    most = "at most " if f.kv_at_most else ""
     gpu = "no GPU is seen here; --gpu-memory GB tells for another machine"
-    if f["gpu"]:
-        layers = "all" if f["gpu"]["all"] else str(f["gpu"]["layers"])
-        gpu = f"--gpu-layers {layers} fits {size(f['gpu']['free'])} ({f['layers']} layers)"
+    if f.gpu:
+        layers = "all" if f.gpu.all else str(f.gpu.layers)
+        gpu = f"--gpu-layers {layers} fits {size(f.gpu.free)} ({f.layers} layers)"
     lines = [
-        ("model", f["title"][:200]),
-        ("file", f"{f['path']} ({size(f['file_size'])})"),
-        ("architecture", f["architecture"]),
-        ("parameters", parameters(f["parameters"])),
-        ("quantisation", f"{f['quantisation']} ({types})"),
-        ("context", f"{f['context']:,} tokens" if f["context"] else "not said"),
-        ("vocabulary", f"{tokens:,} tokens, {f['vocabulary']['tokeniser'][:80]}"),
-        ("chat template", "yes, so it is probably aligned" if f["chat_template"] else "no"),
-        ("cache", f"{most}{f['kv_bytes_per_token']:,} bytes a token ({f['kv_type']})"),
-        ("memory", f"about {size(memory['total'])} for {f['ctx_size']:,} tokens: weights"
-                   f" {size(memory['weights'])}, cache {size(memory['cache'])}, computing"
-                   f" about {size(memory['compute'])}"),
+        ("model", f.title[:200]),
+        ("file", f"{f.path} ({size(f.file_size)})"),
+        ("architecture", f.architecture),
+        ("parameters", parameters(f.parameters)),
+        ("quantisation", f"{f.quantisation} ({types})"),
+        ("context", f"{f.context:,} tokens" if f.context else "not said"),
+        ("vocabulary", f"{f.vocabulary:,} tokens, {f.tokeniser[:80]}"),
+        ("chat template", "yes, so it is probably aligned" if f.chat_template else "no"),
+        ("cache", f"{most}{f.kv_bytes_per_token:,} bytes a token ({f.kv_type})"),
+        ("memory", f"about {size(f.memory.total)} for {f.ctx_size:,} tokens: weights"
+                   f" {size(f.memory.weights)}, cache {size(f.memory.cache)}, computing"
+                   f" about {size(f.memory.compute)}"),
         ("GPU", gpu),
     ]  # fmt: skip
-    for i, prompt in enumerate(f["prompts"]):
+    for i, prompt in enumerate(f.prompts):
         said = "does not suit this vocabulary"
-        if prompt["tokens"] is not None:
-            said = f"{prompt['tokens']:>6,} tokens{'' if prompt['fits'] else ', does not fit'}"
-        lines.append(("prompts" if not i else "", f"{padded(prompt['name'], 14)} {said}"))
+        if prompt.tokens is not None:
+            said = f"{prompt.tokens:>6,} tokens{'' if prompt.fits else ', does not fit'}"
+        lines.append(("prompts" if not i else "", f"{padded(prompt.name, 14)} {said}"))
     return lines
 
 

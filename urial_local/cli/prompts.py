@@ -21,7 +21,7 @@ from urial_local.cli.plumbing.terminal import seen
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List, show, render, lint and import prompts.
+    """List, show, render, lint and import prompts; choose a model's default.
 
     A prompt is a frame (how queries and answers are laid out) and content (system text and
     examples). Put your own .toml files into the folder that `prompts path` prints.
@@ -31,10 +31,19 @@ def command(ctx: click.Context) -> None:
 
 
 @command.command("list")
+@click.option(
+    "-m",
+    "--model",
+    metavar="NAME|FILE",
+    shell_complete=complete_models,
+    help="Also mark the prompt that this model is asked under, and say why.",
+)
 @json_option("A JSON list.")
-def list_prompts(out: Output) -> None:
+def list_prompts(out: Output, model: str | None = None) -> None:
     """List all prompts."""
     from urial_local.prompting.library import load_prompt, prompt_files
+
+    usual, why = usual_prompt(model) if model else ("", "")
 
     prompts, rows, broken = [], [], []
     keys = ("name", "frame", "description", "fingerprint")
@@ -43,14 +52,70 @@ def list_prompts(out: Output) -> None:
             prompt = load_prompt(name)
             if out.as_json:  # which renders the prompt, and its frame may fail
                 found = prompt.as_dict()
-                rows.append({**{k: found[k] for k in keys}, "examples": len(prompt.examples)})
+                mark = {"default": prompt.name == usual} if model else {}
+                more = {"examples": len(prompt.examples), **mark}
+                rows.append({**{k: found[k] for k in keys}, **more})
             prompts.append(prompt)
         except PromptError as error:
             broken.append(error.message)
-    lines = ((p.name, f"K={len(p.examples)}", p.description) for p in prompts)
-    out.table((Column(), Column(), Column()), lines, rows, gap=2)
+    lines = (
+        (*(["*" if p.name == usual else ""] if model else []),
+         p.name, f"K={len(p.examples)}", p.description)
+        for p in prompts
+    )  # fmt: skip
+    out.table([Column()] * (4 if model else 3), lines, rows, gap=2)
+    if why:
+        out.tell(why)
     for message in broken:
         out.tell(f"Warning: {message}")
+
+
+def usual_prompt(model: str) -> tuple[str, str]:
+    """The prompt that a model is asked under where none is named, and a sentence on it."""
+    from urial_local.cli.plumbing.session import tell_about_check
+    from urial_local.tasks.model_file import model_file
+    from urial_local.tasks.prompt_choice import choose_prompt
+
+    file = model_file(model, tell_about_check)
+    choice = choose_prompt(file)
+    names = [prompt.name for prompt in choice.candidates]
+    otherwise = f", or {names[1]!r} where the context is small" if len(names) > 1 else ""
+    return names[0], choice.reason or f"{file.title} is asked under {names[0]!r}{otherwise}."
+
+
+@command.command("default")
+@click.argument("model", shell_complete=complete_models)
+@click.argument("name", required=False, shell_complete=complete_prompts)
+@click.option("--clear", is_flag=True, help="Ask it under what suits its kind again.")
+def set_default(model: str, name: str | None, clear: bool) -> None:
+    """Say under which prompt MODEL is asked where none is named, or make it NAME.
+
+    It is the file that counts, whatever its name: `fit` sets the same default.
+
+    \b
+    Examples:
+      urial-local prompts default base.gguf
+      urial-local prompts default base.gguf urial-help
+      urial-local prompts default base.gguf --clear
+    """
+    from urial_local.cli.plumbing.session import tell_about_check
+    from urial_local.prompting.library import load_prompt, prompt_files
+    from urial_local.tasks.fitted import keep_default
+    from urial_local.tasks.model_file import model_file
+
+    out = Output()
+    if clear or name:
+        if clear and name:
+            raise UsageError("NAME and --clear are two wishes; choose one.")
+        if name and name not in prompt_files():
+            load_prompt(name)  # which says what is wrong, unless it is a file
+            raise UsageError(
+                f"{name} is a file, and a default is a name.",
+                "Put it into the folder that `urial-local prompts path` prints.",
+            )
+        file = model_file(model, tell_about_check)
+        keep_default(file.fingerprint, name)
+    out.line(usual_prompt(model)[1])
 
 
 @command.command()

@@ -129,7 +129,7 @@ def command(questions: str, output: Path, out: Output, **options: Any) -> None:
     from urial_local.tasks.shift.setup import set_up
 
     names, answers = fields(options), options["answers"]
-    items = read_items(questions, names, selection(options), options["kind"])
+    items = read_items(questions, names, selection(options), options["format"])
     given = given_answers(answers, items, names) if answers and items else None
     if options["figures"]:
         require_matplotlib()

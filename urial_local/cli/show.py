@@ -24,14 +24,12 @@ MIN_COLUMN = 36  # cells; narrower terminals get answers below each other
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--id", "wanted", metavar="ID", help="Only the row with this id.")
+@click.option("--id", metavar="ID", help="Only the row with this id.")
 @click.option("--flag", metavar="NAME", help="Only rows with this flag, such as repetitive.")
 @click.option(
     "--limit", type=click.IntRange(1, limits.ROWS), metavar="N", help="Only the first N rows."
 )
-def command(
-    runs: tuple[Path, ...], wanted: str | None, flag: str | None, limit: int | None
-) -> None:
+def command(runs: tuple[Path, ...], id: str | None, flag: str | None, limit: int | None) -> None:
     """Read the answers of a run, or of several side by side.
 
     \b
@@ -42,8 +40,8 @@ def command(
     """
     from urial_local.records.generated import Generated
     from urial_local.records.runs import latest_rows
+    from urial_local.tasks.generate.flags import FLAGS
     from urial_local.tasks.generate.job import KEY
-    from urial_local.tasks.generate.summary import FLAGS
 
     for folder in runs:
         answered_run(folder)
@@ -52,10 +50,10 @@ def command(
     ]
     places = {key: row.number for table in tables[::-1] for key, row in table.items()}
     keys = sorted(places, key=lambda k: (places[k], k[1]))
-    if wanted is not None:
-        keys = [k for k in keys if k[0] == wanted]
+    if id is not None:
+        keys = [k for k in keys if k[0] == id]
         if not keys:
-            raise UsageError(f"{runs[0]} has no row {wanted!r}.")
+            raise UsageError(f"{runs[0]} has no row {id!r}.")
     if flag is not None:
         keys = [k for k in keys if any(k in t and flag in t[k].flags for t in tables)]
         if not keys:

@@ -25,6 +25,7 @@ from urial_local.cli.plumbing.output import Output, json_option
 
 if TYPE_CHECKING:
     from urial_local.tasks.generate.setup import GenerateOptions
+    from urial_local.tasks.generate.summary import GenerateSummary
 
 
 class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
@@ -85,30 +86,31 @@ def command(data: str, output: Path, out: Output, **options: Any) -> None:
     """
 
     from urial_local.cli.plumbing import generating
-    from urial_local.cli.plumbing.answered import print_table
+    from urial_local.cli.plumbing.answered import as_json, print_table
     from urial_local.records.runlog import write_json
     from urial_local.records.sources import open_source
 
     grid = checked(cells(options))
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, GenerateSummary] = {}
+    rates: dict[str, float | None] = {}
     failed = 0
-    with open_source(data, options["kind"]) as source:
+    with open_source(data, options["format"]) as source:
         dataset = generating.Dataset(source, fields(options), selection(options))
         for number, cell in enumerate(grid, 1):
             out.note(f"{number} of {len(grid)}: {cell.name}")
             with generating.planned(cell.model, cell.options) as plan:
                 _, errors = generating.run(plan, dataset, output / cell.name)
             failed += errors
-            found[cell.name] = summary_of(output / cell.name)
-    write_json(output / "sweep.json", found)
-    print_table(found, out)
+            found[cell.name], rates[cell.name] = summary_of(output / cell.name)
+    write_json(output / "sweep.json", as_json(found, rates))
+    print_table(found, out, rates)
     out.note(f"`urial-local report {output}/*/ -o answers.html` shows the answers side by side.")
     if failed:
         raise click.exceptions.Exit(FAILED)
 
 
-def summary_of(folder: Path) -> dict[str, object]:
-    """How a cell went, over all starts of its run."""
+def summary_of(folder: Path) -> tuple[GenerateSummary, float | None]:
+    """How a cell went, over all starts of its run, and its tokens a second."""
     from urial_local.records.generated import Generated
     from urial_local.records.runs import latest_rows, read_run
     from urial_local.tasks.generate.job import KEY
@@ -116,10 +118,8 @@ def summary_of(folder: Path) -> dict[str, object]:
 
     sessions = read_run(folder).sessions
     tokens, seconds = sum(s.tokens for s in sessions), sum(s.seconds for s in sessions)
-    return {
-        **summarise(latest_rows(folder, KEY, Generated.read)),
-        "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
-    }
+    found = summarise(latest_rows(folder, KEY, Generated.read))
+    return found, round(tokens / seconds, 2) if seconds else None
 
 
 @dataclass(frozen=True)

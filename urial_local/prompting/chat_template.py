@@ -63,7 +63,7 @@ def _names(texts: tuple[str, ...]) -> Names:
 
 LEFT_OUT = (
     "The model's chat template leaves out the question, or changes it.",
-    "Choose another prompt: `prompt=urial`, or user-assistant.",
+    "Choose another prompt: `prompt=urial` or `prompt=vanilla`.",
 )
 # A list of parts that was written out as it is, by a template that takes it for a text.
 _LISTED = re.compile(r"""['"]type['"]: ['"]text['"]""")

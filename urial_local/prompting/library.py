@@ -17,7 +17,7 @@ from urial_local.prompting.toml import TOMLError, parse_toml, toml_string
 
 MAX_SHOWN = 100  # characters of a name in a file, which may be of any length
 MAX_PROMPT_BYTES = 2 << 20  # some half a million tokens of examples
-_KEYS = {"name", "description", "frame", "system", "sampling", "examples"}
+_KEYS = {"name", "description", "frame", "system", "sampling", "evidence", "examples"}
 SAMPLING_KEYS: dict[str, type[float] | type[int]] = {
     "temperature": float,
     "top_k": int,
@@ -86,6 +86,7 @@ def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
         if not isinstance(data.get(key, ""), str):
             raise wrong(f"{key} must be a text")
     sampling = _sampling(data.get("sampling", {}), wrong)
+    evidence = _evidence(data.get("evidence", {}), wrong)
     examples = data.get("examples", [])
     if not isinstance(examples, list):
         raise wrong("examples must be [[examples]] tables")
@@ -96,6 +97,7 @@ def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
         system=data.get("system", ""),
         examples=tuple(_example(e, wrong) for e in examples),
         sampling=sampling,
+        evidence=evidence,
     )
 
 
@@ -128,6 +130,16 @@ def _sampling(data: Any, wrong: Any) -> dict[str, float | int]:
     return data
 
 
+def _evidence(data: Any, wrong: Any) -> dict[str, str | float | int]:
+    """What speaks for a prompt, such as `fit` has measured; it decides nothing."""
+    if not isinstance(data, dict) or not all(
+        isinstance(value, str | int | float) and not isinstance(value, bool)
+        for value in data.values()
+    ):
+        raise wrong("evidence must be a table of texts and numbers")
+    return data
+
+
 def _example(data: Any, wrong: Any) -> Turn:
     if not isinstance(data, dict) or set(data) - {"query", "answer", "layout"}:
         raise wrong("an example has `query`, `answer` and nothing else (but for `layout`)")
@@ -155,6 +167,12 @@ def prompt_toml(prompt: Prompt) -> str:
     ]
     if prompt.sampling:
         lines += ["", "[sampling]", *(f"{k} = {v}" for k, v in prompt.sampling.items())]
+    if prompt.evidence:
+        said = (
+            f"{k} = {toml_string(v) if isinstance(v, str) else v}"
+            for k, v in prompt.evidence.items()
+        )
+        lines += ["", "[evidence]", *said]
     for example in prompt.examples:
         lines += ["", "[[examples]]", f"query = {toml_string(example.query)}"]
         lines.append(f"answer = {toml_string(example.answer)}")

@@ -61,6 +61,7 @@ class Prompt:
     system: str = ""
     examples: tuple[Turn, ...] = ()
     sampling: Mapping[str, float | int] = field(default_factory=dict)  # recommended by the author
+    evidence: Mapping[str, str | float | int] = field(default_factory=dict)  # why it is as it is
 
     def shots(self, k: int) -> Prompt:
         """The same prompt with its first k examples. Raises PromptError when it has fewer."""
@@ -137,6 +138,7 @@ class Prompt:
             "system": self.system,
             "examples": [{"query": e.query, "answer": e.answer} for e in self.examples],
             "sampling": dict(self.sampling),
+            "evidence": dict(self.evidence),
         }
 
 

@@ -61,7 +61,7 @@ def _run(name: str, folder: Path, table: Mapping[Key, Generated]) -> dict[str, A
         "model": model.name,
         "prompt": config.prompt_name,
         "about": about,
-        **summarise(table.values()),
+        **summarise(table.values()).as_json(),
     }
 
 

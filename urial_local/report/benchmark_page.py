@@ -12,12 +12,10 @@ from urial_local.tasks.benchmark.measures import Judged
 from urial_local.tasks.benchmark.results import Cell, Results, zero_shot_of
 from urial_local.tasks.benchmark.statistics import SURE
 from urial_local.tasks.benchmark.usage import usage
+from urial_local.tasks.generate.flags import FAULTS
 
 # Of the signs: those of which more is worse, and those that are neither good nor bad.
-WORSE = (
-    *("empty", "truncated", "repetitive", "runaway", "copied"),
-    *("refused harmless", "leaked"),
-)
+WORSE = (*FAULTS, "refused harmless", "leaked")
 NEITHER = ("opening", "layout", "closing")
 
 

@@ -220,7 +220,9 @@ class Engine:
         steps = []
         for row, choice in zip(ready, self.chooser.choose(ready, logits), strict=True):
             text, reason = row.accept(choice, self.vocab.is_end, now)
-            completion = self._finish(row, reason) if reason else None
+            completion = None
+            if reason and not self._again(row, reason):
+                completion = self._finish(row, reason)
             if completion is not None:
                 text += row.rest
             steps.append(Step(row.index, row.request.tag, choice.tokens, text, completion))
@@ -236,6 +238,17 @@ class Engine:
         else:
             self.held.touch(row.sequence)
         return completion
+
+    def _again(self, row: Row, reason: FinishReason) -> bool:
+        """Send an empty answer back to its start. What its sequence holds of the prompt stays."""
+        sequence = row.sequence
+        if not row.again(reason):
+            return False
+        del self._live[sequence]
+        self.chooser.forget(row)
+        self.held.touch(sequence)
+        self._queue.appendleft(row)
+        return True
 
     def _leave(self, row: Row) -> None:
         del self._live[row.sequence]

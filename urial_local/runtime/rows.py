@@ -21,6 +21,7 @@ from urial_local.runtime.text_stream import TextStream
 # length: max_tokens; context: no room is left; form: it is filled in; error.
 FinishReason = Literal["eos", "frame", "stop", "length", "context", "form", "error"]
 ENDED: tuple[FinishReason, ...] = ("eos", "frame", "stop")  # by itself
+RESTARTS = 3  # of an answer that ends before it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Request:
     tag: Hashable = None  # the caller's own; its steps carry it
     keep: bool = False  # its cells, once it has ended: another request will go on from them
     top_logprobs: int = 0  # how many of the most probable tokens are told with each token
+    retry_empty: bool = False  # an answer that ends before it begins is begun again; see Row.again
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Completion:
     error: str = ""
     fields: tuple[Field, ...] = ()  # of a form that was filled in
     top: tuple[Top, ...] = ()  # where asked for: of each token chosen, the end token included
+    restarts: int = 0  # how often it ended before it began, and was begun again
 
     @staticmethod
     def failed(request: Request, error: str) -> Completion:
@@ -122,6 +125,7 @@ class Completion:
                 "prefill_tokens": self.prompt_tokens - self.cached_tokens,
                 "tokens_per_second": round(self.tokens_per_second, 2),
             },
+            "restarts": self.restarts,
             "error": self.error or None,
         }
 
@@ -144,24 +148,30 @@ class Row:
         self, index: int, request: Request, piece: Callable[[int], bytes], ctx_size: int
     ) -> None:
         self.index, self.request = index, request
-        self.tokens = [int(t) for t in request.tokens]  # prompt, then the answer
-        self.n_prompt = len(self.tokens)
+        self.n_prompt = len(request.tokens)
         room = ctx_size - self.n_prompt
         longest = self._longest()
         self.limit = min(longest, room) if longest >= 0 else room
         self.limit_reason: FinishReason = "length" if self.limit == longest else "context"
-        self.sequence = -1
-        self.n_past = 0  # tokens whose keys and values are in the cache
         self.cached = 0
         self.error = ""
+        self._piece = piece
+        self._barred: list[int] = []  # tokens that the answer may not begin with
+        self._started = self._first = self._last = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        """As it stands before its first token."""
+        self.tokens = [int(t) for t in self.request.tokens]  # prompt, then the answer
+        self.sequence = -1
+        self.n_past = 0  # tokens whose keys and values are in the cache
         self.rest = ""  # text that became certain only when the row ended
-        self._sampler = Sampler(request.sampling, self.tokens)
-        self._text = TextStream(piece, request.stop)
+        self._sampler = Sampler(self.request.sampling, self.tokens)
+        self._text = TextStream(self._piece, self.request.stop)
         self._logprobs: list[float] = []
         self._top: list[Top] = []
         self._chunk = 0
         self._end_token: int | None = None
-        self._started = self._first = self._last = 0.0
 
     @property
     def reserved(self) -> int:
@@ -215,8 +225,28 @@ class Row:
                 return text, reason
         return text, None
 
-    def finish(self, reason: FinishReason) -> Completion:
+    def again(self, reason: FinishReason) -> bool:
+        """Begin anew, where the answer has ended and is empty: with a fence, or the next turn's
+        marker, or an end as the first thing written. What it began with is barred as its first
+        token from now on. False where that was not asked for, or was tried RESTARTS times.
+
+        Nothing of it was shown: a framed answer's text appears once there is more than fences.
+        """
+        if not self.request.retry_empty or reason not in ("eos", "frame"):
+            return False
         self.rest = self._text.close()
+        if self._text.text or len(self._barred) == RESTARTS:
+            return False
+        written = self.tokens[self.n_prompt :]
+        first = written[0] if written else self._end_token
+        if first is None:
+            return False
+        self._barred.append(first)
+        self._begin()
+        return True
+
+    def finish(self, reason: FinishReason) -> Completion:
+        self.rest += self._text.close()
         end = time.perf_counter()
         first = self._first or end
         return Completion(
@@ -233,6 +263,7 @@ class Row:
             error=self.error,
             fields=self._fields(),
             top=tuple(self._top),
+            restarts=len(self._barred),
         )
 
     def _take(self, token: int, logprob: float, is_end: bool) -> tuple[str, FinishReason | None]:
@@ -252,7 +283,11 @@ class Row:
 
     def _view(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What may be chosen from."""
-        return logits
+        if not self._barred or len(self.tokens) > self.n_prompt:
+            return logits
+        view = logits.copy()
+        view[self._barred] = -np.inf
+        return view
 
     def _fields(self) -> tuple[Field, ...]:
         return ()

@@ -24,7 +24,9 @@ from urial_local.runtime.pace import MACHINE
 from urial_local.runtime.threads import default_threads
 
 Logits = npt.NDArray[np.float32]
+KvType = Literal["f16", "f32", "q8_0"]
 _NO_ROOM, _ABORTED = 1, 2
+_KV_TYPES = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml's numbers
 
 
 class Aborted(Exception):
@@ -52,7 +54,7 @@ class Sequences:
         batch: int = 512,
         threads: int | None = None,
         flash_attention: bool | None = None,
-        kv_type: Literal["f16", "f32", "q8_0"] = "f16",
+        kv_type: KvType = "f16",
         unified: bool = True,
         abort_flag: npt.NDArray[np.int32] | None = None,
     ) -> None:
@@ -65,35 +67,19 @@ class Sequences:
         Flash attention is left to llama.cpp on a GPU and off on a CPU, where it rounds keys and
         values and makes logits depend on the shape of the batch.
         """
-        self.model, self.n_seq = model, n_seq
+        self.model, self.n_seq, self._unified = model, n_seq, unified
         self.n_vocab = model.vocab.size
-        params = lib.llama_context_default_params()
-        # llama.cpp aborts where a batch, or the context, has no room for a token of each sequence.
-        params.n_ctx, params.n_batch = max(cells, n_seq), max(batch, n_seq)
-        params.n_ubatch = min(params.n_batch, 512)
-        params.n_seq_max, params.kv_unified = n_seq, unified
-        if not model.gpu_layers:
-            refuse_beyond_memory(model.header, params.n_ctx, kv_type)
         # A number that the user chose stays; ours leaves cores to those who keep them busy.
         self._most_threads = 0 if threads else default_threads(model.n_params)
         self.threads = threads or self._most_threads
+        params = _shape(cells, n_seq, batch, unified)
         params.n_threads = params.n_threads_batch = self.threads
-        params.no_perf = True
-        kinds = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml type numbers
-        params.type_k = params.type_v = kinds[kv_type]
-        if flash_attention is None:
-            flash_attention = None if model.gpu_layers else kv_type == "q8_0"
-        params.flash_attn_type = -1 if flash_attention is None else int(flash_attention)
+        params.type_k = params.type_v = _KV_TYPES[kv_type]
+        params.flash_attn_type = _flash_attention(flash_attention, model, kv_type)
+        if not model.gpu_layers:
+            refuse_beyond_memory(model.header, params.n_ctx, kv_type)
         self._handles = ExitStack()
-        llama_api.clear_errors()
-        self.handle: Any = lib.llama_init_from_model(model.handle, params)
-        if not self.handle:
-            raise ModelError(
-                f"llama.cpp cannot make a context of {cells:,} tokens: {llama_api.last_errors()}",
-                "Choose `kv_type=f16`: not every model takes quantised keys and values."
-                if kv_type == "q8_0"
-                else "Choose a smaller `ctx_size`, a smaller model or a stronger quantisation.",
-            )
+        self.handle = _context(model, params, cells, kv_type)
         self._handles.callback(lib.llama_free, self.handle)
         self._memory = lib.llama_get_memory(self.handle)
         # Whether a sequence can be cut back to any beginning of it; recurrent states cannot.
@@ -109,13 +95,16 @@ class Sequences:
         self._make_batch(self.batch_size)
         # Set from any thread, or by SIGINT, to stop a decode that is under way.
         self.abort_flag = np.zeros(1, np.int32) if abort_flag is None else abort_flag
-        callback = ctypes.cast(native.abort_callback(), lib.ggml_abort_callback)
-        lib.llama_set_abort_callback(
-            self.handle, callback, ctypes.c_void_p(self.abort_flag.ctypes.data)
-        )
+        self._listen()
 
     def close(self) -> None:
         self._handles.close()
+
+    def _listen(self) -> None:
+        """Let llama.cpp look at the abort flag while it computes."""
+        callback = ctypes.cast(native.abort_callback(), lib.ggml_abort_callback)
+        address = ctypes.c_void_p(self.abort_flag.ctypes.data)
+        lib.llama_set_abort_callback(self.handle, callback, address)
 
     def _make_batch(self, size: int) -> None:
         """A llama_batch over numpy arrays, written through memoryviews: the fastest way."""
@@ -186,10 +175,12 @@ class Sequences:
         return self._view[2]
 
     def copy(self, source: int, target: int, n: int) -> bool:
-        """Let `target`, which is cleared, begin with the first n tokens of `source`."""
+        """Let `target`, which is cleared, begin with the first n tokens of `source`. False where
+        that cannot be done: sequences with parts of their own can be copied as a whole only, and
+        llama.cpp ends the process over anything else."""
         self.clear(target)
         end = -1 if n == self.length(source) else n
-        if not self.holds(source, n):
+        if not self.holds(source, n) or (end >= 0 and not self._unified):
             return False
         lib.llama_memory_seq_cp(self._memory, source, target, 0 if end >= 0 else -1, end)
         return self.holds(target, n) or self._give_up(target)
@@ -264,3 +255,35 @@ class Sequences:
             if not self.load(sequence, memoryview(bytearray(state)), length):
                 raise ModelError("llama.cpp does not take back the state that it saved.")
         return state
+
+
+def _shape(cells: int, n_seq: int, batch: int, unified: bool) -> Any:
+    """llama.cpp's parameters of a context of that size, as they are but for it."""
+    params = lib.llama_context_default_params()
+    # llama.cpp aborts where a batch, or the context, has no room for a token of each sequence.
+    params.n_ctx, params.n_batch = max(cells, n_seq), max(batch, n_seq)
+    params.n_ubatch = min(params.n_batch, 512)
+    params.n_seq_max, params.kv_unified = n_seq, unified
+    params.no_perf = True
+    return params
+
+
+def _flash_attention(chosen: bool | None, model: Model, kv_type: KvType) -> int:
+    """llama.cpp's number: off, on, or -1 where it decides. Quantised values need it."""
+    if chosen is None:
+        return -1 if model.gpu_layers else int(kv_type == "q8_0")
+    return int(chosen)
+
+
+def _context(model: Model, params: Any, cells: int, kv_type: KvType) -> Any:
+    """A llama_context, to be freed by the caller. Raises ModelError."""
+    llama_api.clear_errors()
+    handle = lib.llama_init_from_model(model.handle, params)
+    if handle:
+        return handle
+    raise ModelError(
+        f"llama.cpp cannot make a context of {cells:,} tokens: {llama_api.last_errors()}",
+        "Choose `kv_type=f16`: not every model takes quantised keys and values."
+        if kv_type == "q8_0"
+        else "Choose a smaller `ctx_size`, a smaller model or a stronger quantisation.",
+    )

@@ -15,6 +15,7 @@ from typing import Literal
 from urial_local.base.fences import FenceStart, FenceTracker
 
 Ending = Literal["", "frame", "stop"]
+_FENCES = "`~ \t\r\n\v\f"  # what an answer is empty of that has nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,19 +235,23 @@ class StopScanner:
 
     def _show(self, end: int) -> str:
         """What is new up to `end`; in a framed answer without the blanks before it, which may turn
-        out to be the answer's last."""
+        out to be the answer's last, and nothing before there is more than fences: a fence is shown
+        with what it fences, and alone it is an answer that never began."""
         start = max(self._shown, self._blank)
         if end <= start:
             return ""
         if self.policy.framed:
-            size = len(self._between(start, end).rstrip())
+            new = self._between(start, end)
+            size = len(new.rstrip())
             self._blank = end
-            end = start + size if size else self._shown
+            if not (self._begun or new.strip(_FENCES)) or not size:
+                return ""
+            end = start + size
         start, self._shown = self._shown, end
         text = self._between(start, end)
         if not self._begun:
+            self._begun = True
             text = text.lstrip()
-            self._begun = bool(text)
         return text
 
     def _end(self, at: int, reason: Ending) -> str:

@@ -73,6 +73,7 @@ class PromptedModel:
             max_tokens=self.max_tokens,
             # The last token of a prompt is decoded for its logits, so it is never shared.
             shared=min(shared_length(prefix, tokens), len(tokens) - 1) if len(prefix) else 0,
+            retry_empty=rendered.framed,
         )
 
     def _prefix_tokens(self, text: str, rendered: Rendered) -> Ids:

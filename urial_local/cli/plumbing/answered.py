@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from urial_local.base.errors import UsageError
 from urial_local.base.formats import NOTHING, number, percent
@@ -12,6 +13,7 @@ from urial_local.cli.plumbing.tables import Column, figures
 
 if TYPE_CHECKING:
     from urial_local.records.runs import RunInfo
+    from urial_local.tasks.generate.summary import GenerateSummary
 
 
 def answered_run(folder: Path) -> RunInfo:
@@ -43,22 +45,39 @@ def answers(runs: tuple[Path, ...], path: Path, out: Output) -> None:
     out.tell(f"Open {path} in a browser.")
 
 
-def print_table(found: dict[str, dict[str, object]], out: Output) -> None:
-    """Runs by line: counts, shares, mean length."""
-    names = ["answered", "failed", "ended", "empty", "truncated", "repetitive", "runaway", "words"]
-    if any("tokens_per_second" in values for values in found.values()):
-        names.append("tokens_per_second")
-    heads = [name.replace("tokens_per_second", "tokens/s") for name in names]
-    rows = (
-        [run, *(_cell(name, values.get(name)) for name in names)] for run, values in found.items()
-    )
-    out.table((Column("run"), *figures(*((head, 12) for head in heads))), rows, found)
+def print_table(
+    found: Mapping[str, GenerateSummary],
+    out: Output,
+    rates: Mapping[str, float | None] | None = None,
+) -> None:
+    """Runs by line: counts, shares, mean length. `rates`: tokens a second, where they are known."""
+    from urial_local.tasks.generate.flags import FLAGS
+
+    columns = ["answered", "failed", "ended", *FLAGS, "words"]
+    heads = [*columns, *(["tokens/s"] if rates else [])]
+    rows = []
+    for run, summary in found.items():
+        cells = [_cell(name, getattr(summary, name)) for name in columns]
+        if rates:
+            cells.append(_cell("tokens/s", rates[run]))
+        rows.append([run, *cells])
+    table = (Column("run"), *figures(*((head, 10) for head in heads)))
+    out.table(table, rows, as_json(found, rates))
 
 
-def _cell(name: str, value: object) -> str:
+def as_json(
+    found: Mapping[str, GenerateSummary], rates: Mapping[str, float | None] | None = None
+) -> dict[str, dict[str, Any]]:
+    """What --json prints of runs, and sweep.json holds."""
+    return {
+        run: {**summary.as_json(), **({"tokens_per_second": rates[run]} if rates else {})}
+        for run, summary in found.items()
+    }
+
+
+def _cell(name: str, value: float | None) -> str:
     if value is None:
         return NOTHING
     if name in ("answered", "failed"):
         return f"{value:,}"
-    figure = float(str(value))
-    return number(figure, 1) if name in ("words", "tokens_per_second") else percent(figure)
+    return number(value, 1) if name in ("words", "tokens/s") else percent(value)

@@ -53,7 +53,6 @@ data_options = together(
     click.option("--id-field", metavar="NAME", help="The field that holds ids, or none."),
     click.option(
         "--format",
-        "kind",
         type=click.Choice(["json", "jsonl", "csv", "tsv", "text", "parquet"]),
         help="The file's format, where its ending does not say.",
     ),

@@ -164,29 +164,27 @@ def _figures(tally: Tally) -> dict[str, str]:
 
 def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
     """The command's options as the task takes them."""
-    from urial_local.cli.plumbing.session import SAMPLING
+    from urial_local.cli.plumbing.session import settings
     from urial_local.tasks.generate.job import JobOptions
     from urial_local.tasks.generate.setup import GenerateOptions
 
-    if "" in options["stop"]:
-        raise UsageError("--stop needs a text; an empty one would end every answer at once.")
-    parallel = options["parallel"]
+    chosen, parallel = settings(options), options["parallel"]
     return GenerateOptions(
         prompt=options["prompt"],
         frame=options["frame"],
         shots=options["shots"],
         retrieve=options["retrieve"],
         restyle=options["restyle"],
-        sampling={f: options[o] for o, f in SAMPLING.items() if options[o] is not None},
-        max_tokens=options["max_tokens"],
-        markers=options["markers"],
-        stop=tuple(options["stop"]),
+        sampling=dict(chosen.sampling),
+        max_tokens=chosen.max_tokens,
+        markers=chosen.markers,
+        stop=chosen.stop,
         parallel=None if parallel == "auto" else parallel,
         exact=options["exact"],
         job=JobOptions(
             repeat=options["repeat"],
-            candidates=options["candidates"],
-            pick=options["pick"] if options["candidates"] > 1 else "first",
+            candidates=options["n"],
+            pick=options["pick"] if options["n"] > 1 else "first",
             seed=options["seed"] or 0,
             turns=options["turns"] or 0,
         ),

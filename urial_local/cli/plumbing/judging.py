@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,48 +11,27 @@ from urial_local.cli.plumbing.options import runtime_choice
 if TYPE_CHECKING:
     from urial_local.cli.plumbing.running import Tally
     from urial_local.tasks.evaluate.job import Plan, Prepared
+    from urial_local.tasks.evaluate.setup import JudgeOptions
 
 
-@contextmanager
-def open_judge(rows: list[Any], options: Mapping[str, Any]) -> Iterator[Any]:
-    """The judge, closed in the end."""
-    if options["judge"].startswith("openai:"):
-        from urial_local.tasks.evaluate.endpoint import EndpointJudge, EndpointOptions
+def judge_options(options: Mapping[str, Any]) -> JudgeOptions:
+    """The command's options as the task takes them."""
+    from urial_local.tasks.evaluate.local_judge import LocalOptions
+    from urial_local.tasks.evaluate.setup import JudgeOptions
 
-        judge = EndpointJudge(
-            EndpointOptions(
-                model=options["judge"].removeprefix("openai:"),
-                base_url=options["base_url"],
-                parallel=options["parallel"],
-                max_tokens=options["max_tokens"],
-            )
-        )
-
-        yield judge
-        return
-    from urial_local.cli.plumbing.session import tell_about_check, tell_about_context
-    from urial_local.cli.plumbing.terminal import StatusLine
-    from urial_local.tasks.evaluate.local_judge import (
-        LocalOptions,
-        fitting_context,
-        open_local_judge,
+    return JudgeOptions(
+        name=options["judge"],
+        parallel=options["parallel"],
+        local=LocalOptions(
+            prompt=options["judge_prompt"],
+            expected=options["expected"],
+            reason_tokens=options["reason_tokens"],
+            exact=options["exact"],
+            runtime=runtime_choice(options),
+        ),
+        base_url=options["base_url"],
+        max_tokens=options["max_tokens"],
     )
-    from urial_local.tasks.model_file import model_file
-
-    file = model_file(options["judge"], tell_about_check)
-    chosen = LocalOptions(
-        prompt=options["judge_prompt"],
-        expected=options["expected"],
-        reason_tokens=options["reason_tokens"],
-        exact=options["exact"],
-        runtime=runtime_choice(options, parallel=min(options["parallel"], len(rows))),
-    )
-    tell_about_context(file.header, options["ctx_size"])
-    if not options["ctx_size"]:
-        need = fitting_context(file, [question for _, question in rows if question], chosen)
-        chosen = replace(chosen, runtime=replace(chosen.runtime, ctx_size=need))
-    with open_local_judge(file, chosen, StatusLine().prefill) as local:
-        yield local
 
 
 def judge_rows(
@@ -62,13 +39,20 @@ def judge_rows(
 ) -> Tally:
     """Judge the rows that the folder lacks; returns what was done."""
     from urial_local.cli.plumbing.running import end, write_rows
+    from urial_local.cli.plumbing.session import tell_about_check, tell_about_context
     from urial_local.cli.plumbing.stopping import stoppable
-    from urial_local.cli.plumbing.terminal import note
+    from urial_local.cli.plumbing.terminal import StatusLine, note
     from urial_local.records.judged import KEY, JudgedRow
     from urial_local.records.runlog import RunLog
     from urial_local.tasks.evaluate.job import Evaluation, run_config, todo
+    from urial_local.tasks.evaluate.setup import Listener, open_judge
 
-    with stoppable() as stop, open_judge(rows, options) as judge:
+    tell = Listener(
+        check=tell_about_check,
+        found=lambda file: tell_about_context(file.header, options["ctx_size"]),
+        prefill=StatusLine().prefill,
+    )
+    with stoppable() as stop, open_judge(judge_options(options), rows, tell) as judge:
         config = run_config(judge, wording, rows, options["shard"])
         with RunLog(folder, config, KEY, JudgedRow.read) as log:
             lacking = todo(log, rows)

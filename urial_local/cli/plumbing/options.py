@@ -1,7 +1,12 @@
-"""Options that several commands share: one decorator each. Spelled as llama.cpp spells them."""
+"""Options that several commands share: one decorator each. Spelled as llama.cpp spells them.
+
+A command's parameter has its option's name, a builtin's, too, since its environment variable is
+made of it; a noun that may be given again stands in the plural.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,11 +22,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Repeated(click.Option):
-    """An option that may be given again. In the environment its values are lines: click would split
-    a text at every blank."""
+    """An option that may be given again; its parameter may be the plural of its name. In the
+    environment it has its own name, and its values are lines: click would split a text at every
+    blank."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **{**more, "multiple": True})
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        found = super().resolve_envvar_value(ctx)
+        if found is None and ctx.auto_envvar_prefix:
+            own = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
+            found = os.environ.get(f"{ctx.auto_envvar_prefix}_{own}") or None
+        return found
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         text = self.resolve_envvar_value(ctx)
@@ -49,12 +62,9 @@ def complete_models(ctx: click.Context, param: click.Parameter, begun: str) -> l
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
-    rows = [r for r in catalog(registry()) if r["name"].startswith(begun)]
-    rows.sort(key=lambda row: row["path"] is None)
-    items = [
-        CompletionItem(r["name"], help=f"{r['role'] or ''} {r['quant'] or ''}".strip())
-        for r in rows
-    ]
+    rows = [r for r in catalog(registry()) if r.name.startswith(begun)]
+    rows.sort(key=lambda row: row.path is None)
+    items = [CompletionItem(r.name, help=f"{r.role or ''} {r.quant or ''}".strip()) for r in rows]
     return items or [CompletionItem(begun, type="file")]
 
 

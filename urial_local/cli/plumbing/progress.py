@@ -14,9 +14,9 @@ SLOW = 200 << 20  # bytes that take long enough to read for a bar
 
 
 class Bar:
-    """Rows done of rows to do, with rate and time left."""
+    """Rows done of rows to do, with rate and time left; without a total, only how many."""
 
-    def __init__(self, total: int, unit: str, done: int = 0) -> None:
+    def __init__(self, total: int | None, unit: str, done: int = 0) -> None:
         from tqdm import tqdm
 
         stream = sys.stderr
@@ -36,6 +36,10 @@ class Bar:
         """Move to so many rows; `figures` stand after the bar."""
         self._bar.set_postfix(figures, refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def say(self, text: str) -> None:
+        """What is under way, before the bar."""
+        self._bar.set_description_str(text)
 
     def close(self) -> None:
         self._bar.close()
@@ -70,7 +74,7 @@ def counting() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def bar(total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+def bar(total: int | None, unit: str, done: int = 0) -> Iterator[Bar]:
     shown = Bar(total, unit, done)
     try:
         yield shown

@@ -226,7 +226,7 @@ class Repl:
 
     def prompt(self, name: str) -> None:
         if name:
-            self.session.use(load_prompt(name, self.session.chosen.get("frame")))
+            self.session.use(load_prompt(name, self.session.frame))
         prompt = self.session.asker.prompt
         note(f"Prompt {prompt.name!r}: {prompt.description}")
 
@@ -238,16 +238,17 @@ class Repl:
             value = SETTINGS[key](text.strip())
         except ValueError:
             raise UsageError(f"/set {key} takes a number, not {text[:20]!r}.") from None
-        asker, option = self.session.asker, key.replace("-", "_")
-        if option in SAMPLING:
-            asker.sampling = replace(asker.sampling, **{SAMPLING[option]: value})
+        asker, session = self.session.asker, self.session
+        field = SAMPLING.get(key.replace("-", "_"), "max_tokens")
+        if field != "max_tokens":
+            asker.sampling = replace(asker.sampling, **{field: value})
         elif value == 0 or not -1 <= value <= limits.TOKENS:
             raise UsageError(
                 f"/set max-tokens takes a number from 1 to {limits.TOKENS:,}, or -1 for no limit."
             )
         else:
             asker.max_tokens = value
-        self.session.chosen[option] = value  # also for a prompt that is chosen later
+        session.chosen = session.chosen.changed(**{field: value})  # also for a later prompt
 
     def show(self, what: str) -> None:
         asker = self.session.asker

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from urial_local.assistant import Assistant, Settings, open_assistant
 from urial_local.base import gguf_facts
 from urial_local.base.errors import UsageError
 from urial_local.base.gguf_header import GGUFHeader
@@ -20,9 +21,6 @@ from urial_local.runtime.engine import Engine
 from urial_local.tasks.model_file import model_file
 from urial_local.tasks.prompt_choice import choose_prompt
 from urial_local.tasks.prompted import PromptedModel
-
-if TYPE_CHECKING:
-    from urial_local.assistant import Assistant, Settings
 
 _LARGE = 200 << 20  # bytes
 # The options of sampling, as click names them, and the fields of Sampling they set.
@@ -43,7 +41,8 @@ class Session:
 
     assistant: Assistant
     status: StatusLine
-    chosen: dict[str, Any] = field(default_factory=dict)  # the command's options
+    chosen: Settings = field(default_factory=Settings)
+    frame: str | None = None
 
     @property
     def asker(self) -> PromptedModel:
@@ -58,32 +57,27 @@ class Session:
 
         Raises PromptError for one that this model cannot be asked with; then nothing changes.
         """
-        other = self.assistant.under(prompt, settings(self.chosen)).asker
+        other = self.assistant.under(prompt, self.chosen).asker
         asker = self.asker  # which a conversation holds, too
         asker.prompt, asker.sampling, asker.max_tokens = prompt, other.sampling, other.max_tokens
 
 
-def settings(options: dict[str, Any]) -> Settings:
-    """What the user chose of how to ask."""
-    from urial_local.assistant import Settings
-
-    stop = tuple(options.get("stop", ()))
-    if "" in stop:
+def settings(options: Mapping[str, Any]) -> Settings:
+    """What the user chose by `sampling_options` and `prompt_options` of how to ask."""
+    if "" in options["stop"]:
         raise UsageError("--stop needs a text; an empty one would end every answer at once.")
-    sampling = {field: options.get(option) for option, field in SAMPLING.items()}
+    sampling = {field: options[option] for option, field in SAMPLING.items()}
     return Settings(
         sampling={name: value for name, value in sampling.items() if value is not None},
-        max_tokens=options.get("max_tokens"),
-        markers=options.get("markers", "escape"),
-        stop=stop,
+        max_tokens=options["max_tokens"],
+        markers=options["markers"],
+        stop=tuple(options["stop"]),
     )
 
 
 @contextmanager
-def open_session(options: dict[str, Any]) -> Iterator[Session]:
+def open_session(options: Mapping[str, Any]) -> Iterator[Session]:
     """An assistant from a command's options, closed in the end; tells the user what is going on."""
-    from urial_local.assistant import open_assistant
-
     status = StatusLine()
     asked = settings(options)
     runtime = runtime_choice(options)
@@ -97,7 +91,7 @@ def open_session(options: dict[str, Any]) -> Iterator[Session]:
     with open_assistant(file, choice, runtime, asked, status.prefill) as assistant:
         if assistant.remark:
             note(assistant.remark)
-        yield Session(assistant, status, options)
+        yield Session(assistant, status, asked, options["frame"])
         status.clear()
         if assistant.engine.cache and assistant.engine.cache.warning:
             note(assistant.engine.cache.warning)

@@ -29,6 +29,7 @@ from functools import cache, partial
 from urial_local.base.fences import FenceTracker
 from urial_local.records.generated import Generated
 from urial_local.runtime.rows import ENDED
+from urial_local.tasks.generate.flags import FAULTS
 from urial_local.tasks.languages import language_of
 from urial_local.tasks.phrases import folded, phrase_lists
 from urial_local.tasks.prose import bullets, numbered, paragraphs
@@ -100,10 +101,9 @@ def _closing(said: Said) -> bool:
     return closes(said.first)
 
 
-FLAGS = ("empty", "truncated", "repetitive", "runaway", "copied")
 SIGNS: Mapping[str, Callable[[Said], bool | None]] = {
     "ended": _ended,
-    **{flag: partial(_flagged, flag=flag) for flag in FLAGS},
+    **{flag: partial(_flagged, flag=flag) for flag in FAULTS},
     "refused harmless": partial(_refused, unsafe=False),
     "refused unsafe": partial(_refused, unsafe=True),
     "leaked": _leaked,

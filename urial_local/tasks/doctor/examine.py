@@ -6,9 +6,8 @@ import importlib.metadata
 import os
 import platform
 import time
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from urial_local import __version__
 from urial_local.base import gguf_facts
@@ -22,6 +21,16 @@ from urial_local.runtime import threads
 from urial_local.runtime.pace import LoadMeter, Pace
 from urial_local.runtime.row_scores import instruction_level
 from urial_local.tasks.doctor import machine
+from urial_local.tasks.doctor.findings import (
+    Advice,
+    Build,
+    Cache,
+    Findings,
+    Memory,
+    Models,
+    Threads,
+)
+from urial_local.tasks.doctor.machine import Graphics, Processor
 from urial_local.tasks.models import pulled
 from urial_local.tasks.models.catalog import catalog
 
@@ -36,28 +45,26 @@ WITHOUT_AMX = f"-DCMAKE_C_FLAGS='{_NO_AMX}' -DCMAKE_CXX_FLAGS='{_NO_AMX}'"
 BUILDS = {"CUDA": "-DGGML_CUDA=on", "Metal": "-DGGML_METAL=on", "Vulkan": "-DGGML_VULKAN=on"}
 
 
-def examine() -> dict[str, Any]:
-    """All of `doctor` but the measurement; sizes in bytes.
-
-    `broken` holds a sentence for each thing that does not work, `advice` one with a command for
-    each that could be better.
-    """
+def examine() -> Findings:
+    """All of `doctor` but the measurement."""
     broken: list[str] = []
-    advice: list[dict[str, str]] = []
-    found: dict[str, Any] = {
-        "versions": _versions(),
-        "processor": asdict(machine.processor()),
-        "graphics": [asdict(g) for g in machine.graphics()],
-    }
-    found["threads"] = _threads()
-    found["llama.cpp"] = _build(found, broken, advice)
+    versions, processor, graphics = _versions(), machine.processor(), machine.graphics()
+    build = _build(broken)
     total, free = machine.memory()
-    found["memory"] = {"total": total, "available": free, "fits": largest(free)}
-    found["native"] = {"instructions": instruction_level()}
-    found["models"] = _models(broken)
-    found["prompts"] = _prompts(broken)
-    found["caches"] = {name: _cache(path) for name, path in _caches().items()}
-    return {**found, "broken": broken, "advice": advice}
+    return Findings(
+        versions=versions,
+        processor=processor,
+        graphics=tuple(graphics),
+        threads=_threads(),
+        build=build,
+        memory=Memory(total, free, largest(free)),
+        instructions=instruction_level(),
+        models=_models(broken),
+        prompts=_prompts(broken),
+        caches={name: _cache(path) for name, path in _caches().items()},
+        broken=tuple(broken),
+        advice=_advice(build, processor, graphics, versions) if build else (),
+    )
 
 
 def _versions() -> dict[str, str]:
@@ -71,42 +78,43 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _threads() -> dict[str, Any]:
-    """How many threads a model gets here, why, and how busy the machine is now."""
+def _threads() -> Threads:
     threads.set_waiting()
     cores = threads.cores()
     meter = LoadMeter()
     time.sleep(1.1 * meter.EVERY)
     load = meter.read()
-    return {
-        **asdict(cores),
-        "usable": cores.usable,
-        "others": load.others if load else None,
-        "now": Pace(meter).threads(cores.usable, cores.usable),
-        "waiting": {k: os.environ[k] for k in threads.CHOSEN if k in os.environ},
-    }
+    return Threads(
+        affinity=cores.affinity,
+        quota=cores.quota,
+        usable=cores.usable,
+        others=load.others if load else None,
+        now=Pace(meter).threads(cores.usable, cores.usable),
+        waiting={k: os.environ[k] for k in threads.CHOSEN if k in os.environ},
+    )
 
 
-def _build(
-    found: dict[str, Any], broken: list[str], advice: list[dict[str, str]]
-) -> dict[str, Any] | None:
-    """How llama.cpp was built, against what the processor and the GPU offer."""
+def _build(broken: list[str]) -> Build | None:
     try:
         from urial_local.runtime.devices import built_features, devices
 
-        built = built_features()
-        seen = devices()
+        return Build(built_features(), tuple(devices()))
     except UrialError as error:
         broken.append(f"{error.message} {error.hint}")
         return None
-    advice += build_advice(
-        found["processor"]["offers"],
-        built.get("CPU", []),
-        [g["backend"] for g in found["graphics"]],
-        [d.name for d in seen if "gpu" in d.kind],
-        found["versions"]["llama-cpp-python"],
+
+
+def _advice(
+    build: Build, processor: Processor, graphics: Sequence[Graphics], versions: Mapping[str, str]
+) -> tuple[Advice, ...]:
+    """How llama.cpp was built, against what the processor and the GPU offer."""
+    return build_advice(
+        processor.offers,
+        build.built.get("CPU", []),
+        [gpu.backend for gpu in graphics],
+        [gpu.name for gpu in build.gpus],
+        versions["llama-cpp-python"],
     )
-    return {"built": built, "devices": [asdict(d) for d in seen]}
 
 
 def build_advice(
@@ -115,8 +123,8 @@ def build_advice(
     backends: list[str],
     gpus: list[str],
     version: str,
-) -> list[dict[str, str]]:
-    """What another build of llama.cpp would bring: `why`, and the `command` that makes it."""
+) -> tuple[Advice, ...]:
+    """What another build of llama.cpp would bring."""
     advice = []
     flags: list[str] = []
     # AMX: what GCC makes of llama.cpp's code for it ends the process, so it is never advised.
@@ -136,12 +144,12 @@ def build_advice(
         flags.append(BUILDS[backends[0]])
         advice.append(f"There is a GPU for {backends[0]}, which llama.cpp was built without")
     if not flags:
-        return []
+        return ()
     command = (
         f'CMAKE_ARGS="{" ".join(flags)}" pip install --force-reinstall --no-deps --no-cache-dir'
         f" --no-binary llama-cpp-python llama-cpp-python=={version}"
     )
-    return [{"why": "; ".join(advice) + ".", "command": command}]
+    return (Advice("; ".join(advice) + ".", command),)
 
 
 def largest(free: int) -> dict[str, float]:
@@ -154,7 +162,7 @@ def largest(free: int) -> dict[str, float]:
     }
 
 
-def _models(broken: list[str]) -> dict[str, Any]:
+def _models(broken: list[str]) -> Models:
     known = registry()
     broken += known.problems
     for name in EMBEDDED:
@@ -167,16 +175,16 @@ def _models(broken: list[str]) -> dict[str, Any]:
     except UrialError as error:
         broken.append(f"{error.message} {error.hint}")
     rows = catalog(known)
-    local = [row for row in rows if row["path"] and row["name"] not in EMBEDDED]
-    return {
-        "listed": len(known.entries),
-        "local": len(local),
-        "bytes": sum(row["size"] or 0 for row in local),
-        "without_checksum": sum(entry.sha256 is None for entry in known.entries.values()),
-    }
+    local = [row for row in rows if row.path and row.name not in EMBEDDED]
+    return Models(
+        listed=len(known.entries),
+        local=len(local),
+        bytes=sum(row.size or 0 for row in local),
+        without_checksum=sum(entry.sha256 is None for entry in known.entries.values()),
+    )
 
 
-def _prompts(broken: list[str]) -> dict[str, int]:
+def _prompts(broken: list[str]) -> int:
     names = list(prompt_files())
     for name in names:
         try:
@@ -185,7 +193,7 @@ def _prompts(broken: list[str]) -> dict[str, int]:
             broken.append(error.message)
     if not frame_names():
         broken.append(f"There are no frames in {shipped('templates')}; the installation is torn.")
-    return {"prompts": len(names)}
+    return len(names)
 
 
 def _caches() -> dict[str, Path]:
@@ -199,7 +207,7 @@ def _caches() -> dict[str, Path]:
     }
 
 
-def _cache(path: Path) -> dict[str, Any]:
+def _cache(path: Path) -> Cache:
     """Each file once: the hub's snapshots are links to its blobs."""
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not p.is_symlink())
-    return {"path": str(path), "bytes": size}
+    return Cache(str(path), size)

@@ -1,11 +1,18 @@
-"""What may be wrong with an answer, told from its text and from how it ended.
+"""What there is to say of an answer, told from its text, how it ended, and its prompt.
 
-empty       no text but blanks
+Faults:
+
+empty       no text but blanks and fences
 truncated   it was cut off: finish_reason is length or context
 repetitive  it ends in a loop: its last characters are one stretch of 1 … 200 characters at
             least 4 times over, 60 characters or more in all; or a line of 20 characters or
             more stands in it 4 times; or a word 8 times running
 runaway     it goes on as a dialogue with itself: a line begins like the next turn
+copied      more than 30 % of its word 8-grams stand in the prompt (see `copied`)
+
+No fault in itself:
+
+refusal     it declines (see tasks.refusals)
 """
 
 from __future__ import annotations
@@ -13,6 +20,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from urial_local.tasks.generate.copied import Shown
+from urial_local.tasks.refusals import refuses
+
+FAULTS = ("empty", "truncated", "repetitive", "runaway", "copied")
+FLAGS = (*FAULTS, "refusal")
 LOOP_TIMES, LOOP_CHARACTERS, LOOP_STRETCH = 4, 60, 200
 LINE_TIMES, LINE_CHARACTERS = 4, 20
 WORD_TIMES = 8
@@ -25,10 +37,10 @@ _TURN = re.compile(
 )
 
 
-def flags_of(text: str, finish_reason: str) -> list[str]:
-    """The flags of an answer; see the module's text."""
+def flags_of(text: str, finish_reason: str, shown: Shown | None = None) -> list[str]:
+    """The flags of an answer; see the module's text. `shown`: its prompt, where that is known."""
     found = []
-    if not text.strip():
+    if not text.strip("`~ \t\r\n\v\f"):
         found.append("empty")
     if finish_reason in ("length", "context"):
         found.append("truncated")
@@ -36,6 +48,10 @@ def flags_of(text: str, finish_reason: str) -> list[str]:
         found.append("repetitive")
     if runaway(text):
         found.append("runaway")
+    if shown and shown.copied(text):
+        found.append("copied")
+    if refuses(text):
+        found.append("refusal")
     return found
 
 

@@ -21,7 +21,8 @@ from urial_local.records.runlog import RunLog, asked_digest
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.rows import Completion, Request
 from urial_local.runtime.sampling import row_seed
-from urial_local.tasks.generate.flags import flags_of
+from urial_local.tasks.generate.copied import Shown
+from urial_local.tasks.generate.flags import FAULTS, flags_of
 from urial_local.tasks.generate.methods import Method
 
 KEY = ("id", "repeat")
@@ -56,6 +57,7 @@ class _Row:
     waiting: int = 0  # candidates of the present turn that are not there yet
     candidates: list[dict[str, Any]] = field(default_factory=list)
     draft: str | None = None  # of the restyle method
+    shown: Shown | None = None  # what the present turn's answer could copy
     began: float = field(default_factory=time.perf_counter)
 
 
@@ -123,12 +125,15 @@ class Job:
             if row.item.error:
                 raise UrialError(row.item.error)
             turn = len(row.turns)
-            request = self.method.request(row.queries[turn], row.history, row.draft)
+            query = row.queries[turn]
+            examples = self.method.examples(query)
+            request = self.method.request(query, row.history, row.draft, examples)
             request = within(request, row.item.max_tokens)
             self.engine.check_fits(request)
         except UrialError as error:
             self._error(row, error.message)
             return
+        row.shown = self.method.shown(examples)
         drafting = self.method.drafts and row.draft is None
         row.waiting = 1 if drafting else self.options.candidates
         row.candidates = []
@@ -140,7 +145,7 @@ class Job:
 
     def _take(self, row: _Row, number: int, done: Completion) -> None:
         row.waiting -= 1
-        row.candidates.append({"candidate": number, **answer_record(done)})
+        row.candidates.append({"candidate": number, **answer_record(done, row.shown)})
         if row.waiting:
             return
         row.candidates.sort(key=lambda c: int(c["candidate"]))
@@ -216,14 +221,14 @@ def todo(log: RunLog, items: Iterable[Item], repeat: int) -> Iterator[Todo]:
                 yield item, n
 
 
-def answer_record(done: Completion) -> dict[str, Any]:
+def answer_record(done: Completion, shown: Shown | None = None) -> dict[str, Any]:
     """What a row holds of an answer."""
     record: dict[str, Any] = {
         "answer": done.text,
         "raw_answer": done.raw_text,
         "answer_ids": list(done.tokens),
         "finish_reason": done.finish_reason,
-        "flags": flags_of(done.text, done.finish_reason),
+        "flags": flags_of(done.text, done.finish_reason, shown),
         "prompt_tokens": done.prompt_tokens,
         "cached_tokens": done.cached_tokens,
         "completion_tokens": len(done.tokens),
@@ -231,18 +236,20 @@ def answer_record(done: Completion) -> dict[str, Any]:
     }
     if done.end_token is not None:
         record["end_token"] = done.end_token
+    if done.restarts:
+        record["restarts"] = done.restarts
     if done.error:
         record["error"] = done.error
     return record
 
 
 def picked(candidates: Sequence[dict[str, Any]], pick: Pick) -> dict[str, Any]:
-    """The candidate that stands for a turn: the first, or the longest without a flag (the first of
-    the fewest flags where all have some), as the reference chooses among several outputs."""
+    """The candidate that stands for a turn: the first, or the longest without a fault (the first of
+    the fewest faults where all have some), as the reference chooses among several outputs."""
     sound = [c for c in candidates if c["finish_reason"] != "error"] or list(candidates)
     if pick == "first":
         return dict(sound[0])
-    fewest = min(len(c["flags"]) for c in sound)
-    cleanest = [c for c in sound if len(c["flags"]) == fewest]
+    faults = [len(set(c["flags"]).intersection(FAULTS)) for c in sound]
+    cleanest = [c for c, n in zip(sound, faults, strict=True) if n == min(faults)]
     lengths = [len(str(c["answer"])) for c in cleanest]
     return dict(cleanest[lengths.index(max(lengths))])

@@ -16,6 +16,7 @@ from urial_local.base.errors import UsageError
 from urial_local.base.paths import shipped
 from urial_local.prompting.prompts import Turn
 from urial_local.runtime.rows import Request
+from urial_local.tasks.generate.copied import Shown
 from urial_local.tasks.prompted import PromptedModel
 from urial_local.tasks.retrieve import Pool
 
@@ -29,6 +30,7 @@ class Method:
     shots: int = 0
     drafter: PromptedModel | None = None
     _restyle: str = field(default="", repr=False)
+    _shown: Shown | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.pool is not None and self.asker.prompt.frame.template == "model":
@@ -51,8 +53,29 @@ class Method:
         """Of the prompt as rendered, for rows."""
         return self.asker.prompt.fingerprint()
 
-    def request(self, query: str, history: Sequence[Turn], draft: str | None = None) -> Request:
-        """To the engine: the question under this method, after the turns there were.
+    def examples(self, query: str) -> list[Turn]:
+        """What retrieval puts before a question; none under the other methods."""
+        return self.pool.examples(query, self.shots) if self.pool else []
+
+    def shown(self, examples: Sequence[Turn]) -> Shown:
+        """The texts that an answer under this method could copy."""
+        prompt = self.asker.prompt
+        if self._shown is None or examples:
+            shown = Shown.of(prompt.system, (*prompt.examples, *examples))
+            if examples:
+                return shown
+            self._shown = shown
+        return self._shown
+
+    def request(
+        self,
+        query: str,
+        history: Sequence[Turn],
+        draft: str | None = None,
+        examples: Sequence[Turn] = (),
+    ) -> Request:
+        """To the engine: the question under this method, after the examples found for it and the
+        turns there were.
 
         With a drafter, first the draft's request, and with a draft the one that rewrites it. Raises
         TokenizeError, UnsafeText or PromptError.
@@ -63,5 +86,4 @@ class Method:
             parts = {"{query}": query, "{draft}": draft}  # in one pass: a draft may hold braces
             text = re.sub(r"\{(query|draft)\}", lambda m: parts[m.group()], self._restyle)
             return self.asker.request(text, history)
-        examples = self.pool.examples(query, self.shots) if self.pool else []
         return self.asker.request(query, [*examples, *history])

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from urial_local.records.generated import Generated
 from urial_local.runtime.rows import ENDED
+from urial_local.tasks.generate.flags import FLAGS
 
-FLAGS = ("empty", "truncated", "repetitive", "runaway")
+
+@dataclass(frozen=True, slots=True)
+class GenerateSummary:
+    """Counts of a run's rows, and shares and means over those with an answer; None without any."""
+
+    answered: int
+    failed: int  # error rows
+    ended: float | None  # by the model (end token, fence or marker, stop string), in all turns
+    empty: float | None  # this and the next five: with that flag (see `flags`) in any turn
+    truncated: float | None
+    repetitive: float | None
+    runaway: float | None
+    copied: float | None
+    refusal: float | None
+    words: float | None  # mean of all turns
+    tokens: float | None  # mean of all turns
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def summarise(rows: Iterable[Generated]) -> dict[str, Any]:
-    """Counts and shares over a run's rows.
-
-    answered: rows with an answer; failed: error rows; ended: share of the answered that the model
-    ended by itself (end token, the frame's fence or marker, a stop string), a dialogue in all its
-    turns; empty, truncated, repetitive, runaway: shares with that flag (see `flags`), a dialogue in
-    any of its turns; words and tokens: means over all turns.
-    """
+def summarise(rows: Iterable[Generated]) -> GenerateSummary:
+    """Counts, shares and means over a run's rows."""
     answered = failed = ended = turns = words = tokens = 0
     flagged = dict.fromkeys(FLAGS, 0)
     for row in rows:
@@ -36,11 +50,11 @@ def summarise(rows: Iterable[Generated]) -> dict[str, Any]:
                 flagged[flag] += 1
     n = max(answered, 1)
     shares = {name: count / n if answered else None for name, count in flagged.items()}
-    return {
-        "answered": answered,
-        "failed": failed,
-        "ended": ended / n if answered else None,
+    return GenerateSummary(
+        answered=answered,
+        failed=failed,
+        ended=ended / n if answered else None,
         **shares,
-        "words": words / turns if answered else None,
-        "tokens": tokens / turns if answered else None,
-    }
+        words=words / turns if answered else None,
+        tokens=tokens / turns if answered else None,
+    )

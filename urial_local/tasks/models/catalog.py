@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from urial_local.base import gguf_facts, hub
 from urial_local.base.errors import ModelError
 from urial_local.base.gguf_header import read_header
 from urial_local.base.registry import EMBEDDED, HubName, Registry, find_model, part_paths, parts
 
-Row = dict[str, Any]
-_NOTHING: Row = {"repo": None, "file": None, "quant": None, "sha256": None, "size": None,
-                 "context": None, "licence": None, "role": None, "pair": None}  # fmt: skip
+
+@dataclass(frozen=True, slots=True)
+class CatalogRow:
+    """A model as `models list` has it; None for what nobody says."""
+
+    name: str
+    file: str
+    repo: str | None = None
+    quant: str | None = None
+    sha256: str | None = None
+    size: int | None = None  # bytes
+    context: int | None = None  # tokens trained on
+    licence: str | None = None
+    role: Literal["base", "aligned"] | None = None
+    pair: str | None = None  # name of the counterpart
+    source: str | None = None  # how the line was established
+    path: str | None = None  # where it is on this machine
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def catalog(known: Registry) -> list[Row]:
+def catalog(known: Registry) -> list[CatalogRow]:
     """A row for each model: the columns of the registry, with `path` where it is on this machine.
 
     A model that is here and has no line is named `hf:user/repo:file`. Of a model in parts the first
@@ -28,18 +45,18 @@ def catalog(known: Registry) -> list[Row]:
     listed: set[tuple[str, str]] = set()
     for entry in known.entries.values():
         size, path = _here(hub.cached_files(entry.repo), entry.file)
-        row = {**asdict(entry), "path": str(path) if path else None}
+        row = CatalogRow(**asdict(entry))
         if path:
             listed.add((entry.repo, entry.file))
-            row["size"] = size
+            row = replace(row, size=size, path=str(path))
         rows.append(row)
     for repo in cached_repositories():
         there = hub.cached_files(repo)
         for file in HubName(repo).choose(list(there)):
             if (repo, file) not in listed:
                 size, path = _here(there, file)
-                rows.append({"name": f"hf:{repo}:{file}", **_NOTHING, "repo": repo, "file": file,
-                             "size": size, "path": str(path) if path else None})  # fmt: skip
+                here = str(path) if path else None
+                rows.append(CatalogRow(f"hf:{repo}:{file}", file, repo, size=size, path=here))
     return rows
 
 
@@ -59,22 +76,23 @@ def cached_repositories() -> Iterator[str]:
             yield folder.name.removeprefix("models--").replace("--", "/", 1)
 
 
-def _embedded(name: str) -> Row:
+def _embedded(name: str) -> CatalogRow:
     path = find_model(name).path
     aligned = name.endswith("aligned")
-    row = {
-        "name": name,
-        **_NOTHING,
-        "file": path.name,
-        "licence": "apache-2.0",
-        "role": "aligned" if aligned else "base",
-        "pair": "demo" if aligned else "demo-aligned",
-        "path": None,
-    }
+    row = CatalogRow(
+        name,
+        path.name,
+        licence="apache-2.0",
+        role="aligned" if aligned else "base",
+        pair="demo" if aligned else "demo-aligned",
+    )
     with contextlib.suppress(ModelError, OSError):  # a torn installation has other models, too
         header = read_header(path)
-        row["quant"] = gguf_facts.quantisation(header)
-        row["size"] = header.file_size
-        row["context"] = gguf_facts.context(header)
-        row["path"] = str(path)
+        return replace(
+            row,
+            quant=gguf_facts.quantisation(header),
+            size=header.file_size,
+            context=gguf_facts.context(header),
+            path=str(path),
+        )
     return row

@@ -3,18 +3,80 @@ its vocabulary. The weights are not loaded, but for the first try of an unknown 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from urial_local.base import gguf_facts, hub
 from urial_local.base.errors import PromptError, TokenizeError
-from urial_local.base.registry import Registry
+from urial_local.base.gguf_facts import Memory
+from urial_local.base.registry import Entry, Registry
 from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.runtime.vocabulary import Vocabulary
 from urial_local.tasks.model_file import model_file
 from urial_local.tasks.prompt_choice import ANSWER_ROOM
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """How many of a model's tensors have a type, and their bytes."""
+
+    tensors: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSize:
+    """A prompt's constant text in a model's tokens, None where the vocabulary lacks some of it, and
+    whether it leaves room for a question and an answer of 256 tokens together."""
+
+    name: str
+    tokens: int | None
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFit:
+    """How many layers fit into the free bytes of a GPU. `all`: the output's, too."""
+
+    free: int
+    layers: int
+    all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """All of `models show`; sizes in bytes."""
+
+    name: str
+    path: str
+    title: str
+    architecture: str
+    parameters: int
+    quantisation: str
+    types: Mapping[str, TensorType]  # by ggml's name
+    context: int | None  # tokens trained on
+    vocabulary: int  # tokens
+    tokeniser: str
+    chat_template: bool
+    layers: int
+    kv_bytes_per_token: int
+    kv_at_most: bool  # the cache may take less
+    file_size: int
+    ctx_size: int
+    kv_type: str
+    memory: Memory  # for a row of `ctx_size` tokens
+    gpu: GpuFit | None  # None where no GPU is seen or told
+    prompts: tuple[PromptSize, ...]
+    fingerprint: str
+
+    def as_json(self) -> dict[str, Any]:
+        found = asdict(self)
+        del found["tokeniser"]
+        found["vocabulary"] = {"tokens": self.vocabulary, "tokeniser": self.tokeniser}
+        found["memory"]["total"] = self.memory.total
+        return found
 
 
 def describe(
@@ -23,8 +85,8 @@ def describe(
     kv_type: str = "f16",
     gpu_memory: int | None = None,
     on_check: Callable[[Path], None] = lambda path: None,
-) -> dict[str, Any]:
-    """All of `models show`, as JSON can hold it; sizes in bytes.
+) -> Description:
+    """What a header says of a model, and what follows from it.
 
     ctx_size: 0 for what the other commands take: the model's own, up to 4096. gpu_memory: free
     bytes of a GPU; None for those that llama.cpp sees here, if any. Raises ModelError.
@@ -40,31 +102,32 @@ def describe(
     fits = gguf_facts.fitting_layers(header, ctx, free, kv_type) if free else 0
     with file.vocabulary() as vocab:
         prompts = _prompts(vocab, ctx)
-    return {
-        "name": name,
-        "path": str(path),
-        "title": file.title,
-        "architecture": header.architecture,
-        "parameters": gguf_facts.parameters(header),
-        "quantisation": gguf_facts.quantisation(header),
-        "types": {
-            kind: {"tensors": count, "bytes": size}
+    return Description(
+        name=name,
+        path=str(path),
+        title=file.title,
+        architecture=header.architecture,
+        parameters=gguf_facts.parameters(header),
+        quantisation=gguf_facts.quantisation(header),
+        types={
+            kind: TensorType(count, size)
             for kind, (count, size) in gguf_facts.bytes_by_type(header).items()
         },
-        "context": trained,
-        "vocabulary": {"tokens": tokens, "tokeniser": tokeniser},
-        "chat_template": bool(file.chat_template),
-        "layers": layers,
-        "kv_bytes_per_token": gguf_facts.kv_bytes_per_token(header, kv_type),
-        "kv_at_most": gguf_facts.kv_at_most(header),
-        "file_size": header.file_size,
-        "ctx_size": ctx,
-        "kv_type": kv_type,
-        "memory": {**asdict(needed), "total": needed.total},
-        "gpu": {"free": free, "layers": fits, "all": fits > layers} if free else None,
-        "prompts": prompts,
-        "fingerprint": file.fingerprint,
-    }
+        context=trained,
+        vocabulary=tokens,
+        tokeniser=tokeniser,
+        chat_template=bool(file.chat_template),
+        layers=layers,
+        kv_bytes_per_token=gguf_facts.kv_bytes_per_token(header, kv_type),
+        kv_at_most=gguf_facts.kv_at_most(header),
+        file_size=header.file_size,
+        ctx_size=ctx,
+        kv_type=kv_type,
+        memory=needed,
+        gpu=GpuFit(free, fits, fits > layers) if free else None,
+        prompts=prompts,
+        fingerprint=file.fingerprint,
+    )
 
 
 def _gpu_memory() -> int:
@@ -74,9 +137,7 @@ def _gpu_memory() -> int:
     return max((gpu.free for gpu in gpus()), default=0)
 
 
-def _prompts(vocab: Vocabulary, ctx_size: int) -> list[dict[str, Any]]:
-    """Each prompt's constant text in this vocabulary's tokens, and whether it leaves room for a
-    question and an answer of 256 tokens together."""
+def _prompts(vocab: Vocabulary, ctx_size: int) -> tuple[PromptSize, ...]:
     found = []
     for name in sorted(prompt_files()):
         try:
@@ -85,13 +146,11 @@ def _prompts(vocab: Vocabulary, ctx_size: int) -> list[dict[str, Any]]:
         except (PromptError, TokenizeError):
             tokens = None
         fits = tokens is not None and tokens + ANSWER_ROOM <= ctx_size
-        found.append({"name": name, "tokens": tokens, "fits": fits})
-    return found
+        found.append(PromptSize(name, tokens, fits))
+    return tuple(found)
 
 
-def listed(name: str, known: Registry) -> dict[str, Any] | None:
+def listed(name: str, known: Registry) -> Entry | None:
     """What the registry says of a model that is not on this machine; None for any other name."""
     entry = known.entries.get(name)
-    if entry is None or entry.file in hub.cached_files(entry.repo):
-        return None
-    return asdict(entry)
+    return None if entry is None or entry.file in hub.cached_files(entry.repo) else entry

@@ -6,6 +6,7 @@ same process and before the next batch, and becomes one row.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -114,8 +115,10 @@ class Analysis:
         other = None
         if noise:
             asker = PromptedModel(noise, first)
-            other = (asker, self._forced(stack, noise, [asker], longest))
-        forced = self._forced(stack, base, list(contexts.values()), longest)
+            ctx = self._ctx_size(noise, [asker], longest)
+            other = (asker, self._forced(stack, noise, 1, ctx))
+        ctx = self._ctx_size(base, list(contexts.values()), longest)
+        forced = self._forced(stack, base, len(contexts), ctx)
         return _BaseSides(base, contexts, forced, other)
 
     def _one_aligned(
@@ -130,17 +133,18 @@ class Analysis:
                 sampling=o.sampling,
                 max_tokens=o.max_tokens,
             )
+            ctx = self._ctx_size(aligned, [asker], self._longest_answer(aligned))
             scorer = Scorer(
                 setup=setup,
                 bridge=Bridge(setup.pairs[file.name], sides.base.vocab, aligned.vocab),
                 asker=asker,
-                aligned=self._forced(stack, aligned, [asker], self._longest_answer(aligned)),
+                aligned=self._forced(stack, aligned, 1, ctx),
                 contexts=sides.contexts,
                 bases=sides.forced,
                 noise=sides.noise,
             )
             if self.answers is None:
-                engine = self._engine(stack, aligned, asker, len(pending))
+                engine = self._engine(stack, aligned, ctx, len(pending))
                 yield from self._generated(engine, file, pending, scorer)
                 return
             for item in pending:
@@ -149,16 +153,13 @@ class Analysis:
                 given = partial(scorer.given, item, self.answers.get(item.id))
                 yield self._row(file, item, scorer, given)
 
-    def _forced(
-        self, stack: ExitStack, model: Model, askers: Sequence[PromptedModel], answer: int
-    ) -> TeacherForced:
-        """A scoring context of the model with a sequence for each prompt."""
+    def _forced(self, stack: ExitStack, model: Model, prompts: int, ctx: int) -> TeacherForced:
+        """A scoring context of the model with a sequence of `ctx` tokens for each prompt."""
         runtime = self.setup.options.runtime
-        ctx = self._ctx_size(model, askers, answer)
         sequences = Sequences(
             model,
-            cells=ctx * len(askers),
-            n_seq=len(askers),
+            cells=ctx * prompts,
+            n_seq=prompts,
             batch=min(runtime.batch, 512),
             threads=runtime.threads,
             flash_attention=False,
@@ -190,17 +191,10 @@ class Analysis:
             return self.setup.options.max_tokens
         texts = [self.answers[i.id] for i in self.items if i.id in self.answers]
 
-        def tokens(text: str) -> int:
-            try:
-                return model.vocab.count(text)
-            except UrialError:
-                return 0  # an error row, when its turn comes
+        return _longest(texts, lambda text: _tokens(lambda: model.vocab.count(text))) + 1
 
-        return _longest(texts, tokens) + 1
-
-    def _engine(self, stack: ExitStack, model: Model, asker: PromptedModel, rows: int) -> Engine:
+    def _engine(self, stack: ExitStack, model: Model, ctx: int, rows: int) -> Engine:
         o = self.setup.options
-        ctx = self._ctx_size(model, [asker], o.max_tokens)
         parallel = max(1, min(o.runtime.parallel, rows))
         sequences = Sequences(
             model,
@@ -298,22 +292,45 @@ class _BaseSides:
 
 
 def _longest_prompt(asker: PromptedModel, items: Sequence[Item]) -> int:
-    def tokens(query: str) -> int:
-        try:
-            return len(asker.request(query).tokens)
-        except UrialError:
-            return 0  # an error row, when its turn comes
+    """Tokens of the longest question's prompt. To lay out all of them would take seconds (chat
+    templates are rendered in a process of their own), so it is done only where a question's own
+    tokens may make it the longest; SLACK is for tokens that are other ones inside a frame."""
+    vocab = asker.model.vocab
+    frame = _tokens(lambda: len(asker.request("x").tokens))
+    return _longest(
+        [item.query for item in items if not item.error],
+        lambda query: _tokens(lambda: len(asker.request(query).tokens)),
+        lambda query: frame + _tokens(lambda: vocab.count(query)) + _escapes(query),
+        frame,
+    )
 
-    return _longest([item.query for item in items if not item.error], tokens)
+
+def _escapes(query: str) -> int:
+    """Tokens at most that keep a question inside its frame: a backslash a line, longer fences."""
+    fence = max(map(len, re.findall("[`~]+", query)), default=0)
+    return 2 * (query.count("\n") + 1 + fence)
 
 
-def _longest(texts: Sequence[str], tokens: Callable[[str], int]) -> int:
-    """The most tokens that any of the texts has. A token has a byte at least (two are reckoned,
-    for escaped markers), so texts too short to have more than is known are not tokenised."""
+def _tokens(count: Callable[[], int]) -> int:
+    try:
+        return count()
+    except UrialError:
+        return 0  # an error row, when its turn comes
+
+
+def _longest(
+    texts: Sequence[str],
+    tokens: Callable[[str], int],
+    at_most: Callable[[str], int] | None = None,
+    frame: int = 0,
+) -> int:
+    """The most tokens that any of the texts has, `frame` of them around it. A token has a byte at
+    least (two are reckoned, for escaped markers), so texts too short to have more than is known are
+    not tokenised; nor are those whose bound, which is cheaper, says the same."""
     most = 0
-    frame = tokens("x")
     for text in sorted(texts, key=lambda t: -len(t.encode("utf-8", "surrogatepass"))):
         if frame + 2 * len(text.encode("utf-8", "surrogatepass")) <= most:
             break
-        most = max(most, tokens(text))
+        if at_most is None or at_most(text) > most:
+            most = max(most, tokens(text))
     return most

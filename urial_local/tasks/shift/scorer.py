@@ -65,8 +65,12 @@ class Scorer:
                 f" {min(self.bases.room, self.aligned.room):,} tokens."
             )
         sampling = replace(request.sampling, seed=row_seed(request.sampling.seed, item.id, 0))
+        # An answer that is empty says something of the model: none is forced upon it here.
         return replace(
-            request, max_tokens=min(self.setup.options.max_tokens, room), sampling=sampling
+            request,
+            max_tokens=min(self.setup.options.max_tokens, room),
+            sampling=sampling,
+            retry_empty=False,
         )
 
     def generated(self, done: Completion) -> GivenAnswer:

@@ -16,10 +16,8 @@ from urial_local.runtime.sampling import Sampling
 from urial_local.runtime.shift_rows import TOP
 from urial_local.runtime.vocabulary_pair import VocabularyPair, compare_vocabularies
 from urial_local.tasks.model_file import ModelFile, model_file
-from urial_local.tasks.prompt_choice import choose_prompt
+from urial_local.tasks.prompt_choice import base_prompts, choose_prompt
 from urial_local.tasks.prompted import try_prompt
-
-DEFAULT_CONTEXTS = ("zero-shot", "urial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path
             f"No aligned counterpart of {options.base} is known.", "Name one with `aligned`."
         )
     base = model_file(options.base, on_check)
-    contexts = _contexts(options.base_prompts or (DEFAULT_CONTEXTS[0], base.prompt or "urial"))
+    contexts = _contexts(options.base_prompts or ("zero-shot", base_prompts(base)[0]))
     aligned = tuple(model_file(name, on_check) for name in names)
     if len({m.name for m in aligned}) < len(aligned):
         aligned = tuple(replace(m, name=f"{m.name}-{i}") for i, m in enumerate(aligned, 1))
@@ -115,7 +113,7 @@ def _aligned_prompt(model: ModelFile, name: str | None) -> Prompt:
     if not (name or model.prompt or model.chat_template):
         raise UsageError(
             f"{model.path.name} carries no chat template, so how to ask it is unknown.",
-            "Name a prompt with `aligned_prompt`, such as user-assistant or zero-shot.",
+            "Name a prompt with `aligned_prompt`, such as vanilla or zero-shot.",
         )
     return choose_prompt(model, name).candidates[0]
 

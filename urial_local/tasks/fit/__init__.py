@@ -1,0 +1,1 @@
+"""Chooses a prompt for one model, by measurement."""
