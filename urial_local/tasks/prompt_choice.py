@@ -72,7 +72,7 @@ def chosen_prompt(file: ModelFile, frame: str | None = None) -> tuple[Prompt | N
     try:
         name = fitted_prompt(file.fingerprint)
     except UrialError as error:
-        return None, str(error)
+        return None, f"{error.message} {error.hint}".strip()
     if name is None:
         return None, ""
     try:
@@ -136,4 +136,6 @@ def choose_prompt(
             f"{file.title} carries a chat template and is asked in it; `prompt=urial` asks it as a"
             " base model."
         )
+    elif trouble:
+        reason = f"Until then, it is asked under {found[0].name!r}."
     return PromptChoice(found, f"{trouble} {reason}".strip())

@@ -134,8 +134,9 @@ class Fit:
             # Without any score there would be nothing to say at all.
             enough = self._search_is_over if scores else never
             yield from self._ask(prompt, [self.tuning[n] for n in numbers], enough)
+            key = key_of(prompt)
             for n in numbers:
-                found = self.known.get((key_of(prompt), self.tuning[n]))
+                found = self.known.get((key, self.tuning[n]))
                 if found is not None:
                     scores[candidate, n] = found
 
@@ -163,7 +164,9 @@ class Fit:
     ) -> Iterator[Row]:
         key = key_of(prompt)
         missing = [name for name in names if (key, name) not in self.known]
-        for scored in self.objective.score(prompt, missing, enough) if missing else ():
+        if not missing or enough():
+            return
+        for scored in self.objective.score(prompt, missing, enough):
             self.known[key, scored.item] = scored.score
             yield row_of(key, prompt, scored)
 
