@@ -112,12 +112,16 @@ def lines_of(result: Result, same: bool) -> list[str]:
     ends = ""
     if result.interval:
         ends = f" (95 %: {figure(result.interval.low)} to {figure(result.interval.high)})"
-    sure = "" if result.p is None else f", p = {result.p:.3f}"
+    sure = "" if result.p is None else f", p {p_text(result.p)}"
     lines.append(f"  difference {figure(result.difference)}{ends}{sure}: {result.verdict}")
     examples = counted(len(result.prompt.examples), "example")
     penalty = result.prompt.sampling.get("repeat_penalty", 1.0)
     lines.append(f"  frame {result.prompt.frame.name}, {examples}, repetition penalty {penalty}")
     return lines
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def tell(plan: Plan, result: Result, folder: Path, out: Output, *, kept: bool, same: bool) -> None:
