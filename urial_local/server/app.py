@@ -21,6 +21,7 @@ from urial_local.server.metrics import Metrics
 from urial_local.server.responses import error_reply
 from urial_local.server.settings import MAX_BODY, ServeSettings
 from urial_local.server.state import State
+from urial_local.server.tokens import Tokens
 from urial_local.server.worker import Worker
 
 OpenLanes = Callable[[], AbstractContextManager[list[Lane]]]
@@ -31,8 +32,8 @@ def make_app(
     open_lanes: OpenLanes,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """`open_lanes` is called in the thread that computes. So is `on_ready`, once the models are open
-    or could not be: `app.state.urial.worker.fault` says which."""
+    """`open_lanes` is called in the thread that computes. So is `on_ready`, once models are open or
+    could not be: `app.state.urial.worker.fault` says which."""
     metrics = Metrics()
     worker = Worker(open_lanes, metrics, settings.stall)
     state = State(settings, worker, metrics)
@@ -61,7 +62,7 @@ def make_app(
         return error_reply(own)
 
     app = Starlette(
-        routes=Endpoints(state).routes(),
+        routes=[*Endpoints(state).routes(), *Tokens(state).routes()],
         middleware=_middleware(settings, metrics),
         exception_handlers={ApiError: refused, HTTPException: http_error},
         lifespan=lifespan,
