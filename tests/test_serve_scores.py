@@ -31,15 +31,15 @@ class Oracle:
     def scores(self, ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """float64 [n-1]: of each token but the first; bool [n-1]: whether it is the most probable."""
         self._sequences.clear(0)
-        rows = []
+        scores, best = [], []
         for at in range(0, len(ids), 64):
-            piece = ids[at : at + 64]
+            piece, targets = ids[at : at + 64], np.array(ids[at + 1 : at + 65], np.int32)
             batch = [BatchToken(t, at + i, 0, True) for i, t in enumerate(piece)]
-            rows.append(self._sequences.decode(batch).copy())
-        logits = np.concatenate(rows)[:-1]
-        targets = np.array(ids[1:], np.int32)
-        found = score_rows_numpy(logits, np.arange(len(targets), dtype=np.int32), targets)
-        return found.logprob, logits.argmax(1) == targets
+            logits = self._sequences.decode(batch)[: len(targets)]
+            found = score_rows_numpy(logits, np.arange(len(targets), dtype=np.int32), targets)
+            scores.append(found.logprob)
+            best.append(logits.argmax(1) == targets)
+        return np.concatenate(scores), np.concatenate(best)
 
 
 def write_bpe(path):
