@@ -8,30 +8,41 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2 as httpx
+import numpy as np
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from tests.fakes import END, ByteVocab, FakeDecoder, FakeModel
+from urial_local.prompting.library import load_prompt
+from urial_local.runtime.engine import Engine
+
 from urial_local.runtime.open import RuntimeOptions
 from urial_local.server.app import make_app
-from urial_local.server.lanes import LanePlan, open_lanes, usable_prompts
+from urial_local.server.lanes import Lane, LanePlan, open_lanes, usable_prompts
 from urial_local.server.run import Server, listen
 from urial_local.server.settings import ServeSettings
 from urial_local.server.state import State
 from urial_local.tasks.model_file import model_file
-from urial_local.tasks.prompt_choice import choose_prompt
+from urial_local.tasks.prompt_choice import PromptChoice, choose_prompt
 
 SOUP = [{"role": "user", "content": "How do I make soup?"}]
 FOX = [{"role": "user", "content": "Where can I find a fox?"}]
 
 
 def plan(
-    name: str | Path, prompt: str | None = None, *, parallel: int = 2, exact: bool = False, **more: Any
+    name: str | Path,
+    prompt: str | None = None,
+    *,
+    parallel: int = 2,
+    exact: bool = False,
+    **more: Any,
 ) -> LanePlan:
     file = model_file(str(name))
     runtime = RuntimeOptions(parallel=1 if exact else parallel, threads=1, disk_cache=False, **more)
@@ -77,11 +88,11 @@ class Running:
 
 
 @contextmanager
-def running(plans: list[LanePlan], **settings: Any) -> Iterator[Running]:
-    """A server over these models, until the end of the block."""
+def running(plans: Any, **settings: Any) -> Iterator[Running]:
+    """A server over these models, until the end of the block. `plans`: or what opens lanes."""
     chosen = ServeSettings(**{"port": 0, "drain": 5.0, **settings})
     ready = threading.Event()
-    app = make_app(chosen, lambda: open_lanes(plans), ready.set)
+    app = make_app(chosen, opener(plans), ready.set)
     server = Server(app)
     sock = listen(chosen.host, chosen.port)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -97,15 +108,58 @@ def running(plans: list[LanePlan], **settings: Any) -> Iterator[Running]:
         assert not thread.is_alive(), "it does not end"
 
 
+def opener(plans: Any) -> Any:
+    return plans if callable(plans) else lambda: open_lanes(plans)
+
+
 @contextmanager
-def client(plans: list[LanePlan], **settings: Any) -> Iterator[TestClient]:
+def client(plans: Any, **settings: Any) -> Iterator[TestClient]:
     """The application without a socket."""
     ready = threading.Event()
-    app: Starlette = make_app(ServeSettings(**settings), lambda: open_lanes(plans), ready.set)
+    app: Starlette = make_app(ServeSettings(**settings), opener(plans), ready.set)
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as opened:
         assert ready.wait(60)
         yield opened
 
 
-def smaller(plans: list[LanePlan], **runtime: Any) -> list[LanePlan]:
-    return [replace(p, runtime=replace(p.runtime, **runtime)) for p in plans]
+class FakeVocab(ByteVocab):
+    """The byte vocabulary with what a server asks of one. END ends a text; there is no BOS."""
+
+    bos, eos, add_bos, most = -1, END, False, None
+
+    def text(self, token: int) -> str:
+        return "<end>" if token == END else ""
+
+    def tokenize(self, text: str, **_: Any) -> np.ndarray:
+        return np.array(self.encode(text), np.int32)
+
+    def count(self, text: str) -> int:
+        return len(text)
+
+
+class GatedDecoder(FakeDecoder):
+    """Decodes when it is let to. `entered` counts the batches that were begun."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.n_vocab = 128
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = 0
+
+    def decode(self, tokens: Any) -> Any:
+        self.entered += 1
+        assert self.open.wait(60)
+        return super().decode(tokens)
+
+
+@contextmanager
+def fake_lane(decoder: FakeDecoder, rows: int = 2, ctx_size: int = 400) -> Iterator[list[Lane]]:
+    """A lane over known logits; its only prompt is `raw`."""
+    model = FakeModel()
+    model.vocab = FakeVocab()
+    file = SimpleNamespace(title="fake", name="fake", fingerprint="f" * 32, chat_template="")
+    runtime = RuntimeOptions(parallel=rows)
+    lane_plan = LanePlan("fake", file, PromptChoice((load_prompt("raw"),)), runtime)
+    engine = Engine(model.vocab, decoder, ctx_size=ctx_size, rows=rows)
+    yield [Lane(lane_plan, model, engine)]

@@ -14,8 +14,8 @@ with warnings.catch_warnings():
     lm_eval = pytest.importorskip("lm_eval")
     from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
-from tests.serving import Running, plan, running  # noqa: E402
-from tests.test_serve_scores import Oracle, write_bpe  # noqa: E402
+from tests.serving import Running, plan, running
+from tests.test_serve_scores import Oracle, write_bpe
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
@@ -117,7 +117,7 @@ def served(request, tmp_path_factory):
 
 
 def check(seen, oracle: Oracle) -> None:
-    for ((_, context, continuation), (total, greedy)) in seen:
+    for (_, context, continuation), (total, greedy) in seen:
         ids = [*context, *continuation][-512:]
         scores, best = oracle.scores(ids)
         n = len(continuation)

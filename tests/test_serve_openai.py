@@ -7,7 +7,7 @@ import pytest
 openai = pytest.importorskip("openai")
 pytest.importorskip("starlette")
 
-from tests.serving import FOX, SOUP, Running, pair, running  # noqa: E402
+from tests.serving import FOX, SOUP, Running, pair, running
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from tests.serving import Running, plan, running  # noqa: E402
-from tests.tiny_gguf import write_llama  # noqa: E402
-from urial_local.runtime.row_scores import score_rows_numpy  # noqa: E402
-from urial_local.runtime.sequences import BatchToken, Sequences  # noqa: E402
-from urial_local.tasks.model_file import model_file  # noqa: E402
+from tests.serving import Running, plan, running
+from tests.tiny_gguf import write_llama
+from urial_local.runtime.row_scores import score_rows_numpy
+from urial_local.runtime.sequences import BatchToken, Sequences
+from urial_local.tasks.model_file import model_file
 
 ECHO = {"echo": True, "logprobs": 1, "temperature": 0}
 
@@ -29,7 +29,7 @@ class Oracle:
         self.model.close()
 
     def scores(self, ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """float64 [n-1]: of each token but the first; bool [n-1]: whether it is the most probable."""
+        """float64 [n-1] of each token but the first; bool [n-1]: is it the most probable?"""
         self._sequences.clear(0)
         scores, best = [], []
         for at in range(0, len(ids), 64):
@@ -86,8 +86,8 @@ def check(choice: dict, ids: list[int], oracle: Oracle, generated: int) -> None:
     assert told["top_logprobs"][0] is None
     scores, greedy = oracle.scores(ids + told["token_ids"][len(ids) :])
     assert told["token_logprobs"][1:] == pytest.approx(scores.tolist(), abs=1e-4)
-    said = [v == max(t.values()) for v, t in zip(told["token_logprobs"][1:],
-                                                 told["top_logprobs"][1:], strict=True)]  # fmt: skip
+    pairs = zip(told["token_logprobs"][1:], told["top_logprobs"][1:], strict=True)
+    said = [value == max(top.values()) for value, top in pairs]
     assert said == greedy.tolist(), "the argmax has the identical number"
     if generated:
         assert said[-1], "the token that was added is the most probable one"
@@ -104,7 +104,7 @@ def test_every_token_is_scored(served, most):
 
 def test_the_end_token_has_its_entry_too(served):
     """Clients take off the last entry: were it missing, the last token's score would be lost."""
-    server, oracle = served
+    server, _ = served
     ended = 0
     for first in range(3, 400):
         choice = ask(server, prompt=[[first]], max_tokens=1)[0]

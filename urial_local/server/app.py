@@ -8,16 +8,19 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from urial_local.server import page
 from urial_local.server.endpoints import Endpoints
 from urial_local.server.errors import ApiError
 from urial_local.server.gate import Catch, Gate
 from urial_local.server.lanes import Lane
 from urial_local.server.metrics import Metrics
+from urial_local.server.own import Own
 from urial_local.server.responses import error_reply
 from urial_local.server.settings import MAX_BODY, ServeSettings
 from urial_local.server.state import State
@@ -62,11 +65,15 @@ def make_app(
         return error_reply(own)
 
     app = Starlette(
-        routes=[*Endpoints(state).routes(), *Tokens(state).routes()],
+        routes=[
+            *Endpoints(state).routes(),
+            *Tokens(state).routes(),
+            *Own(state).routes(),
+            *page.routes(),
+        ],
         middleware=_middleware(settings, metrics),
         exception_handlers={ApiError: refused, HTTPException: http_error},
         lifespan=lifespan,
-        max_body_size=MAX_BODY,
     )
     app.state.urial = state
     return app
@@ -86,4 +93,9 @@ def _middleware(settings: ServeSettings, metrics: Metrics) -> Sequence[Middlewar
                 allow_headers=["authorization", "content-type"],
             )
         )
-    return [*found, Middleware(Gate, settings=settings, metrics=metrics)]
+    # The limit is innermost, since it leaves by an exception of its own that nobody else may catch.
+    return [
+        *found,
+        Middleware(Gate, settings=settings, metrics=metrics),
+        Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY),
+    ]

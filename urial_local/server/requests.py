@@ -156,17 +156,22 @@ def chat(fields: Fields) -> Chat:
     top = fields.whole("top_logprobs", 0, MAX_LOGPROBS, 0)
     if top and not asked:
         raise wrong("top_logprobs needs logprobs to be true.", "top_logprobs")
-    messages = tuple(
-        _message(item, f"messages[{i}]")
-        for i, item in enumerate(fields.items("messages", MAX_MESSAGES))
-    )
-    if not messages:
-        raise wrong("messages must hold at least one message.", "messages")
     prefill = tuple(fields.ids("prefill_ids", limits.TOKENS))
     go_on = fields.flag("continue_final_message")
     if go_on and prefill:
         raise wrong("continue_final_message and prefill_ids exclude each other.", "prefill_ids")
-    return Chat(common, messages, top if asked else None, go_on, prefill)
+    return Chat(common, messages(fields), top if asked else None, go_on, prefill)
+
+
+def messages(fields: Fields) -> tuple[Said, ...]:
+    """The messages of a conversation. Raises ApiError."""
+    found = tuple(
+        _message(item, f"messages[{i}]")
+        for i, item in enumerate(fields.items("messages", MAX_MESSAGES))
+    )
+    if not found:
+        raise wrong("messages must hold at least one message.", "messages")
+    return found
 
 
 def _common(fields: Fields, lengths: tuple[str, ...], least: int) -> Common:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -46,8 +47,9 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """From a signal handler, or any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._begin_drain)
+        with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._begin_drain)
 
     def _begin_drain(self) -> None:
         if self._draining is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from urial_local.server.errors import ApiError, draining
@@ -34,6 +34,19 @@ class State:
     async def prepared(self, make: Callable[[], T]) -> T:
         """The result of what takes a while, without holding up other requests."""
         return await asyncio.get_running_loop().run_in_executor(self._desk, make)
+
+    async def computed(self, make: Callable[[], T]) -> T:
+        """The result of what only the engine's thread may look at."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(make())
+            except Exception as error:
+                future.set_exception(error)
+
+        self.worker.call(run)
+        return await asyncio.wrap_future(future)
 
     def check_ready(self) -> None:
         """Raises ApiError while models load and while the server drains."""

@@ -56,9 +56,7 @@ class Tokens:
             }
         )
 
-    async def _reply(
-        self, request: Request, make: Callable[[Fields], dict[str, Any]]
-    ) -> Response:
+    async def _reply(self, request: Request, make: Callable[[Fields], dict[str, Any]]) -> Response:
         body = await request.body()
         self._state.check_ready()
         return Json(await self._state.prepared(lambda: make(decoded(body))))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from urial_local.base.errors import UrialError
-from urial_local.server.duty import Duty, log, told_where
+from urial_local.server.duty import BROKEN, Duty, log, told_where
 from urial_local.server.inbox import Event, Inbox, RowOrder, ScoreOrder
 from urial_local.server.lanes import Lane
 from urial_local.server.metrics import Metrics
@@ -56,6 +56,10 @@ class Worker:
     def cancel(self, inbox: Inbox) -> None:
         """Leave all that was ordered for it, within a step."""
         self._order(lambda: self._everywhere(lambda duty: duty.leave(inbox)))
+
+    def call(self, what: Callable[[], None]) -> None:
+        """Run this between two steps."""
+        self._order(what)
 
     def end_all(self) -> None:
         """Tell every request that the server is shutting down."""
@@ -104,13 +108,20 @@ class Worker:
             if self.fault:
                 self._on_ready()
 
+    def _obey(self, order: Callable[[], None]) -> None:
+        try:
+            order()
+        except Exception as error:
+            log.error("%s", told_where(error))
+            self._everywhere(lambda duty: duty.fail(Event(error=BROKEN)))
+
     def _serve(self) -> None:
         while not self._stopping:
             with self._changed:
                 orders = list(self._orders)
                 self._orders.clear()
             for order in orders:
-                order()
+                self._obey(order)
             # Every lane takes its turn: no `any`, which would stop at the first.
             worked = [duty.turn() for duty in self._duties.values()]
             if any(worked):
