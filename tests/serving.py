@@ -22,7 +22,6 @@ from starlette.testclient import TestClient
 from tests.fakes import END, ByteVocab, FakeDecoder, FakeModel
 from urial_local.prompting.library import load_prompt
 from urial_local.runtime.engine import Engine
-
 from urial_local.runtime.open import RuntimeOptions
 from urial_local.server.app import make_app
 from urial_local.server.lanes import Lane, LanePlan, open_lanes, usable_prompts

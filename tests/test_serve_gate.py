@@ -215,11 +215,35 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
-FIELDS = (
-    "model prompt messages max_tokens max_completion_tokens n stop seed temperature top_p top_k min_p"
-    " logprobs top_logprobs echo stream stream_options best_of repetition_penalty repeat_penalty"
-    " urial prefill_ids continue_final_message tools logit_bias user return_tokens_as_token_ids"
-).split()
+FIELDS = [
+    "model",
+    "prompt",
+    "messages",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "stop",
+    "seed",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "logprobs",
+    "top_logprobs",
+    "echo",
+    "stream",
+    "stream_options",
+    "best_of",
+    "repetition_penalty",
+    "repeat_penalty",
+    "urial",
+    "prefill_ids",
+    "continue_final_message",
+    "tools",
+    "logit_bias",
+    "user",
+    "return_tokens_as_token_ids",
+]
 message = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant"]), "content": st.text(max_size=5)}
 )

@@ -278,7 +278,9 @@ def test_a_slow_reader_holds_up_nobody_but_itself(decoder, stall, monkeypatch):
             return b"".join(got).decode(), b"".join(quick).decode()
 
     slow, quick = asyncio.run(main())
-    assert json.loads(quick)["choices"][0]["text"] == bytes(greedy(endless, [70, 71, 72], 50)).decode()
+    assert (
+        json.loads(quick)["choices"][0]["text"] == bytes(greedy(endless, [70, 71, 72], 50)).decode()
+    )
     told = data(slow.splitlines())
     assert told[-1] == "[DONE]"
     if stall < 1:

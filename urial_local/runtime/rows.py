@@ -181,8 +181,10 @@ class Row:
         self._chunk = 0
         self._end_token: int | None = None
         # What was there before is read for where the answer stands (in a block of code?) only.
-        begun = self.tokens[self.n_prompt - self.request.begun : self.n_prompt]
-        self._known = sum(len(self._text.feed(token)) for token in begun)
+        for token in self.tokens[self.n_prompt - self.request.begun : self.n_prompt]:
+            self._text.feed(token)
+        self._known = self._text.begun()[1]  # characters
+        self._skip = self._known - len(self._text.text)
 
     @property
     def reserved(self) -> int:
@@ -221,6 +223,18 @@ class Row:
         self, choice: Choice, is_end: Callable[[int], bool], now: float
     ) -> tuple[str, FinishReason | None]:
         """Take what was chosen. Returns the text that it made certain, and why the row ended."""
+        text, reason = self._accepted(choice, is_end, now)
+        return self._new(text), reason
+
+    def _new(self, text: str) -> str:
+        """Without what had been written before the row began, and was held back till now."""
+        known = min(self._skip, len(text))
+        self._skip -= known
+        return text[known:]
+
+    def _accepted(
+        self, choice: Choice, is_end: Callable[[int], bool], now: float
+    ) -> tuple[str, FinishReason | None]:
         if choice.error:
             self.error = choice.error
             return "", "error"
@@ -257,7 +271,7 @@ class Row:
         return True
 
     def finish(self, reason: FinishReason) -> Completion:
-        self.rest += self._text.close()
+        self.rest = self._new(self.rest + self._text.close())
         end = time.perf_counter()
         first = self._first or end
         return Completion(

@@ -35,12 +35,13 @@ class Writing:
     def _begin(self) -> None:
         self._offsets = Offsets(self._names.piece)
         stream = TextStream(self._names.piece, self._request.stop)
-        self._base = 0  # where the text that is shown begins in what was written
-        shown = "".join(stream.feed(token) for token in self._begun)
         for token in self._begun:
+            stream.feed(token)
             self._offsets.take(token)
-        self._shown = len(shown)  # characters
-        self._known = self._shown
+        # In characters: where the answer begins in what was written, how much of it is shown or was
+        # known before, and how much was known.
+        self._base, self._known = stream.begun()
+        self._shown = self._known
         self._waiting: list[Entry] = []
 
     def take(self, step: Step) -> tuple[str, tuple[Entry, ...]]:
