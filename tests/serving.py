@@ -1,4 +1,4 @@
-"""A whole server on a port of its own, in a thread of the tests' process; and its application alone.
+"""A whole server on a port of its own, in a thread of the tests' process; or the application.
 
 Servers are shared by the tests of a module: to start one takes the time to load its models."""
 

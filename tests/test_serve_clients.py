@@ -28,7 +28,8 @@ OPEN_WEBUI = {"authorization": "Bearer", "x-openwebui-user-name": "User", "accep
 PAYLOADS = {
     "open webui, a chat": (
         "/v1/chat/completions",
-        {"stream": True, "model": "demo", "messages": SOUP, "stream_options": {"include_usage": True}},
+        {"stream": True, "model": "demo", "messages": SOUP,
+         "stream_options": {"include_usage": True}},
     ),
     "open webui, with settings and a file's text": (
         "/v1/chat/completions",
@@ -46,8 +47,8 @@ PAYLOADS = {
     ),
     "langchain, ChatOpenAI": (
         "/v1/chat/completions",
-        {"messages": [{"content": "Hello", "role": "user"}], "model": "demo", "max_completion_tokens": 9,
-         "stream": False, "temperature": 0.7, "n": 1},
+        {"messages": [{"content": "Hello", "role": "user"}], "model": "demo",
+         "max_completion_tokens": 9, "stream": False, "temperature": 0.7, "n": 1},
     ),
     "langchain, OpenAI": (
         "/v1/completions",
@@ -136,8 +137,12 @@ def test_many_clients_at_once():
 
 def _one(url: str, rng: random.Random, told: list, left: list) -> None:
     chat = rng.random() < 0.6
-    body = {"model": rng.choice(["demo", "demo:zero-shot", "demo-aligned"]), "stream": True,
-            "max_tokens": rng.randint(1, 30), "stream_options": {"include_usage": True}}  # fmt: skip
+    body = {
+        "model": rng.choice(["demo", "demo:zero-shot", "demo-aligned"]),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": rng.randint(1, 30),
+    }
     body |= {"messages": rng.choice([SOUP, FOX])} if chat else {"prompt": [5] * rng.randint(1, 90)}
     path = "/v1/chat/completions" if chat else "/v1/completions"
     leaves = rng.random() < 0.3

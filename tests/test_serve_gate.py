@@ -1,4 +1,4 @@
-"""Who may ask, and how much: hosts, origins, keys, sizes; and that no word of it is written down."""
+"""Who may ask, and how much: hosts, origins, keys, sizes; and that no word of it is kept."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ def test_a_body_has_a_limit(plain):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "JSON"), (b"[1]", "object"), (b"{", "JSON"), (b"[" * 100_000, "JSON"), (b"\xff", "JSON"),
+        (b"", "JSON"), (b"[1]", "object"), (b"{", "JSON"), (b"[" * 100_000, "JSON"),
+        (b"\xff", "JSON"),
         (b'{"prompt": [65], "temperature": NaN}', "JSON"),
         (b'{"prompt": [65], "temperature": Infinity}', "JSON"),
         (b'{"prompt": [65], "temperature": 1e308}', "temperature"),
@@ -149,7 +150,8 @@ def test_a_body_has_a_limit(plain):
         (b'{"prompt": [65], "stop": [1]}', "stop"),
         (b'{"prompt": [65], "stream": 1}', "stream"),
         (b'{"prompt": [65], "urial": []}', "urial"),
-        (b'{"prompt": null}', "prompt"), (b'{"prompt": []}', "prompt"), (b'{"prompt": {}}', "prompt"),
+        (b'{"prompt": null}', "prompt"), (b'{"prompt": []}', "prompt"),
+        (b'{"prompt": {}}', "prompt"),
         (b'{"prompt": [[65], [true]]}', "prompt"), (b'{"prompt": ""}', "prompt"),
         (b'{"prompt": [' + b"[65]," * 1024 + b"[65]]}", "1,024"),
         (b'{"prompt": [' + b"[65]," * 999 + b'[65]], "n": 32}', "4,096"),
@@ -212,9 +214,11 @@ def test_nothing_of_a_request_is_written_down(keyed, caplog, capfd):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=6,
-)  # fmt: skip
+)
 FIELDS = [
     "model",
     "prompt",
@@ -260,10 +264,13 @@ sensible = {
 }
 
 
+PATHS = [COMPLETIONS, CHAT, "/tokenize", "/detokenize", "/api/top", "/api/render", "/api/save"]
+
+
 @pytest.mark.fuzz
 @settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
 @given(
-    path=st.sampled_from([COMPLETIONS, CHAT, "/tokenize", "/detokenize", "/api/top", "/api/render"]),
+    path=st.sampled_from(PATHS),
     body=st.fixed_dictionaries({}, optional={n: sensible.get(n, json_values) for n in FIELDS}),
     wild=st.dictionaries(st.sampled_from([*FIELDS, "tokens", "ids", "position", "content"]),
                          json_values, max_size=2),

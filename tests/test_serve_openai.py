@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-openai = pytest.importorskip("openai")
 pytest.importorskip("starlette")
 
 from tests.serving import FOX, SOUP, Running, pair, running
+
+openai = pytest.importorskip("openai")
 
 
 @pytest.fixture(scope="module")

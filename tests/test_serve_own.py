@@ -97,7 +97,7 @@ def test_other_tokens_at_a_place_in_both_models(web):
         assert base["token"]["id"] == ids[position]
         assert base["token"]["rank"] == 1
         assert base["token"]["logprob"] == pytest.approx(tokens[position]["logprob"], abs=1e-3)
-        assert [t["id"] for t in base["top"]][0] == ids[position]
+        assert base["top"][0]["id"] == ids[position]
         assert len(base["top"]) == 10
     after = post(web, "/api/top", messages=FOX, ids=ids, models=["demo:zero-shot"])
     assert after["models"]["demo:zero-shot"]["token"] is None

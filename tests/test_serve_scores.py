@@ -73,7 +73,7 @@ def ids_of(server: Running, text: str) -> list[int]:
 
 
 def known(served) -> list[str]:
-    server, oracle = served
+    server, _ = served
     return [t for t in texts() if server.post("/tokenize", {"prompt": t}).status_code == 200]
 
 
