@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx2 as httpx
 import pytest
 
 pytest.importorskip("starlette")
@@ -235,3 +236,22 @@ def test_the_last_message_is_continued_only_when_asked(ai):
     assert begun[-1]["content"] + done.choices[0].message.content == (
         whole.choices[0].message.content
     )
+
+
+def test_a_stream_that_is_closed_ends_its_row(ai, server):
+    before = server.metric("urial_disconnects_total")
+    stream = ai.completions.create(model="demo", prompt="An owl", max_tokens=2000, stream=True)
+    next(iter(stream))
+    stream.close()
+    server.until(lambda: server.metric("urial_requests_running") == 0)
+    server.until(lambda: server.metric("urial_disconnects_total") == before + 1)
+    server.until(lambda: server.state.open == 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/tokenize"])
+def test_half_a_character_is_told(server, path):
+    text = b'"a \\ud83d b"'
+    body = b'{"prompt": ' + text + b', "messages": [{"role": "user", "content": ' + text + b"}]}"
+    reply = httpx.post(server.url + path, content=body, timeout=60)
+    assert reply.status_code == 400
+    assert "half a character" in reply.json()["error"]["message"]

@@ -21,6 +21,7 @@ from urial_local.server.lanes import Lane
 from urial_local.server.requests import COMPLETION_TOKENS, Chat, Common, Completion, Said
 from urial_local.tasks.prompted import PromptedModel
 
+EMPTY = "The prompt is empty, so there is nothing to go on from."
 DETAILS = 10  # most probable tokens in our own data of each token
 
 
@@ -104,6 +105,8 @@ def chat_tokens(
     except UrialError as error:
         raise told(error, "messages") from None
     tokens = [*request.tokens, *begun]
+    if not tokens:
+        raise wrong(EMPTY, "messages")
     if len(tokens) >= lane.ctx_size:
         raise too_long(len(tokens), lane.ctx_size, "messages")
     # A client's own system text is not kept on disk: only a shared prefix is.
@@ -144,7 +147,7 @@ def completion_tokens(lane: Lane, asked: Completion) -> list[list[int]]:
         else:
             ids = token_ids(prompt, "prompt", vocab.size)
         if not ids:
-            raise wrong("The prompt is empty, so there is nothing to go on from.", "prompt")
+            raise wrong(EMPTY, "prompt")
         # Where only scores are wanted, no room for an answer is needed.
         if len(ids) >= lane.ctx_size + (asked.common.max_tokens == 0):
             raise too_long(len(ids), lane.ctx_size, "prompt")
