@@ -44,9 +44,7 @@ def _file(folder, text: str):
 
 
 def test_without_its_packages_it_says_what_to_install(monkeypatch):
-    for name in [n for n in sys.modules if n.startswith("urial_local.server")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.delitem(sys.modules, "urial_local.server.run")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert "pip install 'urial-local[serve]'" in fails(2, "serve", "-m", "demo")
 

@@ -51,7 +51,7 @@ def test_a_prompt_is_chosen_by_the_models_name(ai):
     def said(model):
         return ai.chat.completions.create(model=model, messages=FOX).choices[0].message.content
 
-    assert said("demo:zero-shot") == "A fox lives in dens."
+    assert said("demo:zero-shot").startswith("A fox lives in dens.")
     assert said("demo") == said("demo:urial-demo")
     assert said("demo-aligned").startswith("Thanks for asking!")
 
@@ -179,7 +179,7 @@ def test_harmless_fields_pass(ai):
         presence_penalty=0, response_format={"type": "text"}, max_completion_tokens=50,
         extra_body={"chat_id": "1", "whatever": [1], "logit_bias": None, "tools": []},
     )  # fmt: skip
-    assert done.choices[0].message.content == "A fox lives in dens."
+    assert done.choices[0].message.content.startswith("A fox lives in dens.")
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(ai, server):
