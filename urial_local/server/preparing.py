@@ -127,6 +127,7 @@ def chat_requests(lane: Lane, prompt: str, asked: Chat) -> list[Request]:
         sampling=common.draw.over(request.sampling),
         stop=replace(request.stop, strings=(*request.stop.strings, *common.stop)),
         keep=True,
+        alone=lane.plan.exact,
         top_logprobs=top,
         measured=common.tokens,
     )
@@ -155,8 +156,9 @@ def completion_tokens(lane: Lane, asked: Completion) -> list[list[int]]:
     return found
 
 
-def completion_requests(asked: Completion, tokens: list[int]) -> list[Request]:
-    """One for each answer to a prompt; none where only its text or scores are wanted."""
+def completion_requests(asked: Completion, tokens: list[int], alone: bool = False) -> list[Request]:
+    """One for each answer to a prompt; none where only its text or scores are wanted. `alone`: see
+    the engine's Request."""
     common = asked.common
     most = COMPLETION_TOKENS if common.max_tokens is None else common.max_tokens
     if most == 0:
@@ -165,6 +167,7 @@ def completion_requests(asked: Completion, tokens: list[int]) -> list[Request]:
         tokens,
         common.draw.over(Sampling()),
         max_tokens=most,
+        alone=alone,
         top_logprobs=max(asked.logprobs or 0, DETAILS if common.tokens else 0),
         measured=common.tokens,
     )
