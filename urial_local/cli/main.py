@@ -28,6 +28,7 @@ COMMANDS = {
         "What prompts are worth, without a judge.",
     ),
     "fit": ("urial_local.cli.fit", "Find the prompt that suits a model, by measurement."),
+    "serve": ("urial_local.cli.serve", "Serve OpenAI's API and a chat page."),
     "show": ("urial_local.cli.show", "Read a run's answers, or two runs' side by side."),
     "export": ("urial_local.cli.export", "Write a run in another tool's shape."),
     "shift": ("urial_local.cli.shift", "Compare a base model with an aligned one, by token."),

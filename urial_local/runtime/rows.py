@@ -39,6 +39,9 @@ class Request:
     keep: bool = False  # its cells, once it has ended: another request will go on from them
     top_logprobs: int = 0  # how many of the most probable tokens are told with each token
     retry_empty: bool = False  # an answer that ends before it begins is begun again; see Row.again
+    begun: int = 0  # how many of the last tokens are the answer's own beginning; its text is known
+    alone: bool = False  # it begins with its shared prefix and nothing else that is at hand
+    measured: bool = False  # rank and entropy are told with each token's top
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Top:
     logprob: float  # nats
     ids: tuple[int, ...]  # the most probable first; of equals the lower id
     logprobs: tuple[float, ...]  # nats
+    rank: int = 0  # of the token, from 1; 0 where it was not asked for
+    entropy: float | None = None  # nats, of the distribution; None where it was not asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,9 @@ class Step:
     tokens: tuple[int, ...]  # chosen now; none for a row that failed
     text: str  # text that became certain, often empty
     completion: Completion | None = None
+    logprobs: tuple[float, ...] = ()  # nats, of each token chosen now
+    top: tuple[Top, ...] = ()  # where asked for, of each
+    again: bool = False  # the answer had ended before it began: what was chosen for it is void
 
 
 class Row:
@@ -156,6 +164,7 @@ class Row:
         self.cached = 0
         self.error = ""
         self._piece = piece
+        self.held = False  # live, but not decoded for now
         self._barred: list[int] = []  # tokens that the answer may not begin with
         self._started = self._first = self._last = 0.0
         self._begin()
@@ -172,6 +181,11 @@ class Row:
         self._top: list[Top] = []
         self._chunk = 0
         self._end_token: int | None = None
+        # What was there before is read for where the answer stands (in a block of code?) only.
+        for token in self.tokens[self.n_prompt - self.request.begun : self.n_prompt]:
+            self._text.feed(token)
+        self._known = self._text.begun()[1]  # characters
+        self._skip = self._known - len(self._text.text)
 
     @property
     def reserved(self) -> int:
@@ -210,6 +224,18 @@ class Row:
         self, choice: Choice, is_end: Callable[[int], bool], now: float
     ) -> tuple[str, FinishReason | None]:
         """Take what was chosen. Returns the text that it made certain, and why the row ended."""
+        text, reason = self._accepted(choice, is_end, now)
+        return self._new(text), reason
+
+    def _new(self, text: str) -> str:
+        """Without what had been written before the row began, and was held back till now."""
+        known = min(self._skip, len(text))
+        self._skip -= known
+        return text[known:]
+
+    def _accepted(
+        self, choice: Choice, is_end: Callable[[int], bool], now: float
+    ) -> tuple[str, FinishReason | None]:
         if choice.error:
             self.error = choice.error
             return "", "error"
@@ -232,7 +258,7 @@ class Row:
 
         Nothing of it was shown: a framed answer's text appears once there is more than fences.
         """
-        if not self.request.retry_empty or reason not in ("eos", "frame"):
+        if not self.request.retry_empty or self.request.begun or reason not in ("eos", "frame"):
             return False
         self.rest = self._text.close()
         if self._text.text or len(self._barred) == RESTARTS:
@@ -246,11 +272,11 @@ class Row:
         return True
 
     def finish(self, reason: FinishReason) -> Completion:
-        self.rest += self._text.close()
+        self.rest = self._new(self.rest + self._text.close())
         end = time.perf_counter()
         first = self._first or end
         return Completion(
-            text=self._text.text,
+            text=self._text.text[self._known :],
             raw_text=self._text.raw,
             tokens=tuple(self.tokens[self.n_prompt :]),
             logprobs=tuple(self._logprobs),
