@@ -37,6 +37,7 @@ COMMANDS = {
     "agreement": ("urial_local.cli.leaderboard", "How far two judges agree."),
     "merge": ("urial_local.cli.merge", "Put the shards of a run together."),
     "report": ("urial_local.cli.report", "Make a run's summary and page anew."),
+    "lm-eval": ("urial_local.cli.lm_eval", "Tasks of lm-evaluation-harness, under any prompt."),
     "prompts": ("urial_local.cli.prompts", "List, show, render, lint and import prompts."),
     "demo": ("urial_local.cli.demo", "See what URIAL does, in under a minute."),
     "models": ("urial_local.cli.models", "List, pull, check and describe models."),
