@@ -80,6 +80,10 @@ function menu(label, entries, more) {
   const list = make("div", { class: "entries" }, entries.map((entry) =>
     Array.isArray(entry) ? button(entry[0], () => { holder.open = false; entry[1](); }, entry[2]) : make("p", { class: "soft small" }, entry)));
   const holder = make("details", { class: "menu", ...more }, make("summary", { "aria-haspopup": "true" }, label), list);
+  holder.addEventListener("toggle", () => {
+    const room = holder.getBoundingClientRect().top - (holder.closest("#scroll")?.getBoundingClientRect().top || 0);
+    if (holder.open) holder.classList.toggle("down", room < list.offsetHeight + 8);
+  });
   return holder;
 }
 

@@ -1,6 +1,7 @@
 // What else was likely at a token, in both models where there are two, and to go on from there.
 
 let likelyAsked = 0; // only the latest is shown
+let likelyAt = null; // {id, i} of the token that it is about
 
 function closeLikely(focus = false) {
   const panel = byId("likely");
@@ -9,6 +10,7 @@ function closeLikely(focus = false) {
   const token = document.querySelector(".t.here");
   panel.remove();
   token?.classList.remove("here");
+  likelyAt = null;
   if (focus) token?.focus();
   return true;
 }
@@ -17,6 +19,7 @@ async function showLikely(talk, node, i, token, into = false) {
   closeLikely();
   const mine = likelyAsked;
   token.classList.add("here");
+  likelyAt = { id: node.id, i };
   const panel = make("aside", { id: "likely", role: "dialog", "aria-label": "What else was likely here", tabindex: "-1" });
   byId("turns").append(panel);
   fill(panel, talk, node, i, node.tops[i] ? [[node.model, node.prompt, node.tops[i]]] : null, "");
@@ -40,9 +43,19 @@ async function showLikely(talk, node, i, token, into = false) {
     if (!(error instanceof Told)) throw error;
     fill(panel, talk, node, i, node.tops[i] ? [[node.model, node.prompt, node.tops[i]]] : [], error.message);
   }
-  place(panel, token);
+  place(panel, document.querySelector(".t.here") || token);
   if (into) (panel.querySelector(".alternative") || panel).focus();
   return undefined;
+}
+
+// The conversation was drawn anew: what is open stays open where its token is still there.
+function restoreLikely(panel) {
+  const at = likelyAt, token = at && document.querySelector(`[data-answer="${at.id}"] .t[data-i="${at.i}"]`);
+  if (!panel) return;
+  if (!token) { likelyAsked++; likelyAt = null; return; }
+  token.classList.add("here");
+  byId("turns").append(panel);
+  place(panel, token, false);
 }
 
 function fill(panel, talk, node, i, tops, said) {
@@ -75,11 +88,11 @@ function alternative(talk, node, i, one, rank, written, own) {
 }
 
 // Below its token, within the page; on a phone at the bottom.
-function place(panel, token) {
+function place(panel, token, seen = true) {
   const area = byId("turns").getBoundingClientRect(), at = token.getClientRects()[0];
   if (!at) return;
   const left = Math.min(Math.max(0, at.left - area.left - 16), area.width - panel.offsetWidth);
   panel.style.left = `${Math.max(0, left)}px`;
   panel.style.top = `${at.bottom - area.top + 8}px`;
-  panel.scrollIntoView({ block: "nearest" });
+  if (seen) panel.scrollIntoView({ block: "nearest" });
 }

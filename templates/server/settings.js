@@ -34,7 +34,7 @@ const lanes = () => (info ? info.models : []);
 const laneNamed = (name) => lanes().find((lane) => lane.name === name) || null;
 const otherLane = (name) => (info && info.pair ? laneNamed(name === info.pair.base ? info.pair.aligned : info.pair.base) : null);
 const roleOf = (name) => (!info || !info.pair ? "" : name === info.pair.base ? "base" : name === info.pair.aligned ? "aligned" : "");
-const labelled = (name) => (roleOf(name) ? `${name} (${roleOf(name)})` : name);
+const labelled = (name) => (roleOf(name) && !name.includes(roleOf(name)) ? `${name} (${roleOf(name)})` : name);
 const BOTH = "\u0000both"; // no model's name
 
 // The models that answer the next question.
@@ -83,7 +83,7 @@ function openSettings() {
     return make("label", { class: "field" }, make("span", {}, `Prompt of ${labelled(lane.name)}`), picker, said);
   });
   const numbers = Object.entries(NUMBERS).map(([name, [least, most, step, label, help]]) => {
-    const input = make("input", { type: "number", id: `set-${name}`, min: least, max: most, step: name === "seed" || name === "max_tokens" ? 1 : "any", inputmode: "decimal", placeholder: name === "seed" ? "drawn anew" : "as the prompt recommends", value: settings[name] });
+    const input = make("input", { type: "number", id: `set-${name}`, min: least, max: most, step: name === "seed" || name === "max_tokens" ? 1 : "any", inputmode: "decimal", placeholder: name === "seed" ? "drawn anew" : "the prompt's own", value: settings[name] });
     const wrong = make("small", { class: "wrong", role: "alert" });
     input.addEventListener("input", () => {
       const value = input.value === "" ? null : Number(input.value);

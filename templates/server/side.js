@@ -103,10 +103,8 @@ function drawComposer(turns) {
   byId("stop").hidden = !writing;
   byId("send").disabled = !info;
   const last = turns.length ? talk.columns(turns.at(-1).question).map((c) => c.shown) : [];
-  byId("used").textContent = last.filter((a) => a.promptTokens && laneNamed(a.model)).map((a) => {
-    const used = a.promptTokens + a.tokens.length;
-    return `${last.length > 1 ? `${a.model}: ` : ""}${thousands(used)} of ${thousands(laneNamed(a.model).ctx_size)} tokens of context used`;
-  }).join(" · ");
+  const used = last.filter((a) => a.promptTokens && laneNamed(a.model));
+  byId("used").textContent = used.map((a) => `${used.length > 1 ? `${a.model} ` : ""}${thousands(a.promptTokens + a.tokens.length)} of ${thousands(laneNamed(a.model).ctx_size)}`).join(", ") + (used.length ? " tokens of context" : "");
   byId("ask").placeholder = turns.length ? "Ask on …" : "Ask something …";
 }
 

@@ -84,12 +84,12 @@ function shares(node) {
   const count = node.tokens.length;
   if (!count) return null;
   if (settings.colour === "rank") {
+    if (wantsRanks(node)) return `Asking ${otherLane(node.model).name} for its ranks …`;
     const { by, ranks } = ranksOf(node);
     const counts = [0, 0, 0];
     for (const rank of ranks) if (rankClass(rank) >= 0) counts[rankClass(rank)]++;
     const known = counts.reduce((a, b) => a + b, 0) || 1;
-    const waits = !node.classes && wantsRanks(node) ? " (the other model is being asked …)" : "";
-    return `By rank in ${labelled(by)}: ${counts.map((n, k) => `${CLASS_NAMES[k]} ${Math.round(100 * n / known)} %`).join(", ")}${waits}`;
+    return `By rank in ${labelled(by)}: ${counts.map((n, k) => `${CLASS_NAMES[k]} ${Math.round(100 * n / known)} %`).join(", ")}`;
   }
   const mean = (values) => values.reduce((a, b) => a + b, 0) / (values.length || 1);
   if (settings.colour === "entropy") return `Mean entropy ${mean(node.tokens.map((t) => t[5]).filter((e) => e !== null)).toFixed(2)} nats`;

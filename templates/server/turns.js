@@ -7,7 +7,7 @@ let editing = null; // {id, text} of the question that is being written anew
 // The whole page from what is known. Who had the focus has it again.
 function draw() {
   const held = document.activeElement?.id, scroll = byId("scroll"), low = isLow();
-  closeLikely();
+  const likely = byId("likely");
   drawTop();
   drawLegend();
   const turns = talk.turns();
@@ -16,6 +16,7 @@ function draw() {
   drawComposer(turns);
   drawSide();
   if (low && turns.length) scroll.scrollTop = scroll.scrollHeight;
+  restoreLikely(likely);
   if (held && document.activeElement?.id !== held) byId(held)?.focus({ preventScroll: true });
   if (settings.view === "tokens" && settings.colour === "rank" && info) shownAnswers().forEach((node) => askRanks(talk, node));
 }
