@@ -83,7 +83,11 @@ function alternative(talk, node, i, one, rank, written, own) {
   // What another model thinks of a token is not what this one thinks.
   const known = own ? { ...one, rank } : { ...one, logprob: null, rank: null };
   return button([make("span", {}, String(rank)), make("span", { class: "word" }, visible(one.text)), make("span", { class: "number" }, share(one.logprob)), make("span", { class: "soft" }, written ? "written" : one.ends ? "ends it" : ""), bar],
-    () => { closeLikely(); goOn(talk, node, i, known); },
+    () => {
+      closeLikely();
+      goOn(talk, node, i, known);
+      document.querySelector(`[data-answer="${[...talk.nodes.keys()].at(-1)}"]`)?.focus({ preventScroll: true });
+    },
     { class: `alternative row${written ? " written" : ""}`, title: written ? "Go on from here once more" : one.ends ? "End the answer here" : "Go on from here with this token" });
 }
 
@@ -94,5 +98,5 @@ function place(panel, token, seen = true) {
   const left = Math.min(Math.max(0, at.left - area.left - 16), area.width - panel.offsetWidth);
   panel.style.left = `${Math.max(0, left)}px`;
   panel.style.top = `${at.bottom - area.top + 8}px`;
-  if (seen) panel.scrollIntoView({ block: "nearest" });
+  if (seen) (getComputedStyle(panel).position === "fixed" ? token : panel).scrollIntoView({ block: getComputedStyle(panel).position === "fixed" ? "start" : "nearest" });
 }

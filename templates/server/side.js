@@ -90,9 +90,7 @@ function drawTop() {
   const view = make("span", { class: "segmented", role: "group", "aria-label": "Show answers as" },
     Object.entries(VIEWS).map(([name, words]) => button(words, () => { choose({ view: name }); draw(); }, { id: `view-${name}`, "aria-pressed": String(settings.view === name) })));
   const models = lanes().length > 1 ? select(modes, chosen, (mode) => { choose({ mode }); draw(); }, { id: "mode", "aria-label": "Model" }) : make("b", { class: "one-model" }, lanes()[0].name);
-  const saves = info.saves ? [...new Set(shownAnswers().map((a) => a.model))].filter(laneNamed) : [];
-  byId("choices").replaceChildren(models, ...asked().slice(0, 1).map((lane) => promptPicker(lane, { id: "prompt", "aria-label": `Prompt of ${lane.name}`, title: `Prompt of ${lane.name}` })), view,
-    ...(saves.length ? [menu("Save", saves.map((model) => [`Save as a run: ${model}`, () => saveRun(talk, model)]))] : []));
+  byId("choices").replaceChildren(models, ...asked().slice(0, 1).map((lane) => promptPicker(lane, { id: "prompt", "aria-label": `Prompt of ${lane.name}`, title: `Prompt of ${lane.name}` })), view);
 }
 
 // --- below -----------------------------------------------------------------------------------------------

@@ -169,6 +169,7 @@ function footer(question, column, node) {
     column.answers.length > 1 ? [spread.has(key) ? "One branch at a time" : "All branches side by side", () => { if (!spread.delete(key)) spread.add(key); draw(); }] : null,
     other && !talk.columns(question).some((c) => c.model === other.name) ? [`Ask ${labelled(other.name)}, too`, () => answer(talk, question, other, promptOf(other))] : null,
     sameModel(node) ? ["The exact prompt", () => showPrompt(talk, node)] : null,
+    lane && info.saves ? [`Save what ${node.model} said as a run`, () => saveRun(talk, node.model)] : null,
     ...entries,
   ].filter(Boolean);
   return make("footer", {},
