@@ -44,7 +44,7 @@ async function answer(talk, question, lane, prompt, { begun = null, dropped = 0 
     node.state = "done";
     say(`${node.model} has answered.`);
   } catch (error) {
-    if (!(error instanceof Told)) throw error;
+    if (!(error instanceof Told)) { node.error = "The page could not read what the server sent."; throw error; }
     node.state = error.kind === "stopped" ? "stopped" : "failed";
     node.error = error.kind === "stopped" ? "" : error.message;
     node.tooLong = error.kind === "long";

@@ -15,7 +15,7 @@ const settings = settingsOf(parsed(remembered("localStorage", SETTINGS) || "null
 
 function settingsOf(value) {
   const given = isObject(value) ? value : {};
-  const found = { mode: textOr(given.mode, ""), prompts: new Map(), stop: "", view: given.view === "tokens" ? "tokens" : "text", colour: given.colour in COLOURS ? given.colour : "probability" };
+  const found = { mode: textOr(given.mode, ""), prompts: new Map(), stop: "", view: given.view === "tokens" ? "tokens" : "text", colour: isText(given.colour) && Object.hasOwn(COLOURS, given.colour) ? given.colour : "probability" };
   for (const pair of listOf(given.prompts, 64)) if (Array.isArray(pair) && isText(pair[0], 400) && isText(pair[1], 400)) found.prompts.set(pair[0], pair[1]);
   for (const [name, [least, most]] of Object.entries(NUMBERS)) {
     const number = numberOr(given[name], null);

@@ -37,11 +37,11 @@ function rename(head) {
 
 async function remove(head) {
   const gone = await loadTalk(head.id);
-  if (gone) stopAll(gone);
+  if (gone) { gone.gone = true; stopAll(gone); }
   await forget(head.id);
   if (head.id === talk.id) newTalk();
   drawSide();
-  notice(`\u201c${head.title}\u201d is deleted.`, ...(gone ? [button("Undo", async () => { notice(""); await keep(gone); showTalk(gone.id); })] : []));
+  notice(`\u201c${head.title}\u201d is deleted.`, ...(gone ? [button("Undo", async () => { notice(""); gone.gone = false; await keep(gone); showTalk(gone.id); })] : []));
 }
 
 // --- which conversation is shown ---------------------------------------------------------------------

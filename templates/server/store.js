@@ -53,6 +53,7 @@ async function loadTalk(id) {
 
 // Keep it as it is now. Nodes that another tab has added stay: none is ever taken away.
 async function keep(talk) {
+  if (talk.gone) return undefined; // deleted while it was answered
   const known = store.heads.has(talk.id);
   talk.changed = Date.now();
   store.open.set(talk.id, talk);
@@ -120,6 +121,7 @@ function offer(name, text) {
 }
 
 async function exportTalks(ids) {
+  if (!ids.length) { notice("There is nothing to export yet."); return; }
   const day = new Date().toISOString().slice(0, 10);
   offer(`conversations-${day}.json`, await exported(ids));
 }
@@ -132,9 +134,7 @@ async function importTalks(file) {
     need(store.heads.size + talks.length <= MOST.conversations, `${MOST.conversations} conversations can be kept here; delete some first.`);
     for (const talk of talks) {
       if (store.heads.has(talk.id)) talk.id = newId();
-      const { changed } = talk;
       await keep(talk);
-      talk.changed = changed;
     }
     notice(`${plural(talks.length, "conversation")} imported.`);
     if (talks.length) await showTalk(talks[0].id);

@@ -6,7 +6,7 @@ let editing = null; // {id, text} of the question that is being written anew
 
 // The whole page from what is known. Who had the focus has it again.
 function draw() {
-  const held = document.activeElement?.id, scroll = byId("scroll"), low = isLow();
+  const held = document.activeElement?.id, { selectionStart, selectionEnd } = byId("edit") || {}, scroll = byId("scroll"), low = isLow();
   const likely = byId("likely");
   drawTop();
   drawLegend();
@@ -18,6 +18,7 @@ function draw() {
   if (low && turns.length) scroll.scrollTop = scroll.scrollHeight;
   restoreLikely(likely);
   if (held && document.activeElement?.id !== held) byId(held)?.focus({ preventScroll: true });
+  if (held === "edit") byId("edit")?.setSelectionRange(selectionStart, selectionEnd);
   if (settings.view === "tokens" && settings.colour === "rank" && info) shownAnswers().forEach((node) => askRanks(talk, node));
 }
 
@@ -99,7 +100,7 @@ function answerElement(question, column, node) {
   const spot = `a-${question.id}-${node.model}-${spread.has(`${question.id} ${node.model}`) ? node.id : ""}`;
   const article = make("article", { class: `answer ${node.state}`, tabindex: "0", id: spot, "aria-label": `Answer of ${labelled(node.model)}`, "data-answer": node.id },
     make("header", {}, make("b", {}, labelled(node.model)), make("span", { class: "soft" }, node.prompt), branchNav(column.answers, node, spot)),
-    whence(node), node.dropped ? make("p", { class: "soft small" }, `The first ${plural(node.dropped, "turn")} of the conversation ${node.dropped === 1 ? "was" : "were"} left out.`) : null,
+    whence(node), node.dropped ? make("p", { class: "soft small" }, `The first ${node.dropped === 1 ? "turn of the conversation was" : `${node.dropped} turns of the conversation were`} left out.`) : null,
     make("div", { class: "body", dir: "auto" }, bodyOf(node)),
     node.error ? failure(question, node) : null,
     node.state === "writing" ? null : footer(question, column, node));
