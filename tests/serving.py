@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from tests.fakes import END, ByteVocab, FakeDecoder, FakeModel
+from urial_local.base.errors import TokenizeError
 from urial_local.prompting.library import load_prompt
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.open import RuntimeOptions
@@ -130,6 +131,8 @@ class FakeVocab(ByteVocab):
         return "<end>" if token == END else ""
 
     def tokenize(self, text: str, **_: Any) -> np.ndarray:
+        if not text.isascii():
+            raise TokenizeError("This vocabulary is ASCII.")
         return np.array(self.encode(text), np.int32)
 
     def count(self, text: str) -> int:

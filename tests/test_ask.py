@@ -198,5 +198,5 @@ def test_chat_shows_the_model_what_was_said(scripted):
 
 def test_a_model_that_answers_nothing(scripted):
     scripted({})
-    done = urial("ask", "-p", "zero-shot", "-m", "demo", "Hi")
+    done = urial("ask", "-p", "raw", "-m", "demo", "Hi")
     assert (done.returncode, done.stdout.strip()) == (0, "")

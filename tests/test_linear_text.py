@@ -36,9 +36,17 @@ from urial_local.report.page import embed, packed
 from urial_local.runtime.alphabet import unfinished
 from urial_local.runtime.stops import StopPolicy, StopScanner
 from urial_local.runtime.text_stream import TextStream
+from urial_local.tasks.benchmark.code import LANGUAGES
+from urial_local.tasks.benchmark.numbers import last_number
+from urial_local.tasks.benchmark.reading import rule_of
+from urial_local.tasks.benchmark.rules import verdict
 from urial_local.tasks.evaluate import endpoint, usage
 from urial_local.tasks.evaluate.modes import MODES
 from urial_local.tasks.generate.flags import flags_of
+from urial_local.tasks.languages import language_of
+from urial_local.tasks.phrases import folded, holds
+from urial_local.tasks.prose import code_blocks, paragraphs, sentences
+from urial_local.tasks.refusals import refuses
 from urial_local.tasks.retrieve import first_words, terms_of
 from urial_local.tasks.shift.style import is_stylistic
 
@@ -52,6 +60,8 @@ REPEATED = (
     *("[", "{", "[]", "[{", '{"a":', "[[a]]\n", "a=1\n", "a.", "a={", ",", ", ", ",}"),
     *("#", "#\n", "**", "<", "<|", "<|end|>", "<|end", "[INST]", "Q1:", "Answer: \n", "ab", "aab"),
     *("# Query:", "# Query:\n", "# Query:\na\n# Answer:\nb\n\n", "# Query:\n```\n"),
+    *("a.", "a. ", ".'", "\u0301\u0316", "ǖ", "。", "1,234", "1. a\n", "<a>", "</a>", "x ",
+        "  x\n"),
     *("\U000f0000", "\U000f00001", "\U000f00000\U000f0001", "\u200d", "\0"),
 )  # fmt: skip
 ENCLOSED = (
@@ -67,6 +77,25 @@ SHAPES = [("", text, "") for text in REPEATED] + list(ENCLOSED)
 FENCED = load_frame("fenced")
 STOPS = ("a" * 40 + "b", "\n" * 30 + "x", "aab", "ababc")
 FRAME, POLICY = StopPolicy("```", "# Query:"), StopPolicy("```", "# Query:", STOPS)
+FORMS = [
+    {"bullets": 3, "numbered": 3, "sentences": 3, "paragraphs": 3, "words": [1, 3], "without": "a"},
+    *(
+        {"json": ["a"]},
+        {"begins": "a a|aab"},
+        {"ends": "a a|aab"},
+        {"case": "upper"},
+        {"unknown": True},
+    ),
+    {
+        "any": ["aab", "a a", "1,234"],
+        "never": ["aa", "1"],
+        "number": 7,
+        "steps": 9999,
+        "no_loop": True,
+    },
+    *({"code": language, "defines": "f"} for language in LANGUAGES),
+]
+RULES = [rule_of(table) for table in FORMS]
 NAMES = Names(["<|end|>", "<|", "<", "[INST]", "\0", *(f"<unused{n}>" for n in range(2000))])
 
 
@@ -134,6 +163,11 @@ def linted_text(text: str) -> None:
     lint(str(path))
 
 
+def judged_by_rules(text: str) -> None:
+    for rule in RULES:
+        verdict(rule, text)
+
+
 TABLE: dict[str, Callable[[str], object]] = {
     "a line as a fence": lambda text: FenceTracker("```").line(text.replace("\n", " ")),
     "a line that may become a fence": lambda text: FenceStart().take(text),
@@ -176,6 +210,16 @@ TABLE: dict[str, Callable[[str], object]] = {
     "for a page, packed": lambda text: packed([text]),
     "a character's first bytes": lambda text: unfinished(text.encode()[:-1]),
     "a token's style": is_stylistic,
+    "a text as it is compared": folded,
+    "a phrase in a text": lambda text: holds(text, "aab|a a b|1"),
+    "a phrase with other ends": lambda text: holds("a" + text, "a"),
+    "sentences": sentences,
+    "paragraphs": paragraphs,
+    "blocks of code": code_blocks,
+    "the last number": last_number,
+    "whether an answer declines": refuses,
+    "the language of a text": language_of,
+    "a verdict by rules": judged_by_rules,
 }  # fmt: skip
 
 

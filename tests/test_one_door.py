@@ -12,7 +12,7 @@ from tests.tiny_gguf import write_llama
 from urial_local.base.errors import ModelError, PromptError
 from urial_local.runtime import probe
 from urial_local.tasks import model_file as door
-from urial_local.tasks.prompt_choice import choose_prompt
+from urial_local.tasks.prompt_choice import SMALL_PARAMETERS, choose_prompt
 
 PACKAGE = Path(urial_local.__file__).parent
 # Who may name what only the door may use: `models verify` tries a file again on purpose.
@@ -50,7 +50,7 @@ def test_only_one_place_knows_the_default_prompts():
         for path in PACKAGE.rglob("*.py")
         if '"urial-mini"' in path.read_text("utf-8") and path.parent.name != "prompting"
     ]
-    assert sorted(users) == ["prompt_choice.py", "prompted.py"], "prompted: for a hint"
+    assert sorted(users) == ["prompt_choice.py", "prompted.py", "setup.py"], "a hint, a benchmark"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ def test_only_one_place_knows_the_default_prompts():
         ("evaluate", "ANSWERS", "--judge", "FILE", "-o", "OUT"),
         ("shift", "QUESTIONS", "--base", "FILE", "--aligned", "FILE", "-o", "OUT"),
         ("models", "show", "FILE"),
+        ("serve", "-m", "FILE", "--port", "0"),
     ],
 )
 def test_every_command_tries_an_unknown_file_first(command, tmp_path, monkeypatch):
@@ -111,7 +112,7 @@ def test_the_rule_for_the_prompt(file):
     assert choose_prompt(file(TEMPLATE, "urial-demo")).certain.name == "urial-demo"
     chosen = choose_prompt(file(TEMPLATE))
     assert (chosen.certain.name, "carries a chat template" in chosen.reason) == ("chat", True)
-    assert choose_prompt(file(TEMPLATE), frame="fenced").candidates[0].name == "urial"
+    assert choose_prompt(file(TEMPLATE), frame="fenced").candidates[0].name == "urial-small"
     assert choose_prompt(file(), otherwise=("zero-shot",)).certain.name == "zero-shot"
     assert choose_prompt(file()).certain is None
     with pytest.raises(PromptError):
@@ -119,9 +120,17 @@ def test_the_rule_for_the_prompt(file):
 
 
 @pytest.mark.parametrize(
-    ("ctx_size", "name"), [(4096, "urial"), (700, "urial-mini"), (64, "urial-mini")]
+    ("parameters", "ctx_size", "name"),
+    [
+        (7_000_000_000, 4096, "urial"),
+        (7_000_000_000, 700, "urial-mini"),
+        (270_000_000, 4096, "urial-small"),
+        (SMALL_PARAMETERS, 600, "urial-mini"),
+        (SMALL_PARAMETERS + 1, 64, "urial-mini"),
+    ],
 )
-def test_the_fullest_default_that_fits(file, ctx_size, name):
+def test_the_fullest_default_that_fits(file, monkeypatch, parameters, ctx_size, name):
+    monkeypatch.setattr("urial_local.base.gguf_facts.parameters", lambda header: parameters)
     choice = choose_prompt(file()).fitting(lambda text: len(text) // 4, ctx_size)
     assert choice.certain.name == name
     assert ("small" in choice.reason) == (name == "urial-mini")

@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_members(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for kind in ("frames/*.jinja", "prompts/*.toml"):
+    for kind in ("frames/*.jinja", "phrases/*.txt", "probes/*.toml", "prompts/*.toml"):
         files = list((ROOT / "templates").glob(kind))
         assert files
         for path in files:

@@ -11,6 +11,7 @@ import pytest
 from urial_local.base.errors import UsageError
 from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.prefix_cache import PrefixCache
+from urial_local.runtime.rows import Request
 from urial_local.runtime.sequences import BatchToken
 
 TOKENS = np.arange(100, dtype=np.int32)
@@ -165,3 +166,21 @@ def test_real_states_are_within_what_is_expected(tiny_llama, tiny_hybrid):
             state = engine.decoder.save(1)
             assert engine.cache.store(ids, state)
             assert engine.cache.load(ids) == state
+
+
+def test_a_run_of_one_row_takes_no_state_that_was_made_beside_other_rows(tiny_llama, monkeypatch,
+                                                                        tmp_path):  # fmt: skip
+    """Its numbers must be the same on every start, whatever ran before it."""
+    monkeypatch.setenv("URIAL_CACHE_DIR", str(tmp_path))
+    tokens = [1, *range(3, 20)] * 6
+    request = Request([*tokens, 5, 6], max_tokens=2, shared=len(tokens))
+
+    def cached(parallel: int) -> int:
+        options = RuntimeOptions(ctx_size=256, parallel=parallel, threads=1)
+        with open_engine(tiny_llama, options) as (_, engine):
+            return engine.complete([request])[0].cached_tokens
+
+    assert cached(4) == 0
+    assert cached(1) == 0
+    assert cached(1) >= len(tokens), "its own is taken"
+    assert cached(4) >= len(tokens)

@@ -118,3 +118,31 @@ def test_what_cannot_be_scored():
     bad = scorer(logits=lambda context: np.full(128, np.nan, np.float32))
     with pytest.raises(ModelError, match="finite"):
         run(bad, [1, 2, 3])
+
+
+@pytest.mark.parametrize("kind", ["tiny_llama", "tiny_mamba", "tiny_hybrid", "tiny_windowed"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_every_kind_of_memory(kind, exact, request):
+    """Recurrent memory cannot be cut, windows forget: the scores are those of a fresh context."""
+    from urial_local.runtime.sequences import BatchToken, Sequences
+    from urial_local.tasks.model_file import model_file
+
+    with model_file(str(request.getfixturevalue(kind))).load() as model:
+        sequences = Sequences(model, cells=400, n_seq=2, batch=32, threads=1, unified=False)
+        fresh = Sequences(model, cells=400, n_seq=2, batch=32, threads=1, unified=False)
+        scored = PromptScorer(sequences, exact)
+        shared = [1, *range(270, 340)]
+        for prompt in (shared, [*shared, 300, 301], [*shared, 310], shared[:50], [1, 300], shared):
+            job = run(scored, prompt)
+            fresh.clear(0)
+            for at in range(0, len(prompt), 32):
+                piece = prompt[at : at + 32]
+                batch = [BatchToken(t, at + i, 0, True) for i, t in enumerate(piece)]
+                logits = fresh.decode(batch)
+                targets = np.array(prompt[at + 1 : at + 33], np.int32)
+                rows = np.arange(len(targets), dtype=np.int32)
+                oracle = score_rows_numpy(logits, rows, targets).logprob
+                found = [score.logprob for score in job.scores[at + 1 : at + 33]]
+                assert found == pytest.approx(oracle.tolist(), abs=1e-4)
+        fresh.close()
+        sequences.close()

@@ -1,4 +1,4 @@
-"""The README shows what its commands print."""
+"""The README and docs/benchmark.md show what their commands print."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import re
 
 import pytest
 
-from tools.readme import README, refreshed
+from tools.readme import PAGES, README, refreshed
 
 
 @pytest.mark.slow
-def test_the_commands_print_what_the_readme_shows():
-    text = README.read_text("utf-8")
-    assert text.count("````console") >= 5
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_print_what_the_page_shows(page):
+    text = page.read_text("utf-8")
+    assert text.count("````console") >= (5 if page == README else 1)
     assert not re.search(r"@[A-Z]+@", text)
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (README.parent / link).exists(), link
+        assert (page.parent / link).exists(), link
     now = refreshed(text)
     diff = difflib.unified_diff(text.splitlines(), now.splitlines(), lineterm="")
     assert text == now, "run `python -m tools.readme`:\n" + "\n".join(diff)

@@ -15,6 +15,7 @@ pytest.importorskip("starlette")
 
 from tests.command import COMMAND, fails, urial
 from tests.serving import SOUP
+from urial_local.server.run import listen
 
 
 def test_the_help_has_examples():
@@ -43,11 +44,16 @@ def _file(folder, text: str):
 
 
 def test_without_its_packages_it_says_what_to_install(monkeypatch):
-    for name in [n for n in sys.modules if n.startswith("urial_local.server")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.delitem(sys.modules, "urial_local.server.run")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert "pip install 'urial-local[serve]'" in fails(2, "serve", "-m", "demo")
+
+
+def test_small_replies_are_not_held_back_for_more():
+    """asyncio turns the delay off for sockets that are named as TCP, and for no others."""
+    listening = listen("127.0.0.1", 0)
+    assert listening.proto == socket.IPPROTO_TCP
+    listening.close()
 
 
 @pytest.mark.slow

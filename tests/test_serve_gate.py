@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 pytest.importorskip("starlette")
 
 from tests.fakes import random_logits
+from tests.mutations import ROUNDS
 from tests.serving import GatedDecoder, client, fake_lane
 from urial_local.base.errors import UsageError
 from urial_local.server.settings import MAX_BODY, ServeSettings, read_key
@@ -268,7 +270,7 @@ PATHS = [COMPLETIONS, CHAT, "/tokenize", "/detokenize", "/api/top", "/api/render
 
 
 @pytest.mark.fuzz
-@settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=ROUNDS, suppress_health_check=list(HealthCheck), deadline=None)
 @given(
     path=st.sampled_from(PATHS),
     body=st.fixed_dictionaries({}, optional={n: sensible.get(n, json_values) for n in FIELDS}),
@@ -280,3 +282,22 @@ def test_no_parameters_make_it_fail(plain, path, body, wild):
     assert reply.status_code < 500, reply.text
     if reply.status_code == 200 and not reply.headers["content-type"].startswith("text/event"):
         reply.json()
+
+
+def test_half_a_request_holds_up_nobody(plain, monkeypatch):
+    monkeypatch.setattr("urial_local.server.body.SLOWEST", 0.05)
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    said = []
+
+    async def send(message):
+        said.append(message)
+
+    heads = [(b"host", b"localhost"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": COMPLETIONS, "headers": heads,
+             "query_string": b"", "scheme": "http", "server": ("localhost", 80)}  # fmt: skip
+    asyncio.run(plain.app(scope, receive, send))
+    assert said[0]["status"] == 408
+    assert plain.app.state.urial.open == 0

@@ -69,8 +69,9 @@ def test_the_exact_prompt_with_its_tokens_and_what_is_cached(web):
 
 
 def test_tokens_are_told_in_a_stream(web):
-    whole = chat(web, model="demo:zero-shot")
-    body = {"model": "demo:zero-shot", "messages": FOX, "urial": {"tokens": True}, "stream": True}
+    plain = {"model": "demo:zero-shot", "repeat_penalty": 1, "temperature": 0}
+    whole = chat(web, **plain)
+    body = {**plain, "messages": FOX, "urial": {"tokens": True}, "stream": True}
     lines = web.post("/v1/chat/completions", json=body).text.splitlines()
     chunks = [json.loads(x[6:]) for x in lines if x.startswith("data: {")]
     told = [t for c in chunks for t in c["choices"][0].get("urial", {}).get("tokens", [])]

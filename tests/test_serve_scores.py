@@ -10,6 +10,7 @@ pytest.importorskip("starlette")
 
 from tests.serving import Running, plan, running
 from tests.tiny_gguf import write_llama
+from urial_local.runtime.prompt_scores import PromptScorer
 from urial_local.runtime.row_scores import score_rows_numpy
 from urial_local.runtime.sequences import BatchToken, Sequences
 from urial_local.tasks.model_file import model_file
@@ -18,11 +19,16 @@ ECHO = {"echo": True, "logprobs": 1, "temperature": 0}
 
 
 class Oracle:
-    """Scores in float64, each prompt decoded alone and from its start."""
+    """Scores in float64, each prompt decoded alone and from its start, in batches of the shape that
+    a server that is `exact` takes: the shape changes a quantised model's logits by tenths."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ctx_size: int = 1024) -> None:
         self.model = model_file(name).load()
-        self._sequences = Sequences(self.model, cells=1024, n_seq=1, threads=1)
+        self._sequences = Sequences(
+            self.model, cells=2 * ctx_size, n_seq=2, batch=min(512, ctx_size), threads=1,
+            unified=False,
+        )  # fmt: skip
+        self._chunk = PromptScorer(self._sequences).chunk
 
     def close(self) -> None:
         self._sequences.close()
@@ -32,8 +38,9 @@ class Oracle:
         """float64 [n-1] of each token but the first; bool [n-1]: is it the most probable?"""
         self._sequences.clear(0)
         scores, best = [], []
-        for at in range(0, len(ids), 64):
-            piece, targets = ids[at : at + 64], np.array(ids[at + 1 : at + 65], np.int32)
+        for at in range(0, len(ids), self._chunk):
+            end = at + self._chunk
+            piece, targets = ids[at:end], np.array(ids[at + 1 : end + 1], np.int32)
             batch = [BatchToken(t, at + i, 0, True) for i, t in enumerate(piece)]
             logits = self._sequences.decode(batch)[: len(targets)]
             found = score_rows_numpy(logits, np.arange(len(targets), dtype=np.int32), targets)

@@ -1,6 +1,7 @@
-"""Runs the commands in the README's console blocks and writes what they print below them.
+"""Runs the commands in console blocks of the README and of docs/benchmark.md, and writes what they
+print below them.
 
-`python -m tools.readme` refreshes the README; a test checks that nothing would change. A block's
+`python -m tools.readme` refreshes both; a test checks that nothing would change. A block's
 lines that begin with `$ ` are commands; everything else in it is output (stdout only). Four
 backticks hold a block together, since outputs have fences of their own.
 """
@@ -16,11 +17,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "benchmark.md")
 _BLOCK = re.compile(r"(?<=^````console\n)(.*?)(?=^````$)", re.DOTALL | re.MULTILINE)
 
 
 def refreshed(text: str) -> str:
-    """The README's text with the present output below every command."""
+    """A page's text with the present output below every command."""
     with tempfile.TemporaryDirectory() as home:
         env = {k: v for k, v in os.environ.items() if not k.startswith("URIAL_")}
         env |= {f"URIAL_{kind}_DIR": f"{home}/{kind}" for kind in ("CONFIG", "CACHE", "STATE")}
@@ -47,4 +49,5 @@ def _run(command: str, env: dict[str, str], work: Path) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(refreshed(README.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(refreshed(page.read_text("utf-8")), "utf-8")

@@ -17,8 +17,8 @@ const answers = new Answers(data, cellName);
 function header() {
   byId("title").replaceChildren(...commas(models.map(foreign)));
   const kinds = data.kinds.length, word = (n, one) => `${thousands(n)} ${one}${n === 1 ? "" : "s"}`;
-  byId("lead").replaceChildren(`${word(data.probes, "probe")} of ${word(kinds, "kind")} under ${word(data.cells.length, "cell")}; rules decide what is right, no judge does. `,
-    ...(models.length === 1 ? ["To use the best prompt: ", make("code", {}, `urial-local ask -m ${models[0]} -p ${cellOf(data.best[models[0]]).prompt} "…"`)] : []));
+  byId("lead").replaceChildren(`${word(data.probes, "probe")} of ${word(kinds, "kind")} in ${word(data.cells.length, "cell")} (a model under a prompt); rules decide what is right, no judge does.`);
+  byId("use").replaceChildren(...(several ? [] : [make("p", { class: "use small" }, "To use the best prompt: ", make("code", {}, data.usage[models[0]]))]));
   const failed = data.cells.filter((c) => c.failed), short = data.cells.filter((c) => c.right.n < data.probes);
   const note = (...text) => make("p", { class: "card note" }, ...text);
   byId("notes").replaceChildren(...whole([
@@ -125,10 +125,12 @@ function differences() {
   });
   const cards = models.map((model) => [model, lines(model)]).filter(([, found]) => found.length);
   byId("differences-section").hidden = !cards.length;
-  byId("differences-note").textContent = `In points of a hundred, over the probes that both have. p is of McNemar’s exact test, two-sided; more than chance means p < ${data.sure}. No correction for the number of comparisons, and the best was picked by these figures. A click on “read” shows the probes that decide it.`;
+  byId("differences-note").textContent = `In points of a hundred, over the probes that both have. p is of McNemar’s exact test, two-sided; more than chance means p < ${data.sure}. No correction for the number of comparisons, and the best was picked by these figures. In brackets: probes that only the one has right, and only the other; “read” shows them.`;
   byId("differences").replaceChildren(...cards.map(([model, found]) => make("div", { class: "card" }, several ? make("h3", {}, foreign(model)) : null,
-    table(["", "against", "points", "95 % interval", "p", "gap closed", "in words", ""], found, (i) => i > 1 && i < 6))));
+    table(["", "against", "points", "95 % interval", "p", ...(gaps ? ["gap closed"] : []), "in words", ""], found, (i) => i > 1 && i < (gaps ? 6 : 5)))));
 }
+
+const gaps = data.comparisons.some((c) => c.gap_closed);
 
 function difference(c, x, other, nth) {
   const a = cellOf(c.cell), b = cellOf(other), sure = x.more_than_chance, better = x.difference > 0;
@@ -136,8 +138,8 @@ function difference(c, x, other, nth) {
   const [gains, losses] = better ? [numberOf(a.name), numberOf(b.name)] : [numberOf(b.name), numberOf(a.name)];
   const closed = !nth && c.gap_closed ? make("td", { class: "number" }, percent(c.gap_closed.share, 0), " ", make("span", { class: "interval" }, within(c.gap_closed))) : "";
   return [foreign(nth ? "" : a.aligned ? a.model : a.prompt), foreign(b.prompt), make("td", { class: `number ${sure ? `sure ${better ? "better" : "worse"}` : ""}` }, points(x.difference)),
-    x.low === null ? "–" : `${points(x.low)} to ${points(x.high)}`, x.p < 0.001 ? "< 0.001" : fixed(x.p, 3), closed,
-    make("td", { class: sure ? "sure" : "chance" }, told, make("span", { class: "interval" }, ` ${x.only_this} : ${x.only_other}`)),
+    x.low === null ? "–" : `${points(x.low)} to ${points(x.high)}`, x.p < 0.001 ? "< 0.001" : fixed(x.p, 3), ...(gaps ? [closed] : []),
+    make("td", { class: sure ? "sure" : "chance" }, told, make("span", { class: "interval" }, ` (${x.only_this} to ${x.only_other})`)),
     x.only_this + x.only_other ? make("td", {}, make("button", { type: "button", class: "small", onclick: () => answers.compare(gains, losses) }, "read")) : ""];
 }
 
@@ -166,8 +168,9 @@ function curves() {
   });
   const label = found.steps ? "training step" : "model, in the order given";
   const nameOf = (j) => found.models[order[j]];
-  byId("curves").replaceChildren(lineChart(series, { title: `${name}, by model`, label, top: 1, format: (v) => percent(v, 0), xName: nameOf,
-    xFormat: found.steps ? undefined : (v) => (Number.isInteger(v) ? String(v) : "") }));
+  const short = (name) => ([...name].length > 14 ? `${[...name].slice(0, 13).join("")}…` : name);
+  const placeName = (v) => (Number.isInteger(v) && v >= 1 ? short(found.models[v - 1]) : "");
+  byId("curves").replaceChildren(lineChart(series, { title: `${name}, by model`, label, format: (v) => percent(v, 0), xName: nameOf, xFormat: found.steps ? undefined : placeName }));
 }
 
 const MEANING = [
@@ -192,5 +195,10 @@ byId("kinds-controls").hidden = !several;
 byId("curve-measure").append(...["right", ...data.kinds, ...SIGNS].map((n) => make("option", { value: n }, n)));
 byId("kinds-model").addEventListener("change", kinds);
 byId("curve-measure").addEventListener("change", curves);
-addEventListener("scroll", hideTip, { passive: true });
+// To go to a figure by key scrolls the page: its tip goes along.
+addEventListener("scroll", () => {
+  const node = document.activeElement;
+  if (!byId("tip").hidden && node.matches("table.heat td")) showTip(node, node.getAttribute("aria-label"));
+  else hideTip();
+}, { passive: true, capture: true });
 for (const part of [header, tiles, right, differences, curves, kinds, signs, meaning]) part();

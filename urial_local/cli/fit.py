@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     "-k",
     "--shots",
     type=click.IntRange(0, 8),
-    default=3,
+    default=4,
     metavar="K",
-    help="At most so many examples.  [default: 3]",
+    help="At most so many examples.  [default: 4]",
 )
 @click.option(
     "--budget",
     type=click.FloatRange(0, min_open=True),
     default=20.0,
     metavar="MINUTES",
-    help="Break the search off after so long.  [default: 20]",
+    help="Ask no further question after so long.  [default: 20]",
 )
 @click.option(
     "--default/--no-default",
@@ -93,18 +93,30 @@ def command(model: str, output: Path | None, out: Output, **options: Any) -> Non
       urial-local fit base.gguf --aligned chat.gguf --pool examples.jsonl -k 2
       urial-local fit base.gguf --answers answers.json --no-default -o fit-run
     """
-    from urial_local.cli.plumbing.fit_results import finish, search
+    from urial_local.cli.plumbing.fit_results import finish, refuse_other_runs, search
     from urial_local.cli.plumbing.session import tell_about_check, tell_about_context
+    from urial_local.cli.plumbing.terminal import note
+    from urial_local.tasks.fitted import fit_name
     from urial_local.tasks.model_file import model_file
 
-    if options["aligned"] and options["answers"]:
-        raise UsageError("--aligned and --answers are two goals; choose one.")
+    check(options)
     file = model_file(model, tell_about_check)
     tell_about_context(file.header, options["ctx_size"])
-    folder = output or Path(f"fit-{file.name}")
+    folder = output or Path(fit_name(file.name))
+    refuse_other_runs(folder)
     plan = planned(file, folder, options)
+    for remark in plan.remarks:
+        note(remark)
     outcome = search(plan, folder, options["budget"] * 60)
     finish(plan, outcome, folder, out, default=options["default"])
+
+
+def check(options: dict[str, Any]) -> None:
+    """Raises UsageError for options that do not go together."""
+    if options["aligned"] and options["answers"]:
+        raise UsageError("--aligned and --answers are two goals; choose one.")
+    if options["probes"] and options["answers"]:
+        raise UsageError("--answers brings its own questions, so --probes would go unasked.")
 
 
 def planned(file: ModelFile, folder: Path, options: dict[str, Any]) -> Plan:
@@ -112,10 +124,12 @@ def planned(file: ModelFile, folder: Path, options: dict[str, Any]) -> Plan:
     from urial_local.cli.plumbing.fit_results import aligned_answers
     from urial_local.records.datasets import read_items
     from urial_local.tasks.benchmark.probes import load_probes
-    from urial_local.tasks.fit.plan import FitOptions, given, plan
+    from urial_local.tasks.fit.material import given
+    from urial_local.tasks.fit.plan import FitOptions, plan
 
     own = options["probes"]
     probes = load_probes(user_path(own) if own else None)
+    examples = pool(options["pool"])
     answers = None
     if options["answers"]:
         answers = given(read_items(options["answers"]))
@@ -127,13 +141,18 @@ def planned(file: ModelFile, folder: Path, options: dict[str, Any]) -> Plan:
         parallel=options["parallel"],
         runtime=runtime_choice(options),
     )
-    return plan(file, asked, probes, pool(options["pool"]), answers)
+    return plan(file, asked, probes, examples, answers)
 
 
 def pool(name: str | None) -> list[Turn]:
-    """The examples of a file; rows without an answer are left out."""
+    """The examples of a file: its questions with answers."""
     from urial_local.prompting.prompts import Turn
     from urial_local.records.datasets import read_items
+    from urial_local.tasks.fit.material import given
 
-    items = read_items(name) if name else []
-    return [Turn(i.query, i.answer) for i in items if not i.error and i.answer]
+    if not name:
+        return []
+    found = given(read_items(name))
+    if not found:
+        raise UsageError(f"No row of {name} has an answer, so none can be an example.")
+    return [Turn(query, answer) for query, answer in found.values()]

@@ -52,16 +52,16 @@ def list_prompts(out: Output, model: str | None = None) -> None:
             prompt = load_prompt(name)
             if out.as_json:  # which renders the prompt, and its frame may fail
                 found = prompt.as_dict()
-                mark = {"default": prompt.name == usual} if model else {}
+                mark = {"default": name == usual} if model else {}
                 more = {"examples": len(prompt.examples), **mark}
                 rows.append({**{k: found[k] for k in keys}, **more})
-            prompts.append(prompt)
+            prompts.append((name, prompt))
         except PromptError as error:
             broken.append(error.message)
     lines = (
-        (*(["*" if p.name == usual else ""] if model else []),
+        (*(["*" if name == usual else ""] if model else []),
          p.name, f"K={len(p.examples)}", p.description)
-        for p in prompts
+        for name, p in prompts
     )  # fmt: skip
     out.table([Column()] * (4 if model else 3), lines, rows, gap=2)
     if why:
@@ -102,18 +102,21 @@ def set_default(model: str, name: str | None, clear: bool) -> None:
     from urial_local.prompting.library import load_prompt, prompt_files
     from urial_local.tasks.fitted import keep_default
     from urial_local.tasks.model_file import model_file
+    from urial_local.tasks.prompted import try_prompt
 
     out = Output()
     if clear or name:
         if clear and name:
             raise UsageError("NAME and --clear are two wishes; choose one.")
+        prompt = load_prompt(name) if name else None  # which says what is wrong with it
         if name and name not in prompt_files():
-            load_prompt(name)  # which says what is wrong, unless it is a file
             raise UsageError(
                 f"{name} is a file, and a default is a name.",
                 "Put it into the folder that `urial-local prompts path` prints.",
             )
         file = model_file(model, tell_about_check)
+        if prompt:
+            try_prompt(prompt, file.chat_template)
         keep_default(file.fingerprint, name)
     out.line(usual_prompt(model)[1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from urial_local.prompting.toml import TOMLError, parse_toml, toml_string
 MAX_SHOWN = 100  # characters of a name in a file, which may be of any length
 MAX_PROMPT_BYTES = 2 << 20  # some half a million tokens of examples
 _KEYS = {"name", "description", "frame", "system", "sampling", "evidence", "examples"}
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 SAMPLING_KEYS: dict[str, type[float] | type[int]] = {
     "temperature": float,
     "top_k": int,
@@ -132,11 +134,14 @@ def _sampling(data: Any, wrong: Any) -> dict[str, float | int]:
 
 def _evidence(data: Any, wrong: Any) -> dict[str, str | float | int]:
     """What speaks for a prompt, such as `fit` has measured; it decides nothing."""
-    if not isinstance(data, dict) or not all(
-        isinstance(value, str | int | float) and not isinstance(value, bool)
-        for value in data.values()
-    ):
-        raise wrong("evidence must be a table of texts and numbers")
+    if not isinstance(data, dict):
+        raise wrong("evidence must be a table")
+    for key, value in data.items():
+        if not _PLAIN_KEY.fullmatch(key):  # so that it can be written as it is
+            raise wrong(f"[evidence] {key[:MAX_SHOWN]!r} must be letters, digits, _ and -")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, str) and not (number and math.isfinite(value)):
+            raise wrong(f"[evidence] {key} must be a text or a number")
     return data
 
 

@@ -11,12 +11,11 @@ from urial_local.report.page import sessions, template, write_html
 from urial_local.tasks.benchmark.measures import Judged
 from urial_local.tasks.benchmark.results import Cell, Results, zero_shot_of
 from urial_local.tasks.benchmark.statistics import SURE
+from urial_local.tasks.benchmark.usage import usage
+from urial_local.tasks.generate.flags import FAULTS
 
 # Of the signs: those of which more is worse, and those that are neither good nor bad.
-WORSE = (
-    *("empty", "truncated", "repetitive", "runaway", "copied"),
-    *("refused harmless", "leaked"),
-)
+WORSE = (*FAULTS, "refused harmless", "leaked")
 NEITHER = ("opening", "layout", "closing")
 
 
@@ -29,6 +28,9 @@ def write_benchmark_page(folder: Path, found: Results, path: Path) -> Path:
         "worse": WORSE,
         "neither": NEITHER,
         "zero": {model: cell.name for model, cell in zip(found.best, zeros, strict=True) if cell},
+        "usage": {
+            cell.facts.model.name: usage(cell) for cell in found.cells if found.is_best(cell)
+        },
         "about": [[cell.name, _about(folder, cell)] for cell in found.cells],
         "rows": _rows(found),
     }

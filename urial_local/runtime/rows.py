@@ -40,6 +40,7 @@ class Request:
     top_logprobs: int = 0  # how many of the most probable tokens are told with each token
     retry_empty: bool = False  # an answer that ends before it begins is begun again; see Row.again
     begun: int = 0  # how many of the last tokens are the answer's own beginning; its text is known
+    alone: bool = False  # it begins with its shared prefix and nothing else that is at hand
     measured: bool = False  # rank and entropy are told with each token's top
 
 

@@ -60,7 +60,7 @@ def completion_job(lane: Lane, asked: Completion) -> Job:
     choices: list[Choice] = []
     orders: list[RowOrder | ScoreOrder] = []
     for number, tokens in enumerate(completion_tokens(lane, asked)):
-        requests = completion_requests(asked, tokens)
+        requests = completion_requests(asked, tokens, lane.plan.exact)
         given = asked.prompts[number]
         echoed = Given(tokens, given if isinstance(given, str) else None)
         told = scored and bool(requests) and _is_one_greedy_token(requests[0])

@@ -13,7 +13,7 @@ from urial_local.base.errors import UrialError
 from urial_local.runtime.prompt_scores import ScoreJob
 from urial_local.runtime.rows import Step
 from urial_local.runtime.sequences import Aborted
-from urial_local.server.inbox import Event, Inbox, RowOrder, ScoreOrder
+from urial_local.server.inbox import ENDING, Event, Inbox, RowOrder, ScoreOrder
 from urial_local.server.lanes import Lane
 from urial_local.server.metrics import Metrics
 
@@ -101,7 +101,7 @@ class Duty:
             self._look_at_readers()
             return bool(self._write()) | bool(self._score())
         except Aborted:
-            self.fail(Event(error="The server is shutting down.", draining=True))
+            self.fail(ENDING)
         except Exception as error:
             log.error("%s", told_where(error))
             self._lane.engine.reset()
@@ -143,7 +143,7 @@ class Duty:
             waited = now - row.asked - done.prefill_seconds - done.decode_seconds
             self._metrics.queue.labels(model).observe(max(0.0, waited))
         elif row.inbox.full and not row.held:
-            row.held = now
+            row.held, row.inbox.held = now, True
             self._lane.engine.hold(step.index)
 
     def _let_follow(self, first: _Row) -> None:

@@ -12,7 +12,8 @@ from starlette.types import ASGIApp
 
 from urial_local.server import requests
 from urial_local.server.answering import Job, chat_job, completion_job
-from urial_local.server.fields import Fields, decoded
+from urial_local.server.body import fields_of
+from urial_local.server.fields import Fields
 from urial_local.server.metrics import CONTENT_TYPE_LATEST
 from urial_local.server.responses import Answer, Json
 from urial_local.server.state import State
@@ -82,10 +83,10 @@ class Endpoints:
         return await self._answer(request, job)
 
     async def _answer(self, request: Request, job: Callable[[Fields], Job]) -> ASGIApp:
-        body = await request.body()
+        fields = await fields_of(request)
         self._state.enter()
         try:
-            made = await self._state.prepared(lambda: job(decoded(body)))
+            made = await self._state.prepared(lambda: job(fields))
         except BaseException:
             self._state.leave()
             raise

@@ -43,6 +43,9 @@ class Event:
     draining: bool = False
 
 
+ENDING = Event(error="The server is shutting down.", draining=True)
+
+
 class Inbox:
     """The events of one request. The engine's thread puts, the event loop gets."""
 
@@ -53,7 +56,8 @@ class Inbox:
         self._loop = loop
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._put = self._got = 0  # each counted by one thread only
-        self.on_read: Callable[[], None] = lambda: None  # called while rows are held
+        self.held = False  # whether rows wait for the reader
+        self.on_read: Callable[[], None] = lambda: None  # called once they need not any more
 
     @property
     def full(self) -> bool:
@@ -79,6 +83,7 @@ class Inbox:
         else:
             event = self._events.get_nowait()
         self._got += 1
-        if self.drained:
+        if self.held and self.drained:
+            self.held = False
             self.on_read()
         return event

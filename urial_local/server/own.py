@@ -19,9 +19,10 @@ from urial_local.base.errors import UsageError
 from urial_local.runtime.prompt_scores import Scored
 from urial_local.runtime.vocabulary_pair import compare_vocabularies
 from urial_local.server import requests
+from urial_local.server.body import fields_of
 from urial_local.server.entries import finite, laid_out, likely, token_text
 from urial_local.server.errors import ApiError, too_long, wrong
-from urial_local.server.fields import Fields, decoded
+from urial_local.server.fields import Fields
 from urial_local.server.inbox import ScoreOrder
 from urial_local.server.lanes import Lane
 from urial_local.server.preparing import Talk, chat_tokens, talk_of
@@ -57,7 +58,7 @@ class Own:
     def routes(self) -> list[Route]:
         def post(path: str, make: Callable[[Fields], Awaitable[dict[str, Any]]]) -> Route:
             async def handler(request: Request) -> Response:
-                fields = decoded(await request.body())
+                fields = await fields_of(request)
                 self._state.enter()
                 try:
                     return Json(await make(fields))

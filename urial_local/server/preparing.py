@@ -21,6 +21,7 @@ from urial_local.server.lanes import Lane
 from urial_local.server.requests import COMPLETION_TOKENS, Chat, Common, Completion, Said
 from urial_local.tasks.prompted import PromptedModel
 
+EMPTY = "The prompt is empty, so there is nothing to go on from."
 DETAILS = 10  # most probable tokens in our own data of each token
 
 
@@ -104,6 +105,8 @@ def chat_tokens(
     except UrialError as error:
         raise told(error, "messages") from None
     tokens = [*request.tokens, *begun]
+    if not tokens:
+        raise wrong(EMPTY, "messages")
     if len(tokens) >= lane.ctx_size:
         raise too_long(len(tokens), lane.ctx_size, "messages")
     # A client's own system text is not kept on disk: only a shared prefix is.
@@ -124,6 +127,7 @@ def chat_requests(lane: Lane, prompt: str, asked: Chat) -> list[Request]:
         sampling=common.draw.over(request.sampling),
         stop=replace(request.stop, strings=(*request.stop.strings, *common.stop)),
         keep=True,
+        alone=lane.plan.exact,
         top_logprobs=top,
         measured=common.tokens,
     )
@@ -144,7 +148,7 @@ def completion_tokens(lane: Lane, asked: Completion) -> list[list[int]]:
         else:
             ids = token_ids(prompt, "prompt", vocab.size)
         if not ids:
-            raise wrong("The prompt is empty, so there is nothing to go on from.", "prompt")
+            raise wrong(EMPTY, "prompt")
         # Where only scores are wanted, no room for an answer is needed.
         if len(ids) >= lane.ctx_size + (asked.common.max_tokens == 0):
             raise too_long(len(ids), lane.ctx_size, "prompt")
@@ -152,8 +156,9 @@ def completion_tokens(lane: Lane, asked: Completion) -> list[list[int]]:
     return found
 
 
-def completion_requests(asked: Completion, tokens: list[int]) -> list[Request]:
-    """One for each answer to a prompt; none where only its text or scores are wanted."""
+def completion_requests(asked: Completion, tokens: list[int], alone: bool = False) -> list[Request]:
+    """One for each answer to a prompt; none where only its text or scores are wanted. `alone`: see
+    the engine's Request."""
     common = asked.common
     most = COMPLETION_TOKENS if common.max_tokens is None else common.max_tokens
     if most == 0:
@@ -162,6 +167,7 @@ def completion_requests(asked: Completion, tokens: list[int]) -> list[Request]:
         tokens,
         common.draw.over(Sampling()),
         max_tokens=most,
+        alone=alone,
         top_logprobs=max(asked.logprobs or 0, DETAILS if common.tokens else 0),
         measured=common.tokens,
     )

@@ -12,8 +12,9 @@ from starlette.routing import Route
 
 from urial_local.base.errors import UrialError
 from urial_local.runtime.vocabulary import Vocabulary
+from urial_local.server.body import fields_of
 from urial_local.server.errors import told, wrong
-from urial_local.server.fields import Fields, decoded
+from urial_local.server.fields import Fields
 from urial_local.server.responses import Json
 from urial_local.server.state import State
 
@@ -57,9 +58,9 @@ class Tokens:
         )
 
     async def _reply(self, request: Request, make: Callable[[Fields], dict[str, Any]]) -> Response:
-        body = await request.body()
+        fields = await fields_of(request)
         self._state.check_ready()
-        return Json(await self._state.prepared(lambda: make(decoded(body))))
+        return Json(await self._state.prepared(lambda: make(fields)))
 
     def _tokenized(self, fields: Fields) -> dict[str, Any]:
         lane, _ = self._state.named(fields.text("model"))

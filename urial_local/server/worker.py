@@ -10,12 +10,11 @@ from contextlib import AbstractContextManager
 
 from urial_local.base.errors import UrialError
 from urial_local.server.duty import BROKEN, Duty, log, told_where
-from urial_local.server.inbox import Event, Inbox, RowOrder, ScoreOrder
+from urial_local.server.inbox import ENDING, Event, Inbox, RowOrder, ScoreOrder
 from urial_local.server.lanes import Lane
 from urial_local.server.metrics import Metrics
 
 Orders = Sequence[RowOrder | ScoreOrder]
-ENDING = Event(error="The server is shutting down.", draining=True)
 LEAVING = 10.0  # seconds; a model that is being loaded cannot be told to stop
 PATIENCE = 0.25  # seconds between two looks at rows whose readers are slow
 

@@ -5,6 +5,7 @@ Nobody else constructs a `Model`, so that no file reaches llama.cpp untried; a t
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,11 @@ class ModelFile:
     @property
     def title(self) -> str:
         return str(self.header.metadata.get("general.name") or self.path.stem)
+
+    @property
+    def argument(self) -> str:
+        """How a command names it, as a shell reads it."""
+        return shlex.quote(str(self.path) if self.name == self.path.stem else self.name)
 
     @property
     def chat_template(self) -> str:

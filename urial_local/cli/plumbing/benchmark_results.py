@@ -112,7 +112,7 @@ def _differences(found: Results) -> Iterator[str]:
         for nth, (difference, other) in enumerate(parts):
             if difference is None or (nth and _mirrored(found, one, best)):
                 continue
-            closed = "" if nth else _closed(one)
+            closed = "" if nth or cells[one.cell].facts.aligned else _closed(one)
             rows.append((one.model, name, other, *_difference(difference), closed))
     if not rows:
         return
@@ -168,6 +168,7 @@ def _curves(found: Results) -> Iterator[str]:
 def remarks(found: Results) -> Iterator[str]:
     """For each model: the best prompt, whether it is more than chance, and how to use it."""
     from urial_local.tasks.benchmark.results import zero_shot_of
+    from urial_local.tasks.benchmark.usage import usage
 
     for model, name in found.best.items():
         cells = {cell.name: cell for cell in found.of_model(model)}
@@ -182,7 +183,7 @@ def remarks(found: Results) -> Iterator[str]:
         near = [cells[o.cell].facts.prompt.name for o in others if o.best and not o.best.sure]
         if near:
             yield f"What it has more than {' or '.join(near)} may be chance."
-        yield f'To use it: urial-local ask -m {best.facts.model.name} -p {prompt} "…"'
+        yield f"To use it: {usage(best)}"
 
 
 def _verdict(found: Difference) -> str:

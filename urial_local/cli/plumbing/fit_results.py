@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from urial_local.base.errors import Interrupted, UsageError
+from urial_local.base.errors import Interrupted, RunError, UsageError
 from urial_local.base.formats import counted, number, percent
 from urial_local.cli.plumbing.output import Output
+from urial_local.cli.plumbing.running import RESUME
 
 if TYPE_CHECKING:
     from urial_local.tasks.benchmark.probes import Probe
@@ -24,20 +26,16 @@ def search(plan: Plan, folder: Path, seconds: float) -> Outcome:
     """Go through the search, its scores kept as they come. Raises Interrupted where it was
     stopped."""
     from urial_local.cli.plumbing.progress import bar
-    from urial_local.cli.plumbing.running import RESUME
     from urial_local.cli.plumbing.stopping import stoppable
     from urial_local.cli.plumbing.terminal import note
     from urial_local.records.runlog import RunLog
-    from urial_local.records.runs import read_rows
+    from urial_local.records.runs import latest_rows
     from urial_local.runtime.sequences import Aborted
-    from urial_local.tasks.fit.job import KEY, Fit
+    from urial_local.tasks.fit.job import KEY, Fit, Kept
 
     tuning, held_out = plan.halves()
-    with RunLog(folder, plan.config(), KEY) as log:
-        known = {
-            (str(row["prompt"]), str(row["id"])): float(row["score"])
-            for row in read_rows(log.rows_path)
-        }
+    with RunLog(folder, plan.config(), KEY, Kept.read) as log:
+        known = {(row.prompt, row.id): row.score for row in latest_rows(folder, KEY, Kept.read)}
         if known:
             note(f"{counted(len(known), 'score is', 'scores are')} there already.")
         with stoppable() as stop, plan.open() as objective, bar(None, "score", len(known)) as shown:
@@ -71,28 +69,31 @@ def finish(plan: Plan, outcome: Outcome, folder: Path, out: Output, *, default: 
     """Write the prompt and the summary, make it the model's default where it is better, and say
     what was found."""
     from urial_local.base.files import replacing
-    from urial_local.base.paths import user_prompts_dir
     from urial_local.prompting.library import prompt_toml
     from urial_local.records.runlog import write_json
     from urial_local.tasks.fit.result import NOT_BETTER, result_of
-    from urial_local.tasks.fitted import keep_default
+    from urial_local.tasks.fitted import keep_default, keep_prompt, prompt_name
 
-    name = f"fit-{plan.file.name}"
+    name = prompt_name(plan.file.name, plan.file.fingerprint)
     result = result_of(plan, outcome, name)
-    write_json(folder / "summary.json", result.as_json())
-    with replacing(folder / "prompt.toml") as file:
-        file.write(prompt_toml(result.prompt))
-    kept = default and not outcome.same and result.verdict != NOT_BETTER
-    if kept:
-        home = user_prompts_dir()
+    better = not outcome.same and result.verdict != NOT_BETTER
+    try:
+        write_json(folder / "summary.json", result.as_json())
+        with replacing(folder / "prompt.toml") as file:
+            file.write(prompt_toml(result.prompt))
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror or error}.", RESUME) from None
+    failure = None
+    if default and better:
         try:
-            home.mkdir(parents=True, exist_ok=True)
-            with replacing(home / f"{name}.toml") as file:
-                file.write(prompt_toml(result.prompt))
-        except OSError as error:
-            raise UsageError(f"{home} cannot be written: {error.strerror or error}.") from None
-        keep_default(plan.file.fingerprint, name)
+            keep_prompt(result.prompt)
+            keep_default(plan.file.fingerprint, name)
+        except UsageError as error:
+            failure = error  # said after the result, which is worth the wait
+    kept = default and better and failure is None
     out.lines(lines_of(result, outcome.same), {**result.as_json(), "made_default": kept})
+    if failure:
+        raise UsageError(failure.message, f"The prompt is {folder / 'prompt.toml'}.")
     tell(plan, result, folder, out, kept=kept, same=outcome.same)
 
 
@@ -106,12 +107,12 @@ def lines_of(result: Result, same: bool) -> list[str]:
         f"  {result.default.name:24} {figure(result.default_mean):>9}  {what} (the default)",
     ]
     if same:
-        return [*lines, "  No other prompt was better: the default stays."]
+        return [*lines, "  No other prompt was better on the questions to choose by."]
     lines.append(f"  {result.prompt.name:24} {figure(result.mean):>9}  {what}")
     ends = ""
     if result.interval:
         ends = f" (95 %: {figure(result.interval.low)} to {figure(result.interval.high)})"
-    sure = "" if result.p is None else f", p = {result.p:.3f}"
+    sure = "" if result.p is None else f", p {p_text(result.p)}"
     lines.append(f"  difference {figure(result.difference)}{ends}{sure}: {result.verdict}")
     examples = counted(len(result.prompt.examples), "example")
     penalty = result.prompt.sampling.get("repeat_penalty", 1.0)
@@ -119,15 +120,32 @@ def lines_of(result: Result, same: bool) -> list[str]:
     return lines
 
 
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
 def tell(plan: Plan, result: Result, folder: Path, out: Output, *, kept: bool, same: bool) -> None:
     """What happens next, and what to type."""
+    from urial_local.tasks.fit.result import NOT_BETTER
+
+    path = shlex.quote(str(folder / "prompt.toml"))
     if kept:
         out.tell(
             f"{plan.file.title} is asked under {result.prompt.name} from now on;"
-            f" `urial-local prompts default {plan.file.name} --clear` takes it back."
+            f" `urial-local prompts default {plan.file.argument} --clear` takes it back."
         )
+    elif not same and result.verdict == NOT_BETTER:
+        out.tell(f"The default stays. What was found is {path}; `-p` asks under it.")
     elif not same:
-        out.tell(f"The prompt is {folder / 'prompt.toml'}; ask under it with -p.")
+        out.tell(f"The prompt is {path}; `-p` asks under it.")
+
+
+def refuse_other_runs(folder: Path) -> None:
+    """Raises UsageError where a folder holds a run of another task, before anything is made."""
+    from urial_local.records.runs import is_run, read_run
+
+    if is_run(folder) and (task := read_run(folder).task) != "fit":
+        raise UsageError(f"{folder} holds a run of {task}.", "Choose another folder with -o.")
 
 
 def aligned_answers(
@@ -136,23 +154,34 @@ def aligned_answers(
     """What an aligned model says to the probes' first questions, by id: a run of its own in the
     fit's folder. Answers that were cut off, or are empty, are left out."""
     from urial_local.cli.plumbing import generating
+    from urial_local.cli.plumbing.session import tell_about_check
     from urial_local.records.generated import Generated
     from urial_local.records.runs import latest_rows
     from urial_local.tasks.benchmark.setup import Asked
+    from urial_local.tasks.fit.material import MOST_ANSWERS
     from urial_local.tasks.generate.job import KEY
     from urial_local.tasks.generate.setup import GenerateOptions
+    from urial_local.tasks.model_file import model_file
 
-    first = tuple(
-        replace(probe, turns=probe.turns[:1], max_tokens=ANSWER_TOKENS)
-        for probe in probes
-        if probe.kind != "long"
+    file = model_file(name, tell_about_check)
+    if not (file.prompt or file.chat_template):
+        raise UsageError(
+            f"{file.path.name} carries no chat template, so how to ask it is unknown.",
+            "Give its answers with --answers.",
+        )
+    short = [probe for probe in probes if probe.kind != "long"][:MOST_ANSWERS]
+    first = {p.id: replace(p, turns=p.turns[:1], max_tokens=ANSWER_TOKENS) for p in short}
+    asked = GenerateOptions(
+        prompt=file.prompt or "chat", max_tokens=ANSWER_TOKENS, parallel=parallel
     )
-    asked = GenerateOptions(max_tokens=ANSWER_TOKENS, parallel=parallel)
     with generating.planned(name, asked) as plan:
-        generating.run(plan, Asked(first), folder / "answers")
+        generating.run(plan, Asked(tuple(first.values())), folder / "answers")
     rows = latest_rows(folder / "answers", KEY, Generated.read)
     return {
-        row.id: (row.query, row.answer)
+        row.id: (row.query, row.answer.strip())
         for row in rows
-        if not row.error and row.answer.strip() and "truncated" not in row.flags
+        if row.id in first  # an earlier start may have had other probes
+        and not row.error
+        and row.answer.strip()
+        and "truncated" not in row.flags
     }

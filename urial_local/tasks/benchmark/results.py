@@ -149,6 +149,10 @@ class Results:
         """A model's own cells."""
         return [c for c in self.cells if not c.facts.aligned and c.facts.model.name == model]
 
+    def is_best(self, cell: Cell) -> bool:
+        """Whether it is the best of its model."""
+        return cell.name in self.best.values()
+
     @property
     def aligned(self) -> Cell | None:
         return next((cell for cell in self.cells if cell.facts.aligned), None)

@@ -29,6 +29,7 @@ from functools import cache, partial
 from urial_local.base.fences import FenceTracker
 from urial_local.records.generated import Generated
 from urial_local.runtime.rows import ENDED
+from urial_local.tasks.generate.flags import FAULTS
 from urial_local.tasks.languages import language_of
 from urial_local.tasks.phrases import folded, phrase_lists
 from urial_local.tasks.prose import bullets, numbered, paragraphs
@@ -100,10 +101,9 @@ def _closing(said: Said) -> bool:
     return closes(said.first)
 
 
-FLAGS = ("empty", "truncated", "repetitive", "runaway", "copied")
 SIGNS: Mapping[str, Callable[[Said], bool | None]] = {
     "ended": _ended,
-    **{flag: partial(_flagged, flag=flag) for flag in FLAGS},
+    **{flag: partial(_flagged, flag=flag) for flag in FAULTS},
     "refused harmless": partial(_refused, unsafe=False),
     "refused unsafe": partial(_refused, unsafe=True),
     "leaked": _leaked,
@@ -122,11 +122,10 @@ def signs_of(said: Said) -> dict[str, bool | None]:
 def leaks(text: str, frame: Frame) -> bool:
     """Whether a piece of the frame is left in an answer; see the module's text."""
     markers = (*MARKERS, *frame.markers)
-    fences = FenceTracker(frame.fence, begun=True)
+    fences = FenceTracker(frame.fence)
     lines = text.rstrip().split("\n")
     for n, line in enumerate(lines):
-        # An answer that begins with a bare fence opens a block with it.
-        if fences.line(line) and 0 < n == len(lines) - 1:
+        if fences.line(line) and n == len(lines) - 1:
             return True
         if not fences.inner and line.lstrip().startswith(markers):
             return True

@@ -4,14 +4,14 @@ Both score one question under one prompt, higher is better:
 
 probes       1 where the answer is right by its probe's rule and has no fault but for being cut off
              (see generate.flags), else 0
-likelihood   (1/n) Σ_t ln p(a_t | prompt, question, a_<t), in nats a token: of a given answer a of n
-             tokens, as the base model's vocabulary spells it, without an end token or the frame's
-             closing, teacher-forced
+likelihood   (1/n) Σ_t ln p(a_t | prompt, question, a_<t), in nats a token: of the first n ≤ LONGEST
+             tokens a_t of a given answer, as the base model's vocabulary spells it after the
+             prompt, without an end token or the frame's closing, teacher-forced; WORST at least
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,12 +26,17 @@ from urial_local.runtime.teacher_forced import TeacherForced
 from urial_local.tasks.benchmark.probes import Probe
 from urial_local.tasks.benchmark.rules import verdict
 from urial_local.tasks.benchmark.setup import item_of
+from urial_local.tasks.fit.material import LONGEST
 from urial_local.tasks.generate.flags import FAULTS
 from urial_local.tasks.generate.job import Job, JobOptions
 from urial_local.tasks.generate.methods import Method
 from urial_local.tasks.prompted import PromptedModel, recommended
 
-WORST = -50.0  # nats a token: of an answer that cannot be read under a prompt
+WORST = -50.0  # nats a token, the least there is: of an answer that cannot be read under a prompt
+
+
+def never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,12 @@ class Scored:
 
 
 class Objective(Protocol):
-    """Scores questions under a prompt, one at a time, in any order."""
+    """Scores questions under a prompt, one at a time, in any order. Once `enough` says so, no
+    further one is begun."""
 
-    def score(self, prompt: Prompt, items: Sequence[str]) -> Iterator[Scored]: ...
+    def score(
+        self, prompt: Prompt, items: Sequence[str], enough: Callable[[], bool] = never
+    ) -> Iterator[Scored]: ...
     def stop(self) -> None: ...
     def abort(self) -> None: ...
 
@@ -64,7 +72,9 @@ class Probes:
         self._job: Job | None = None
         self._stopped = False
 
-    def score(self, prompt: Prompt, items: Sequence[str]) -> Iterator[Scored]:
+    def score(
+        self, prompt: Prompt, items: Sequence[str], enough: Callable[[], bool] = never
+    ) -> Iterator[Scored]:
         asker = PromptedModel(self.model, prompt, sampling=recommended(prompt, {}))
         self._job = Job(self.engine, Method(asker), JobOptions())
         if self._stopped:
@@ -72,6 +82,8 @@ class Probes:
         todo = ((item_of(self.probes[name], n), 0) for n, name in enumerate(items))
         for row in self._job.rows(todo):
             yield self._scored(row)
+            if enough():
+                self._job.stop()
 
     def _scored(self, row: Mapping[str, Any]) -> Scored:
         name = str(row["id"])
@@ -108,15 +120,21 @@ class Likelihood:
         self.model, self.forced, self.answers = model, forced, answers
         self._stopped = False
 
-    def score(self, prompt: Prompt, items: Sequence[str]) -> Iterator[Scored]:
+    def score(
+        self, prompt: Prompt, items: Sequence[str], enough: Callable[[], bool] = never
+    ) -> Iterator[Scored]:
         asker = PromptedModel(self.model, prompt)
         for name in items:
             if self._stopped:
                 return
             try:
-                yield self._scored(asker, name)
+                found = self._scored(asker, name)
             except UrialError as error:
-                yield Scored(name, WORST, error=error.message)
+                self.forced.forget()  # it may have failed between two steps
+                found = Scored(name, WORST, error=error.message)
+            yield found
+            if enough():
+                return
 
     def _scored(self, asker: PromptedModel, name: str) -> Scored:
         query, answer = self.answers[name]
@@ -126,7 +144,7 @@ class Likelihood:
             answer,
             parse_special=rendered.parse_special,
             literals=rendered.literals,
-        )
+        )[:LONGEST]
         if not len(ids):
             raise UrialError("The answer is empty.")
         self.forced.begin(0, request.tokens, request.shared, len(ids))
@@ -140,7 +158,7 @@ class Likelihood:
             if scored.status.any():
                 raise UrialError("The model's logits are not finite (NaN or infinite).")
             total += float(scored.logprob.sum())
-        return Scored(name, total / len(ids), tokens=len(ids))
+        return Scored(name, max(WORST, total / len(ids)), tokens=len(ids))
 
     def stop(self) -> None:
         self._stopped = True

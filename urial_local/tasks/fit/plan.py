@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from urial_local.base.errors import UrialError, UsageError
+from urial_local.base.errors import UsageError
+from urial_local.base.formats import counted
 from urial_local.prompting.frames import load_frame
-from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.prompting.prompts import Prompt, Turn
-from urial_local.records.datasets import Item
-from urial_local.runtime import llama_api
-from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions
-from urial_local.runtime.prefix_cache import PrefixCache
 from urial_local.runtime.sequences import Sequences
 from urial_local.runtime.teacher_forced import TeacherForced
 from urial_local.tasks.benchmark.probes import Probe, digest
+from urial_local.tasks.fit.material import (
+    LENGTHS,
+    MOST_ANSWERS,
+    MOST_POOL,
+    ROOM,
+    library,
+    readable,
+    same,
+    shown_questions,
+    usable,
+)
 from urial_local.tasks.fit.objectives import Likelihood, Objective, Probes
 from urial_local.tasks.fit.space import Space, space_of
 from urial_local.tasks.model_file import ModelFile
-from urial_local.tasks.prompt_choice import base_prompts
 
 FRAMES = ("fenced", "user-assistant", "user-assistant-tight")
-MOST_POOL = 200  # examples of a pool that are looked at
-MOST_ANSWERS = 200  # given answers that are scored
-LONGEST = 400  # tokens of a given answer that are scored
-ROOM = 768  # tokens that a prompt must leave for a question and its answer
+FEWEST = 8  # questions
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
     """What the user chose. `most`: examples of a prompt, at most."""
 
-    most: int = 3
+    most: int = 4
     seed: int = 0
     parallel: int = 8  # probes answered at a time
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
@@ -54,6 +57,7 @@ class Plan:
     space: Space
     probes: tuple[Probe, ...]
     answers: Mapping[str, tuple[str, str]]
+    remarks: tuple[str, ...] = ()  # on what was left out
 
     @property
     def by_likelihood(self) -> bool:
@@ -65,7 +69,8 @@ class Plan:
         if self.by_likelihood:
             names = sorted(self.answers, key=_shuffled)
             return names[::2], names[1::2]
-        return tuple(_round_robin([p for p in self.probes if p.half == h]) for h in (0, 1))  # type: ignore[return-value]
+        tuning, held_out = ([p for p in self.probes if p.half == h] for h in (0, 1))
+        return _round_robin(tuning), _round_robin(held_out)
 
     def config(self) -> dict[str, Any]:
         """All that decides a score; another one is refused when a run is resumed."""
@@ -86,8 +91,9 @@ class Plan:
 
     @contextmanager
     def open(self) -> Iterator[Objective]:
-        """The objective over an open model."""
-        runtime = self.options.runtime
+        """The objective over an open model. Prefixes are kept on no disk: those of prompts that are
+        tried once would push out others that are asked under every day."""
+        runtime = replace(self.options.runtime, disk_cache=False)
         if not self.by_likelihood:
             with self.file.open(replace(runtime, parallel=self.options.parallel)) as (model, eng):
                 yield Probes(model, eng, {p.id: p for p in self.probes})
@@ -105,8 +111,7 @@ class Plan:
                 kv_type=runtime.kv_type,
             )
             try:
-                forced = TeacherForced(sequences, _cache(model, sequences, runtime), ctx)
-                yield Likelihood(model, forced, self.answers)
+                yield Likelihood(model, TeacherForced(sequences, None, ctx), self.answers)
             finally:
                 sequences.close()
 
@@ -118,51 +123,71 @@ def plan(
     pool: Sequence[Turn] = (),
     answers: Mapping[str, tuple[str, str]] | None = None,
 ) -> Plan:
-    """What a fit is to do. Raises UsageError where there is too little to go by, PromptError for a
-    prompt of the library that is malformed."""
-    if answers is not None and len(answers) < 8:
-        raise UsageError(
-            f"A fit by likelihood needs 8 answers at least, and there are {len(answers)}."
-        )
+    """What a fit is to do. Raises UsageError where there is too little to go by, PromptError where
+    the model's own default is malformed."""
     with file.vocabulary() as vocab:
-        room = file.context(options.runtime.ctx_size) - ROOM
-        library = _library(file, options.most, lambda text: vocab.count(text) <= room)
-        usable = [e for e in pool[:MOST_POOL] if vocab.count(e.answer) * options.most <= room]
-    frames = [load_frame(name) for name in FRAMES]
-    space = space_of(library, frames, usable, options.most)
-    return Plan(file, options, library, space, tuple(probes), dict(answers or {}))
+        ctx = file.context(options.runtime.ctx_size)
+        left = min(ROOM, ctx // 2)  # for a question and its answer
+        prompts = library(file, options.most, vocab.count, ctx - left)
+        shown = shown_questions(prompts)
+        if answers is not None:
+            questions = readable(dict(answers), shown, vocab.count, left)
+            asked: tuple[Probe, ...] = ()
+            scored = {same(query) for query, _ in questions.values()}
+        else:
+            questions = {}
+            asked = tuple(p for p in probes if not shown & set(map(same, p.turns)))
+            scored = {same(turn) for p in asked for turn in p.turns}
+        frames = [load_frame(name) for name in FRAMES]
+        each = (ctx - left) // max(1, options.most)
+        examples = usable(pool, frames, scored, vocab.count, each)
+    space = space_of(prompts, frames, examples if options.most else (), options.most)
+    if answers is not None:  # which says nothing of a penalty: it stays what it is
+        space = replace(space, penalties=(space.place(prompts[0]).penalty,))
+    remarks = tuple(_remarks(pool, examples, answers, questions, probes, asked))
+    found = Plan(file, options, prompts, space, asked, questions, remarks)
+    halves = found.halves()
+    if min(map(len, halves)) < FEWEST // 2:
+        what = "answers" if answers is not None else "probes"
+        raise UsageError(
+            f"A fit needs {FEWEST} {what} at least, one half to choose by and the other to compare"
+            f" on; of those given, {sum(map(len, halves))} can be asked.",
+        )
+    return found
 
 
-def _library(file: ModelFile, most: int, fits: Callable[[str], bool]) -> tuple[Prompt, ...]:
-    """The prompts to begin with: the model's default, then all others for base models that leave
-    room for an answer."""
-    defaults = [load_prompt(name) for name in base_prompts(file, fitted=False)]
-    default = next((p for p in defaults if fits(p.prefix())), defaults[-1])
-    found = {default.name: default}
-    for name in sorted(prompt_files()):
-        try:
-            prompt = load_prompt(name)
-        except UrialError:
-            continue  # a file of the user's own that is malformed: `prompts list` says so
-        if name in ("urial-demo", "raw") or prompt.frame.template == "model":
-            continue
-        if len(prompt.examples) <= most and fits(prompt.prefix()):
-            found.setdefault(prompt.name, prompt)
-    return tuple(found.values())
-
-
-def given(items: Sequence[Item]) -> dict[str, tuple[str, str]]:
-    """Questions with answers of a dataset, by id; rows without one are left out."""
-    rows = [i for i in items if not i.error and i.answer and i.answer.strip()]
-    return {i.id: (i.query, str(i.answer)) for i in rows[:MOST_ANSWERS]}
+def _remarks(
+    pool: Sequence[Turn],
+    examples: Sequence[Turn],
+    answers: Mapping[str, tuple[str, str]] | None,
+    questions: Mapping[str, tuple[str, str]],
+    probes: Sequence[Probe],
+    asked: Sequence[Probe],
+) -> Iterator[str]:
+    """What was left out."""
+    if len(examples) < len(pool):
+        yield (
+            f"{len(examples)} of the pool's {counted(len(pool), 'example')} can be used: of"
+            f" {LENGTHS[0]} to {LENGTHS[1]:,} characters, in words the model can read, without a"
+            f" frame's own marks, and no scored question; at most {MOST_POOL}."
+        )
+    if answers is not None and len(questions) < len(answers):
+        yield (
+            f"{len(questions)} of {counted(len(answers), 'answer')} are scored: such as the model"
+            " can read, that leave room for a prompt, each question once and none that is an"
+            f" example; at most {MOST_ANSWERS}."
+        )
+    if answers is None and len(asked) < len(probes):
+        left = counted(len(probes) - len(asked), "probe is", "probes are")
+        yield f"{left} left out, since a prompt has the question as an example."
 
 
 def _round_robin(probes: Sequence[Probe]) -> list[str]:
-    """One of each kind, then the next of each."""
+    """One of each kind, then the next of each; large kinds are spread over all."""
     kinds: dict[str, list[str]] = {}
     for probe in probes:
         kinds.setdefault(probe.kind, []).append(probe.id)
-    # By the share of its kind that is before it, so that large kinds are spread over all.
+    # By the share of its kind that is before it.
     placed = [(i / len(ids), k, name) for k, ids in kinds.items() for i, name in enumerate(ids)]
     return [name for _, _, name in sorted(placed)]
 
@@ -173,10 +198,3 @@ def _shuffled(name: str) -> str:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode("ascii")).hexdigest()[:16]
-
-
-def _cache(model: Model, sequences: Sequences, runtime: RuntimeOptions) -> PrefixCache | None:
-    if not runtime.disk_cache:
-        return None
-    parts = (model.fingerprint, llama_api.build_id(), sequences.cache_id, "scoring")
-    return PrefixCache("\n".join(parts), per_token=model.state_bytes_per_token)

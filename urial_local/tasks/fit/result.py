@@ -9,11 +9,13 @@ import numpy as np
 
 from urial_local.prompting.prompts import Prompt
 from urial_local.tasks.fit.job import Outcome
+from urial_local.tasks.fit.objectives import WORST
 from urial_local.tasks.fit.plan import Plan
 from urial_local.tasks.intervals import Interval, Scale, ends, estimate
 from urial_local.tasks.sign_flip import least_p, sign_flip_p
 
 SURE = 0.05  # a p below is called more than chance
+ROUNDING = 1e-9  # a difference below is none
 BETTER, MAYBE, NOT_BETTER = "better", "may be better", "not better"
 
 
@@ -43,7 +45,7 @@ class Result:
     @property
     def verdict(self) -> str:
         """BETTER where the difference is more than chance, MAYBE where it is not."""
-        if self.difference <= 0:
+        if self.difference <= ROUNDING:
             return NOT_BETTER
         return BETTER if self.p is not None and self.p < SURE else MAYBE
 
@@ -71,13 +73,11 @@ def result_of(plan: Plan, outcome: Outcome, name: str) -> Result:
     found = outcome.found
     ours, theirs = np.array(outcome.best_scores), np.array(outcome.default_scores)
     differences = (ours - theirs)[:, None]
-    reach = 1.0 if not plan.by_likelihood else float(np.abs(differences).max(initial=1.0)) + 1.0
-    interval = p = None
-    if len(ours) > 1:
+    # Scores are shares, or lie between WORST and 0.
+    reach = -WORST if plan.by_likelihood else 1.0
+    interval = None
+    if least_p(differences[:, 0]) <= SURE:  # fewer questions that differ say nothing of chance
         interval = estimate(differences, np.ones_like(differences)).interval(Scale(-reach, reach))
-        p = sign_flip_p(differences[:, 0])
-        if least_p(differences[:, 0]) > SURE:
-            interval = None
     result = Result(
         prompt=outcome.best,
         default=outcome.default,
@@ -86,25 +86,39 @@ def result_of(plan: Plan, outcome: Outcome, name: str) -> Result:
         default_mean=float(theirs.mean()),
         mean=float(ours.mean()),
         interval=interval,
-        p=p,
+        p=None if outcome.same else sign_flip_p(differences[:, 0]),
         tuning_mean=found.mean,
         tuning_questions=found.questions,
         candidates=found.candidates,
         rounds=found.rounds,
     )
-    evidence = {
-        "model": plan.file.title,
+    best = replace(
+        outcome.best,
+        name=name,
+        description=f"Chosen by fit for {whole(plan.file.title)}",
+        evidence=evidence(plan, result),
+    )
+    return replace(result, prompt=best)
+
+
+def evidence(plan: Plan, result: Result) -> dict[str, str | float | int]:
+    """What speaks for the prompt, for its own file."""
+    found: dict[str, str | float | int] = {
+        "model": whole(plan.file.title),
         "fingerprint": plan.file.fingerprint,
         "objective": "nats a token of given answers" if plan.by_likelihood else "probes right",
         "held_out_questions": result.n,
         "score": round(result.mean, 4),
-        "default": outcome.default.name,
+        "default": result.default.name,
         "default_score": round(result.default_mean, 4),
         "candidates": result.candidates,
         "seed": plan.options.seed,
     }
-    if p is not None:
-        evidence["p"] = round(p, 4)
-    described = f"Chosen by fit for {plan.file.title}"
-    best = replace(outcome.best, name=name, description=described, evidence=evidence)
-    return replace(result, prompt=best)
+    if result.p is not None:
+        found["p"] = float(f"{result.p:.3g}")
+    return found
+
+
+def whole(text: str) -> str:
+    """A name without halves of characters, which a file's name may hold and no text can."""
+    return text.encode("utf-8", "replace").decode("utf-8")

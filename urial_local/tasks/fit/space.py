@@ -6,22 +6,21 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from urial_local.prompting.frames import Frame
 from urial_local.prompting.prompts import Prompt, Turn
+from urial_local.tasks.prompted import recommended
 
 T = TypeVar("T")
 PENALTIES = (1.0, 1.1, 1.15)  # of repetition: neutral, the paper's, that of icl-alignment
-WORDS = (8, 300)  # of an example's answer, that it is of use
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Where a prompt lies in the space: numbers of its parts. `prompt` is a name of the library,
-    where this is that prompt as it stands; then the parts say what it was made of, as far as the
-    space has them."""
+    where this is that prompt as it stands; then the parts say what it is made of."""
 
     frame: int
     system: int
@@ -35,33 +34,33 @@ class Space:
     """All parts. Frames, texts and examples come from the library and from a pool."""
 
     frames: tuple[Frame, ...]
-    systems: tuple[str, ...]  # with the fenced frame's markers; the first is empty
+    systems: tuple[str, ...]  # with the first frame's markers; the first is empty
     examples: tuple[Turn, ...]
     most: int  # examples of a prompt
     penalties: tuple[float, ...] = PENALTIES
 
     def prompt(self, candidate: Candidate, library: Sequence[Prompt] = ()) -> Prompt:
         """The prompt that a candidate is."""
-        penalty = {"repeat_penalty": candidate.penalty}
         for known in library:
             if candidate.prompt == known.name:
-                return replace(known, sampling={**known.sampling, **penalty})
+                return known
         frame = self.frames[candidate.frame]
         return Prompt(
             name="fit",
             frame=frame,
-            system=fitting_markers(self.systems[candidate.system], frame),
+            system=with_markers(self.systems[candidate.system], self.frames[0], frame),
             examples=tuple(self.examples[i] for i in candidate.examples),
-            sampling=penalty,
+            sampling={"repeat_penalty": candidate.penalty},
         )
 
     def place(self, prompt: Prompt) -> Candidate:
         """Where a prompt of the library lies."""
-        names = [frame.name for frame in self.frames]
+        system = with_markers(prompt.system, prompt.frame, self.frames[0])
+        places = {example: i for i, example in enumerate(self.examples)}
         return Candidate(
-            frame=names.index(prompt.frame.name) if prompt.frame.name in names else 0,
-            system=self.systems.index(prompt.system) if prompt.system in self.systems else 0,
-            examples=tuple(self.examples.index(e) for e in prompt.examples if e in self.examples),
+            frame=self.frames.index(prompt.frame) if prompt.frame in self.frames else 0,
+            system=self.systems.index(system) if system in self.systems else 0,
+            examples=tuple(places[e] for e in map(_plain, prompt.examples) if e in places),
             penalty=float(prompt.sampling.get("repeat_penalty", 1.0)),
             prompt=prompt.name,
         )
@@ -78,7 +77,9 @@ class Space:
 
     def neighbour(self, candidate: Candidate, rng: random.Random) -> Candidate:
         """A candidate that differs in one part: another frame, system text or penalty; an example
-        more, less, exchanged, or two in another order."""
+        more, less, exchanged, or two in another order. Of a prompt of the library with more
+        examples than there may be, only the first ones go on."""
+        plain = replace(candidate, prompt="", examples=candidate.examples[: self.most])
         moves = []
         if len(self.frames) > 1:
             moves.append("frame")
@@ -86,21 +87,21 @@ class Space:
             moves.append("system")
         if len(self.penalties) > 1:
             moves.append("penalty")
-        spare = [i for i in range(len(self.examples)) if i not in candidate.examples]
-        if spare and len(candidate.examples) < self.most:
+        spare = [i for i in range(len(self.examples)) if i not in plain.examples]
+        if spare and len(plain.examples) < self.most:
             moves += ["add", "add"]
-        if candidate.examples:
+        if plain.examples:
             moves.append("drop")
-        if spare and candidate.examples:
+        if spare and plain.examples:
             moves += ["exchange", "exchange"]
-        if len(candidate.examples) > 1:
+        if len(plain.examples) > 1:
             moves.append("order")
-        return self._moved(candidate, rng.choice(moves), spare, rng) if moves else candidate
+        return self._moved(plain, rng.choice(moves), spare, rng) if moves else plain
 
     def _moved(
-        self, candidate: Candidate, move: str, spare: Sequence[int], rng: random.Random
+        self, plain: Candidate, move: str, spare: Sequence[int], rng: random.Random
     ) -> Candidate:
-        plain, examples = replace(candidate, prompt=""), list(candidate.examples)
+        examples = list(plain.examples)
         if move == "frame":
             return replace(plain, frame=_other(rng, range(len(self.frames)), plain.frame))
         if move == "system":
@@ -122,29 +123,37 @@ class Space:
 def space_of(
     library: Sequence[Prompt], frames: Sequence[Frame], pool: Iterable[Turn], most: int
 ) -> Space:
-    """The parts of the library's prompts, and a pool's examples after them."""
-    systems = dict.fromkeys(("", *(p.system for p in library if p.frame.fence)))
-    examples = dict.fromkeys(
-        Turn(e.query, e.answer)
-        for e in (*(e for p in library for e in p.examples), *pool)
-        if WORDS[0] <= len(e.answer.split()) <= WORDS[1]
+    """The parts of the library's prompts, after the frames that are always there, and a pool's
+    examples at the end. A model's own chat template is no part: nothing can be exchanged in it."""
+    own = [p for p in library if p.frame.template != "model"]
+    whole = tuple(dict.fromkeys((*frames, *(p.frame for p in own))))
+    systems = dict.fromkeys(("", *(with_markers(p.system, p.frame, whole[0]) for p in own)))
+    examples = dict.fromkeys(_plain(e) for e in (*(e for p in own for e in p.examples), *pool))
+    return Space(whole, tuple(systems), tuple(examples), most)
+
+
+def with_markers(system: str, source: Frame, target: Frame) -> str:
+    """A system text that speaks of one frame's markers, with those of another."""
+    pairs = (
+        (source.query_marker, target.query_marker),
+        (source.answer_marker, target.answer_marker),
     )
-    return Space(tuple(frames), tuple(systems), tuple(examples), most)
-
-
-def fitting_markers(system: str, frame: Frame) -> str:
-    """A system text that speaks of the fenced frame's markers, with those of another frame."""
-    named = {"# Query:": frame.query_marker, "# Answer:": frame.answer_marker}
-    for marker, other in named.items():
-        if other:
-            system = system.replace(f'"{marker}"', f'"{other}"')
+    for old, new in pairs:
+        if old and new:
+            system = system.replace(f'"{old}"', f'"{new}"')
     return system
 
 
 def key_of(prompt: Prompt) -> str:
-    """Tells prompts apart that differ in what is rendered or how they are sampled."""
-    parts = [prompt.fingerprint(), sorted(prompt.sampling.items())]
-    return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:12]
+    """Tells prompts apart that differ in what is rendered or how they are sampled. One that asks
+    for what is neutral anyway is the same as one that asks for nothing."""
+    parts = [prompt.fingerprint(), asdict(recommended(prompt, {}))]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("ascii")).hexdigest()[:12]
+
+
+def _plain(example: Turn) -> Turn:
+    """An imported example without the spacing of its file."""
+    return Turn(example.query, example.answer)
 
 
 def _other(rng: random.Random, choices: Sequence[T], present: T) -> T:
