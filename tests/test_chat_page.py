@@ -18,6 +18,7 @@ from tests.serving import pair, plan, running  # noqa: E402
 from urial_local.server.page import SCRIPTS, assembled, headers  # noqa: E402
 
 expect = sync_api.expect
+expect.set_options(timeout=30_000)  # on a busy machine
 WIDE, PHONE = {"width": 1200, "height": 860}, {"width": 390, "height": 844}
 LOOKS = [(size, scheme) for size in (WIDE, PHONE) for scheme in ("light", "dark")]
 NAMES = [f"{scheme}-{size['width']}" for size, scheme in LOOKS]
@@ -433,6 +434,10 @@ def test_a_lost_server_is_told_and_tried_again(server, visit):
 
 def test_a_conversation_that_is_too_long_may_leave_its_beginning_out(server, visit):
     page = visit(server.url, allowed=["Failed to load resource"])
+    expect(page.locator(".empty")).to_be_visible()
+    page.click("#open-settings")
+    page.fill("#set-max_tokens", "5")
+    page.keyboard.press("Escape")
     ask(page, "fox " * 1000)
     page.fill("#ask", "owl " * 1000)
     page.keyboard.press("Enter")
