@@ -98,5 +98,8 @@ function place(panel, token, seen = true) {
   const left = Math.min(Math.max(0, at.left - area.left - 16), area.width - panel.offsetWidth);
   panel.style.left = `${Math.max(0, left)}px`;
   panel.style.top = `${at.bottom - area.top + 8}px`;
-  if (seen) (getComputedStyle(panel).position === "fixed" ? token : panel).scrollIntoView({ block: getComputedStyle(panel).position === "fixed" ? "start" : "nearest" });
+  if (!seen) return;
+  const scroll = byId("scroll");
+  if (getComputedStyle(panel).position === "fixed") scroll.scrollTop += at.top - scroll.getBoundingClientRect().top - 80;
+  else panel.scrollIntoView({ block: "nearest" });
 }

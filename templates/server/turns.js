@@ -103,7 +103,7 @@ function answerElement(question, column, node) {
     whence(node), node.dropped ? make("p", { class: "soft small" }, `The first ${node.dropped === 1 ? "turn of the conversation was" : `${node.dropped} turns of the conversation were`} left out.`) : null,
     make("div", { class: "body", dir: "auto" }, bodyOf(node)),
     node.error ? failure(question, node) : null,
-    node.state === "writing" ? null : footer(question, column, node));
+    node.state === "writing" || (node.state === "failed" && node.text === "") ? null : footer(question, column, node));
   withArrows(article, column.answers, node);
   return article;
 }
@@ -147,7 +147,7 @@ function failure(question, node) {
 
 const ENDED = {
   eos: "ended by itself", frame: "ended where the next question would begin", stop: "ended at a stop text", form: "its form is filled in",
-  length: "cut off: the most tokens", context: "cut off: the context is full",
+  length: "cut off at the most tokens allowed", context: "cut off: the context is full",
 };
 
 function facts(node) {
