@@ -164,10 +164,17 @@ def details(names: Names, entries: Sequence[Entry]) -> list[dict[str, Any]]:
             "logprob": finite(entry.logprob),
             "rank": entry.rank or None,
             "entropy": entry.entropy,
-            "top": [
-                {"id": token, "text": token_text(names, token), "logprob": finite(logprob)}
-                for token, logprob in entry.top
-            ],
+            "top": [likely(names, token, logprob) for token, logprob in entry.top],
         }
         for entry in entries
     ]
+
+
+def likely(names: Names, token: int, logprob: float) -> dict[str, Any]:
+    """A token that was likely at some place, and whether it would have ended the answer there."""
+    return {
+        "id": token,
+        "text": token_text(names, token),
+        "logprob": finite(logprob),
+        "ends": names.is_end(token),
+    }

@@ -20,7 +20,7 @@ from urial_local.runtime.prompt_scores import Scored
 from urial_local.runtime.vocabulary_pair import compare_vocabularies
 from urial_local.server import requests
 from urial_local.server.body import fields_of
-from urial_local.server.entries import finite, laid_out, token_text
+from urial_local.server.entries import finite, laid_out, likely, token_text
 from urial_local.server.errors import ApiError, too_long, wrong
 from urial_local.server.fields import Fields
 from urial_local.server.inbox import ScoreOrder
@@ -253,10 +253,7 @@ def _top(lane: Lane, here: Scored, given: bool) -> dict[str, Any]:
     pairs = list(zip(here.ids, here.logprobs, strict=True))[:TOP]
     return {
         "token": token if given else None,
-        "top": [
-            {"id": token, "text": token_text(names, token), "logprob": finite(logprob)}
-            for token, logprob in pairs
-        ],
+        "top": [likely(names, token, logprob) for token, logprob in pairs],
     }
 
 

@@ -1,11 +1,12 @@
-"""The chat page: one static file. Its own script and style may run, by their hashes, and nothing
-else; it may ask this server and nobody else."""
+"""The chat page: one static file, put together when it is asked for first. Its own script and style
+may run, by their hashes, and nothing else; it may ask this server and nobody else."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
+from functools import cache
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -13,14 +14,22 @@ from starlette.routing import Route
 
 from urial_local.base.paths import shipped
 
-FILE = "templates/server/chat.html"
-PLAIN = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>urial-local</title></head>
-<body><h1>urial-local</h1>
-<p>This is a server of OpenAI's API, at <code>/v1</code>: <code>/v1/models</code> lists what it
-serves, <code>/health</code> says whether it is ready.</p>
-</body></html>
-"""
+SCRIPTS = (
+    "dom.js",
+    "markdown.js",
+    "api.js",
+    "talk.js",
+    "checked.js",
+    "store.js",
+    "settings.js",
+    "answering.js",
+    "tokens.js",
+    "likely.js",
+    "exact.js",
+    "turns.js",
+    "side.js",
+    "chat.js",
+)
 _INLINE = re.compile(r"<(script|style)(?:\s[^>]*)?>(.*?)</\1>", re.DOTALL)
 
 
@@ -29,9 +38,20 @@ def routes() -> list[Route]:
 
 
 async def page(request: Request) -> Response:
-    file = shipped(FILE)
-    text = file.read_text("utf-8") if file.is_file() else PLAIN
+    text = assembled()
     return HTMLResponse(text, headers=headers(text))
+
+
+@cache
+def assembled() -> str:
+    """The page: markup, with the style and the scripts in it."""
+
+    def template(name: str) -> str:
+        return shipped(f"templates/server/{name}").read_text("utf-8")
+
+    script = "\n".join(map(template, SCRIPTS))
+    text = template("chat.html").replace("/* style */", template("chat.css"))
+    return text.replace("/* script */", script)
 
 
 def headers(text: str) -> dict[str, str]:
