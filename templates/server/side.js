@@ -103,7 +103,7 @@ function drawComposer(turns) {
   const last = turns.length ? talk.columns(turns.at(-1).question).map((c) => c.shown) : [];
   const used = last.filter((a) => a.promptTokens && laneNamed(a.model));
   byId("used").textContent = used.map((a) => `${used.length > 1 ? `${a.model} ` : ""}${thousands(a.promptTokens + a.tokens.length)} of ${thousands(laneNamed(a.model).ctx_size)}`).join(", ") + (used.length ? " tokens of context" : "");
-  byId("ask").placeholder = turns.length ? "Ask on …" : "Ask something …";
+  byId("ask").placeholder = turns.length ? "Ask a follow-up …" : "Ask something …";
 }
 
 const EXAMPLES = ["Explain to a child why the sky is blue.", "Write a short, kind e-mail that moves a meeting to Friday.", "How can I learn to cook within a month?"];
