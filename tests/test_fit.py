@@ -21,7 +21,7 @@ from tests.fit_runs import (
 )
 from urial_local.base.paths import user_prompts_dir
 from urial_local.prompting.library import load_prompt
-from urial_local.tasks.fit import job
+from urial_local.tasks.fit import job, result
 from urial_local.tasks.fitted import defaults_path, keep_default
 from urial_local.tasks.model_file import model_file
 
@@ -29,6 +29,12 @@ from urial_local.tasks.model_file import model_file
 @pytest.fixture(autouse=True)
 def few_candidates(monkeypatch):
     monkeypatch.setattr(job, "START", 4)
+
+
+@pytest.fixture(autouse=True)
+def easily_sure(monkeypatch):
+    """Five held-out questions can make nobody sure; here any difference above 0 counts."""
+    monkeypatch.setattr(result, "SURE", 1.1)
 
 
 @pytest.fixture
@@ -46,6 +52,16 @@ def unknown(tmp_path) -> Path:
 @pytest.fixture
 def answers(tmp_path) -> Path:
     return known_answers(tmp_path)
+
+
+def test_what_may_be_chance_does_not_become_the_default(unknown, tmp_path, monkeypatch):
+    monkeypatch.setattr(result, "SURE", 0.05)
+    done = fit("--probes", unknown, "-o", tmp_path / "r")
+    assert "may be better" in done.stdout
+    assert "The default stays." in done.stderr
+    assert "run the same command again" in done.stderr
+    assert not defaults_path().exists()
+    assert load_prompt(str(tmp_path / "r" / "prompt.toml")).evidence["held_out_questions"] == 5
 
 
 def test_a_fit_by_probes_becomes_the_default(unknown, tmp_path):

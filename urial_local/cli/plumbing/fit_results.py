@@ -71,12 +71,13 @@ def finish(plan: Plan, outcome: Outcome, folder: Path, out: Output, *, default: 
     from urial_local.base.files import replacing
     from urial_local.prompting.library import prompt_toml
     from urial_local.records.runlog import write_json
-    from urial_local.tasks.fit.result import NOT_BETTER, result_of
+    from urial_local.tasks.fit.result import BETTER, result_of
     from urial_local.tasks.fitted import keep_default, keep_prompt, prompt_name
 
     name = prompt_name(plan.file.name, plan.file.fingerprint)
     result = result_of(plan, outcome, name)
-    better = not outcome.same and result.verdict != NOT_BETTER
+    # What may be chance changes nothing that a model says from now on.
+    better = not outcome.same and result.verdict == BETTER
     try:
         write_json(folder / "summary.json", result.as_json())
         with replacing(folder / "prompt.toml") as file:
@@ -126,7 +127,7 @@ def p_text(p: float) -> str:
 
 def tell(plan: Plan, result: Result, folder: Path, out: Output, *, kept: bool, same: bool) -> None:
     """What happens next, and what to type."""
-    from urial_local.tasks.fit.result import NOT_BETTER
+    from urial_local.tasks.fit.result import BETTER
 
     path = shlex.quote(str(folder / "prompt.toml"))
     if kept:
@@ -134,8 +135,9 @@ def tell(plan: Plan, result: Result, folder: Path, out: Output, *, kept: bool, s
             f"{plan.file.title} is asked under {result.prompt.name} from now on;"
             f" `urial-local prompts default {plan.file.argument} --clear` takes it back."
         )
-    elif not same and result.verdict == NOT_BETTER:
-        out.tell(f"The default stays. What was found is {path}; `-p` asks under it.")
+    elif not same and result.verdict != BETTER:
+        more = "; run the same command again to go on with the search" if result.n < 48 else ""
+        out.tell(f"The default stays. What was found is {path}; `-p` asks under it{more}.")
     elif not same:
         out.tell(f"The prompt is {path}; `-p` asks under it.")
 

@@ -20,7 +20,7 @@ from urial_local.tasks.fit.space import Candidate, Space, key_of
 
 KEY = ("prompt", "id")
 START = 24  # candidates of the first rung, the library's prompts among them
-SEARCH_SHARE = 0.8  # of the time; the rest is for the held-out questions
+SEARCH_SHARE = 0.6  # of the time; the rest is for the held-out questions
 Row = dict[str, Any]
 
 
