@@ -28,6 +28,8 @@ from urial_local.tasks.model_file import ModelFile, OnPrefill, model_file
 from urial_local.tasks.prompt_choice import PromptChoice, choose_prompt
 from urial_local.tasks.prompted import PromptedModel, answer_limit, recommended, try_prompt
 
+OWN = ("max_tokens", "markers", "stop", "prefill")  # settings beside those of sampling
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -38,16 +40,17 @@ class Settings:
     max_tokens: int | None = None
     markers: MarkerPolicy = "escape"
     stop: tuple[str, ...] = ()
+    prefill: str = ""  # every answer begins with it
 
     def changed(self, **changes: Any) -> Settings:
         """With other values, by the names of `Sampling` and of this record. Raises UsageError for
         a name that neither has."""
-        own = {k: v for k, v in changes.items() if k in ("max_tokens", "markers", "stop")}
+        own = {k: v for k, v in changes.items() if k in OWN}
         rest = {k: v for k, v in changes.items() if k not in own}
         known = Sampling.__dataclass_fields__
         for name in rest:
             if name not in known:
-                names = ", ".join([*known, "max_tokens", "markers", "stop"])
+                names = ", ".join([*known, *OWN])
                 raise UsageError(f"There is no setting {name!r}.", f"Known: {names}.")
         if "stop" in own:
             stop = own["stop"]
@@ -78,6 +81,7 @@ class Assistant:
             max_tokens=answer_limit(prompt, settings.max_tokens),
             markers=settings.markers,
             stop_strings=settings.stop,
+            prefill=settings.prefill,
         )
         self._handles = ExitStack()
 
@@ -238,7 +242,7 @@ def load(
     the URIAL prompt that fits its context. parallel: questions answered at a time by `map`.
     ctx_size: tokens that a question and its answer may have; 0 for the model's own, up to 4096.
     Other keywords are settings: `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`,
-    `penalty_scope`, `seed`, `max_tokens`, `stop`, `markers`.
+    `penalty_scope`, `seed`, `max_tokens`, `stop`, `markers`, `prefill`.
 
     Raises ModelError, PromptError, or UsageError that names the keyword.
     """

@@ -20,7 +20,12 @@ from urial_local.cli.plumbing.data_options import (
     selection,
 )
 from urial_local.cli.plumbing.generating import ParallelType
-from urial_local.cli.plumbing.options import Repeated, runtime_choice, runtime_options
+from urial_local.cli.plumbing.options import (
+    Repeated,
+    prefill_option,
+    runtime_choice,
+    runtime_options,
+)
 from urial_local.cli.plumbing.output import Output, json_option
 
 if TYPE_CHECKING:
@@ -67,6 +72,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 )
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")
 @click.option("--exact", is_flag=True, help="One row at a time.")
+@prefill_option
 @json_option("Print the table as JSON.")
 @data_options
 @runtime_options
@@ -169,6 +175,7 @@ def cells(options: dict[str, Any]) -> Iterator[Cell]:
             shots=shots,
             sampling={name: value for name, value in sampling.items() if value is not None},
             max_tokens=options["max_tokens"],
+            prefill=options["prefill"] or "",
             parallel=None if parallel == "auto" else parallel,
             exact=options["exact"],
             job=JobOptions(seed=seed or 0),

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from urial_local.runtime.choices import Choice, Top
 from urial_local.runtime.draw_rows import draw_rows
-from urial_local.runtime.rows import Choice, Row, Top
+from urial_local.runtime.rows import Row
 from urial_local.runtime.sequences import Logits
 
 NOT_FINITE = "The model's logits are not finite (NaN or infinite)."

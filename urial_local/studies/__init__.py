@@ -65,6 +65,7 @@ def generate(
         max_tokens=chosen.max_tokens,
         markers=chosen.markers,
         stop=chosen.stop,
+        prefill=chosen.prefill,
         parallel=parallel,
         exact=exact,
         job=generating.JobOptions(repeat=repeat, seed=chosen.sampling.get("seed", 0)),

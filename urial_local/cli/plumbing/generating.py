@@ -179,6 +179,7 @@ def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
         max_tokens=chosen.max_tokens,
         markers=chosen.markers,
         stop=chosen.stop,
+        prefill=chosen.prefill,
         parallel=None if parallel == "auto" else parallel,
         exact=options["exact"],
         job=JobOptions(

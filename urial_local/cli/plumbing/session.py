@@ -72,6 +72,7 @@ def settings(options: Mapping[str, Any]) -> Settings:
         max_tokens=options["max_tokens"],
         markers=options["markers"],
         stop=tuple(options["stop"]),
+        prefill=options["prefill"] or "",
     )
 
 

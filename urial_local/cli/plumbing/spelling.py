@@ -32,6 +32,7 @@ PARAMETERS = frozenset(
         "model",
         "noise_floor",
         "parallel",
+        "prefill",
         "penalty_scope",
         "prompt",
         "repeat",

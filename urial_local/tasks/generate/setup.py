@@ -45,6 +45,7 @@ class GenerateOptions:
     max_tokens: int | None = None
     markers: MarkerPolicy = "escape"
     stop: tuple[str, ...] = ()
+    prefill: str = ""  # every answer begins with it; a draft does not
     parallel: int | None = None  # None: measured
     exact: bool = False
     job: JobOptions = field(default_factory=JobOptions)
@@ -92,6 +93,8 @@ class Plan:
             "kv_type": o.runtime.kv_type,
             "exact": o.exact,
             "shard": "/".join(map(str, shard)) if shard else None,
+            # Only where it is chosen, so that runs from before it was there go on.
+            **({"prefill": o.prefill} if o.prefill else {}),
         }
 
     @contextmanager
@@ -118,7 +121,7 @@ class Plan:
         if o.shots is not None and not o.retrieve and len(prompt.examples) > o.shots:
             prompt = prompt.shots(o.shots)
 
-        def asker(prompt: Prompt) -> PromptedModel:
+        def asker(prompt: Prompt, prefill: str = "") -> PromptedModel:
             return PromptedModel(
                 model,
                 prompt,
@@ -126,10 +129,13 @@ class Plan:
                 max_tokens=answer_limit(prompt, o.max_tokens),
                 markers=o.markers,
                 stop_strings=o.stop,
+                prefill=prefill,
             )
 
         drafter = asker(load_prompt(o.restyle)) if o.restyle else None
-        return Method(asker(prompt), self.pool, 3 if o.shots is None else o.shots, drafter)
+        return Method(
+            asker(prompt, o.prefill), self.pool, 3 if o.shots is None else o.shots, drafter
+        )
 
     def _measured(self, rows: int, first: Item | None, tell: Trial) -> int:
         """Rows at a time for this job; 1 where there is nothing to measure with."""
