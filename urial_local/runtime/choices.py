@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from urial_local.runtime.guidance import Guidance
+
 # eos: the model ended its answer; frame: its closing fence, or the next turn; stop: a stop string;
 # length: max_tokens; context: no room is left; form: it is filled in; loop: a guide put the same
 # again and again; error.
@@ -34,3 +36,4 @@ class Choice:
     top: tuple[Top, ...] = ()  # where asked for, of each
     error: str = ""  # why there is none
     ends: FinishReason | None = None  # the row is over after these tokens
+    guidance: Guidance | None = None  # where a guide had a say; places count from the first token

@@ -20,6 +20,8 @@ NOT_FINITE = "The model's logits are not finite (NaN or infinite)."
 class Chooser(Protocol):
     """Chooses for all rows of a step at once."""
 
+    threads: int  # that drawing may use; set anew before each step
+
     def choose(self, rows: Sequence[Row], logits: Logits) -> Sequence[Choice]:
         """A choice for each row, from its logits, float32 [n_rows, n_vocab]: at least one token, or
         an error. `row.tokens` is all that the row has so far."""
@@ -37,7 +39,7 @@ class Sample:
         """`threads` that drawing may use; they may be set anew before each step."""
         self.threads = threads
 
-    def choose(self, rows: Sequence[Row], logits: Logits) -> list[Choice]:
+    def choose(self, rows: Sequence[Row], logits: Logits | Sequence[Logits]) -> list[Choice]:
         drawn = draw_rows([row.draw(logits[i]) for i, row in enumerate(rows)], self.threads)
         choices = []
         for i, row in enumerate(rows):

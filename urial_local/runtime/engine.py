@@ -144,15 +144,19 @@ class Engine:
             self._admission.admit(self._queue, self._live)
             batch, ready = self._batch()
             logits = self.decoder.decode(batch) if batch else None
-        except Aborted:
+            self._wrote()
+            return self._choose(ready, logits) if logits is not None and ready else []
+        except Aborted:  # by our model, or by one that the chooser asks
             self._drop_all()
             raise
+
+    def _wrote(self) -> None:
+        """The batch is decoded: into the books."""
         for fill in self._admission.fills:
             self._told(self._admission.wrote(fill), len(fill.tokens), bool(fill.chunk))
         for row in self._live.values():
             self.held.wrote(row.sequence, row.commit())
             self._told(row.n_past, row.n_given, not row.prompt_done)
-        return self._choose(ready, logits) if logits is not None and ready else []
 
     # --- folds over them -----------------------------------------------------------------------
 
@@ -179,7 +183,7 @@ class Engine:
                         mine.add(self.submit(request))
                     except UrialError as error:
                         failed = Completion.failed(request, error.message)
-                        yield [Step(self._number(), request.tag, (), "", failed)]
+                        yield [Step(self._number(), request.tag, (), "", completion=failed)]
                 if not mine:
                     return
                 steps = self.step()
@@ -220,8 +224,7 @@ class Engine:
         return batch, ready
 
     def _choose(self, ready: list[Row], logits: Logits) -> list[Step]:
-        if isinstance(self.chooser, Sample):
-            self.chooser.threads = self.decoder.threads
+        self.chooser.threads = self.decoder.threads
         now = time.perf_counter()
         steps = []
         for row, choice in zip(ready, self.chooser.choose(ready, logits), strict=True):
@@ -231,7 +234,8 @@ class Engine:
                 completion = self._finish(row, reason)
             if completion is not None:
                 text += row.rest
-            steps.append(Step(row.index, row.request.tag, choice.tokens, text, completion))
+            guided = choice.guidance is not None and bool(choice.guidance.at)
+            steps.append(Step(row.index, row.request.tag, choice.tokens, text, guided, completion))
         return steps
 
     def _finish(self, row: Row, reason: FinishReason) -> Completion:

@@ -12,7 +12,7 @@ Sources by their arXiv numbers; docs/guides.md says when to use which.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,7 +67,7 @@ class Rule:
         return {"rule": self.name, name: getattr(self, name)}
 
 
-def combine(rule: Rule, rows: Sequence[FloatRow], ends: Collection[int] = ()) -> FloatRow:
+def combine(rule: Rule, rows: Sequence[FloatRow], ends: Container[int] = ()) -> FloatRow:
     """The row of a rule, from its rows in the order p, q, r. `ends`: ids that end an answer.
 
     nudge, blend, defer, bet, amplify: base and guide; proxy: base, guide and small base; contrast:
@@ -90,10 +90,49 @@ def combine(rule: Rule, rows: Sequence[FloatRow], ends: Collection[int] = ()) ->
     return contrast(rows[0], rows[1], rule.alpha)
 
 
+def is_guides(rule: Rule, rows: Sequence[FloatRow], found: FloatRow, token: int) -> bool:
+    """Whether a token drawn from what `combine` found counts as the guide's (see Guidance)."""
+    if rule.name in ROUTERS:
+        return found is rows[1]
+    if rule.name == "blend":
+        return top_probability(rows[0]) < rule.gamma
+    if rule.name in ("defer", "bet"):
+        border = rule.gamma if rule.name == "defer" else top_probability(rows[1]) - rule.gamma
+        return bool(np.exp(float(rows[0][token]) - log_sum_exp(rows[0])) < border)
+    return token != int(rows[0].argmax())
+
+
+def needs_guide(rule: Rule, top: float, ends: bool) -> bool:
+    """Whether a rule may come to look at the guide's row: from the base's top-1 probability, and
+    whether its first token ends the answer."""
+    if rule.name == "nudge":
+        return rule.gamma > 0 and (ends or top < rule.gamma)
+    if rule.name in ("defer-whole", "blend"):
+        return top < rule.gamma
+    if rule.name == "defer":
+        return rule.gamma > 0
+    if rule.name == "bet":
+        return rule.gamma < 1
+    if rule.name == "proxy":
+        return rule.beta != 0
+    return rule.alpha != (-1 if rule.name == "amplify" else 0)
+
+
+def certain(p: FloatRow, gamma: float) -> bool:
+    """Whether `defer` has p's first token in front whatever the guide says: no other can get more
+    than its own kept probability and all that is dealt out."""
+    mine = softmax(p)
+    kept = mine >= gamma
+    if not kept.any():
+        return False
+    first, second = np.sort(np.where(kept, mine, 0.0))[[-1, -2]]
+    return bool(first - second > mine[~kept].sum())
+
+
 # --- one row or the other -------------------------------------------------------------------------
 
 
-def nudge(p: FloatRow, q: FloatRow, gamma: float, ends: Collection[int] = ()) -> FloatRow:
+def nudge(p: FloatRow, q: FloatRow, gamma: float, ends: Container[int] = ()) -> FloatRow:
     """q where max p < γ, else p (Fei et al., 2410.09300, by tokens). Where p's first token is an
     end that it is sure of, and q's is none: q, so that a base cannot end what the guide would go
     on with. At γ = 0 always p."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from urial_local.runtime.choices import ENDED, Choice, FinishReason, Top
 from urial_local.runtime.draw_rows import DrawTask
 from urial_local.runtime.forms import Field, Form
+from urial_local.runtime.guidance import Guidance, GuidanceLog
 from urial_local.runtime.sampling import Sampler, Sampling
 from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.text_stream import TextStream
@@ -37,6 +38,7 @@ class Request:
     top_logprobs: int = 0  # how many of the most probable tokens are told with each token
     retry_empty: bool = False  # an answer that ends before it begins is begun again; see Row.again
     prefill: Sequence[int] = ()  # the answer begins with these
+    others: Sequence[Sequence[int]] = ()  # the prompts that a chooser's further models see
 
     @property
     def given(self) -> int:
@@ -63,6 +65,7 @@ class Completion:
     top: tuple[Top, ...] = ()  # where asked for: of each token chosen, the end token included
     restarts: int = 0  # how often it ended before it began, and was begun again
     prefill_tokens: int = 0  # of `tokens`, how many it was given to begin with
+    guidance: Guidance | None = None  # where a guide had a say
 
     @staticmethod
     def failed(request: Request, error: str) -> Completion:
@@ -111,6 +114,7 @@ class Completion:
                 "tokens_per_second": round(self.tokens_per_second, 2),
             },
             "restarts": self.restarts,
+            **({"guide": self.guidance.as_dict()} if self.guidance else {}),
             "error": self.error or None,
         }
 
@@ -123,6 +127,7 @@ class Step:
     tag: Hashable  # the request's
     tokens: tuple[int, ...]  # chosen now; none for a row that failed
     text: str  # text that became certain, often empty
+    guided: bool = False  # whether a guide wrote some of the tokens
     completion: Completion | None = None
 
 
@@ -142,6 +147,7 @@ class Row:
         self.cached = 0
         self.error = ""
         self._piece = piece
+        self._guidance = GuidanceLog(self.n_given - self.n_prompt)
         self._barred: list[int] = []  # tokens that the answer may not begin with
         self._started = self._first = self._last = 0.0
         self._begin()
@@ -157,6 +163,7 @@ class Row:
         self._text = TextStream(self._piece, self.request.stop)
         self._fresh = "".join(self._text.feed(t) for t in self.tokens[self.n_prompt :])
         self._logprobs: list[float] = []
+        self._guidance.begin()
         self._top: list[Top] = []
         self._chunk = 0
         self._end_token: int | None = None
@@ -208,6 +215,7 @@ class Row:
             return "", "error"
         self._first = self._first or now
         self._last = now
+        self._guidance.take(choice.guidance, len(self.tokens) - self.n_prompt)
         text, self._fresh = self._fresh, ""  # what was given is told with what follows it
         for i, (token, logprob) in enumerate(zip(choice.tokens, choice.logprobs, strict=True)):
             self._sampler.accept(token)
@@ -258,6 +266,7 @@ class Row:
             top=tuple(self._top),
             restarts=len(self._barred),
             prefill_tokens=self.n_given - self.n_prompt,
+            guidance=self._guidance.whole(self.tokens[self.n_prompt :], self._text, self._piece),
         )
 
     def _take(
