@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from urial_local.base.errors import ContextOverflow, TokenizeError
 from urial_local.prompting.chat_template import ChatTemplate
@@ -20,6 +21,14 @@ SHORTEST = "urial-mini"  # of the prompts with examples
 DEFAULT_MAX_TOKENS = 1024  # of an answer
 
 
+class Others(Protocol):
+    """What further models see of a question; see tasks.guide."""
+
+    def others(
+        self, query: str, history: Sequence[Turn], base: Sequence[int]
+    ) -> tuple[Sequence[int], ...]: ...
+
+
 @dataclass
 class PromptedModel:
     """Model, prompt and the user's choices of how to decode; knows how to ask."""
@@ -31,6 +40,7 @@ class PromptedModel:
     markers: MarkerPolicy = "escape"
     stop_strings: tuple[str, ...] = ()
     prefill: str = ""  # every answer begins with it
+    guide: Others | None = None
     _prefixes: dict[str, Ids] = field(default_factory=dict)
 
     def render(self, query: str, history: Sequence[Turn] = ()) -> Rendered:
@@ -76,6 +86,7 @@ class PromptedModel:
             shared=min(shared_length(prefix, tokens), len(tokens) - 1) if len(prefix) else 0,
             retry_empty=rendered.framed,
             prefill=self._prefill_tokens(rendered),
+            others=self.guide.others(query, history, tokens.tolist()) if self.guide else (),
         )
 
     def _prefill_tokens(self, rendered: Rendered) -> list[int]:
