@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import busy, engine, evaluate, generate, random_model, sampling, shift
+from benchmarks import busy, engine, evaluate, generate, guide, random_model, sampling, shift
 from tools import real_models
 from urial_local import __version__
 from urial_local.runtime.llama_api import TESTED_VERSIONS
@@ -36,7 +36,7 @@ def real_or_random() -> Path:
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["engine", "generate", "evaluate", "shift", "sampling", "busy"]
+    parts = sys.argv[1:] or ["engine", "generate", "evaluate", "shift", "sampling", "busy", "guide"]
     rows = []
     if "engine" in parts:
         rows += engine.run(model(random_model.HALF_BILLION))
@@ -54,6 +54,8 @@ def main() -> None:
         rows += sampling.run(real_or_random())
     if "busy" in parts:
         rows += busy.run(real_or_random())
+    if "guide" in parts:
+        rows += guide.run(model(random_model.HALF_BILLION), model(random_model.SIXTY_MILLION))
     print("\n| what | here | yardstick in the same run | ratio | goal |\n|---|---|---|---|---|")
     for r in rows:
         ratio = f"{r['ratio']:.2f}×" if r["ratio"] is not None else ""

@@ -182,3 +182,18 @@ def test_the_page_gets_the_guides_words_apart():
     turn = AnsweredTurn("q", "one two three", "eos", 3, guide=GuideFacts(0.5, ((0, 3), (8, 13))))
     assert _guided(turn)["parts"] == [("one", True), (" two ", False), ("three", True)]
     assert _guided(AnsweredTurn("q", "a", "eos", 1)) is None
+
+
+def test_only_a_terminal_shows_underlines(monkeypatch, capsys):
+    from urial_local.cli.plumbing import terminal
+
+    terminal.emit(" two words\n", marked=True)
+    assert capsys.readouterr().out == " two words\n"
+    monkeypatch.setattr(terminal, "seen", lambda stream: True)
+    monkeypatch.setattr(terminal, "steered", lambda stream: True)
+    terminal.emit(" two words\nmore\x1b[31m", marked=True)
+    shown = capsys.readouterr().out
+    assert shown.startswith(" \x1b[4mtwo words\x1b[24m\n\x1b[4mmore")
+    assert "\x1b[31m" not in shown, "the model's own escapes are harmless"
+    terminal.emit("plain", marked=False)
+    assert capsys.readouterr().out == "plain"

@@ -53,4 +53,5 @@ def command(text: tuple[str, ...], out: Output, **options: Any) -> None:
         out.data({**done.as_dict(), **session.assistant.about()})
         if not done.text.endswith("\n"):
             out.answer("\n")
-        tell_about_guide(done.guidance)
+        if guide := session.assistant.guide:
+            tell_about_guide(done.guidance, guide.plan)

@@ -64,11 +64,7 @@ def generate(
     chosen = Settings().changed(**settings)
     options = GenerateOptions(
         prompt=prompt,
-        sampling=dict(chosen.sampling),
-        max_tokens=chosen.max_tokens,
-        markers=chosen.markers,
-        stop=chosen.stop,
-        prefill=chosen.prefill,
+        **_chosen(chosen),
         guide=second,
         parallel=parallel,
         exact=exact,
@@ -179,6 +175,17 @@ def judge(
             for row in work.rows(judging.todo(log, rows)):
                 log.append(row)
     return JudgeRun(folder)
+
+
+def _chosen(settings: Settings) -> dict[str, Any]:
+    """Settings, as a run's options name them."""
+    return {
+        "sampling": dict(settings.sampling),
+        "max_tokens": settings.max_tokens,
+        "markers": settings.markers,
+        "stop": settings.stop,
+        "prefill": settings.prefill,
+    }
 
 
 @contextmanager

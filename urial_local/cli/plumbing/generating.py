@@ -149,7 +149,7 @@ def run(
                 note(f"{counted(opened.parallel, 'row')} at a time.")
             opened.engine.resume()
             work = Job(opened.engine, opened.method, job)
-            rates = GuideRates()
+            rates = GuideRates(plan.guide)
             rows = rates.watched(work.rows(todo(log, data.items(), job.repeat)))
             tally = write_rows(log, rows, work, stop, total=total, unit="row", figures=_figures)
         rates.tell()

@@ -176,8 +176,8 @@ class Repl:
             raise UrialError(talk.last.error)
         if talk.last is not None and talk.last.finish_reason in ("length", "context"):
             note(f"(cut off: {talk.last.finish_reason}; see --max-tokens and --ctx-size)")
-        if talk.last is not None:
-            tell_about_guide(talk.last.guidance)
+        if talk.last is not None and (guide := self.session.assistant.guide):
+            tell_about_guide(talk.last.guidance, guide.plan)
         if talk.start > start:
             note(f"The context is nearly full: the oldest {talk.start} turns are no longer sent.")
 

@@ -184,7 +184,7 @@ def _token_lines(found: AlignedSummary) -> list[str]:
 
 _UNSURE = (
     Column("unsure, so a guide is asked", 28),
-    *figures(("γ", 5), ("rate", 8), ("of them shifted", 16), ("of shifted", 11)),
+    *figures(("γ", 5), ("rate", 8), ("precision", 11), ("recall", 9)),
 )
 _SHOWN = (0.2, 0.4, 0.6)  # of the γ that summary.json has
 
