@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -346,3 +347,20 @@ def test_any_mixture_of_rows_gives_the_plain_answers(data):
     for tag, completion in done.items():
         request = requests_by_tag[tag]
         assert completion.tokens == greedy(logits, request.tokens, request.max_tokens)
+
+
+def test_a_row_that_is_alone_uses_nothing_but_its_prefix():
+    """Whatever was asked before, it is decoded in the same batches."""
+    decoder = FakeDecoder(random_logits(), n_seq=2)
+    engine = Engine(VOCAB, decoder, rows=1, exact=True)
+    talk = PREFIX + VOCAB.encode("a talk: ")
+    framed = Request(talk, max_tokens=5, shared=len(PREFIX), alone=True, keep=True)
+    raw = Request(VOCAB.encode("raw text"), max_tokens=5, alone=True)
+    other = replace(framed, alone=False)
+    for request in (framed, framed, raw, other, framed, raw, raw, other, *asked(OTHER, 1), framed):
+        done = engine.complete([request])[0]
+        if request.alone:
+            assert done.cached_tokens in (0, request.shared)
+            assert decoder.batches[-5:] == [8, 1, 1, 1, 1], "its own tokens, then one by one"
+    engine.complete([replace(other, tokens=[*talk, *done.tokens])])
+    assert decoder.batches[-5] < 8, "others go on from what is there"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -264,3 +266,68 @@ def test_progress_of_a_long_prompt_is_told():
 def test_an_empty_prompt_is_refused():
     with pytest.raises(UrialError, match="empty"):
         Engine(VOCAB, FakeDecoder(random_logits())).submit(Request([]))
+
+
+def test_a_held_row_waits_and_the_others_go_on():
+    logits = random_logits()
+    engine = Engine(VOCAB, FakeDecoder(logits, n_seq=4), rows=2)
+    asked = requests(2, shared=0)
+    first, second = (engine.submit(request) for request in asked)
+    engine.step()
+    engine.hold(first)
+    done = {}
+    for _ in range(60):
+        done |= {s.index: s.completion for s in engine.step() if s.completion}
+    assert list(done) == [second]
+    batches = engine.batches
+    assert engine.step() == []
+    assert engine.batches == batches, "there is nothing to decode"
+    assert (engine.running, engine.waiting) == (1, 0)
+    engine.hold(first, False)
+    while first not in done:
+        done |= {s.index: s.completion for s in engine.step() if s.completion}
+    for index, request in ((first, asked[0]), (second, asked[1])):
+        wanted = greedy(logits, request.tokens, request.max_tokens)
+        assert done[index].tokens == wanted
+
+
+def test_after_a_fault_nothing_is_kept_and_the_engine_goes_on():
+    logits = random_logits()
+    decoder = FakeDecoder(logits, n_seq=4)
+    engine = Engine(VOCAB, decoder, rows=2)
+    asked = requests(3, shared=0)
+    for request in asked:
+        engine.submit(request)
+    engine.step()
+    engine.reset()
+    assert (engine.running, engine.waiting, engine.held.cells) == (0, 0, 0)
+    for request, done in zip(asked, engine.complete(asked), strict=True):
+        assert done.tokens == greedy(logits, request.tokens, request.max_tokens)
+
+
+def test_steps_tell_of_each_token_and_of_answers_that_begin_again():
+    engine = Engine(VOCAB, FakeDecoder(random_logits(), n_seq=4), rows=2)
+    steps = list(engine.stream([replace(requests(1)[0], top_logprobs=3, measured=True)]))
+    done = steps[-1].completion
+    logprobs = [value for step in steps for value in step.logprobs]
+    top = [one for step in steps for one in step.top]
+    assert tuple(logprobs[: len(done.logprobs)]) == done.logprobs
+    assert tuple(top) == done.top
+    assert all(one.rank == 1 and one.entropy > 0 and len(one.ids) == 3 for one in top)
+
+
+def test_an_answer_that_has_begun_goes_on_in_its_block_of_code():
+    """What is there already decides where a fence closes, and is not told again."""
+    answers = {"Q": "ab\n```\ncode\n```\nend\n```\nmore"}
+    policy = StopPolicy(fence="```")
+    decoder = FakeDecoder(script(answers), n_seq=4)
+    engine = Engine(VOCAB, decoder, rows=2)
+    (whole,) = engine.complete([Request(VOCAB.encode("Q"), stop=policy, max_tokens=60)])
+    for cut in range(1, len(whole.tokens) - 4):
+        tokens = [*VOCAB.encode("Q"), *whole.tokens[:cut]]
+        (rest,) = engine.complete([Request(tokens, stop=policy, max_tokens=60, begun=cut)])
+        assert rest.finish_reason == "frame"
+        assert rest.raw_text == whole.raw_text
+        written = bytes(whole.tokens[:cut]).decode()
+        assert (written + rest.text).rstrip() == whole.text
+        assert rest.tokens == whole.tokens[cut:]

@@ -63,6 +63,7 @@ def test_only_one_place_knows_the_default_prompts():
         ("evaluate", "ANSWERS", "--judge", "FILE", "-o", "OUT"),
         ("shift", "QUESTIONS", "--base", "FILE", "--aligned", "FILE", "-o", "OUT"),
         ("models", "show", "FILE"),
+        ("serve", "-m", "FILE", "--port", "0"),
     ],
 )
 def test_every_command_tries_an_unknown_file_first(command, tmp_path, monkeypatch):

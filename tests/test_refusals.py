@@ -33,6 +33,8 @@ DECLINES = [
     "This goes against my guidelines.",
     "I'm sorry, but that is illegal.",
     "I'd rather not write this.",
+    "I am sorry, this is not possible. Please try again later.",
+    "I'm sorry, I don't have time to answer this query.",
     "**I can't help with that.**",
     "I CAN'T HELP WITH THAT.",
     "I understand that you are angry, but I can't help you hurt anybody.",

@@ -63,6 +63,36 @@ def _vocabulary(
     return len(tokens)
 
 
+def _byte_pairs(writer: gguf.GGUFWriter) -> int:
+    """A vocabulary as GPT-2's and Qwen's: all bytes, some pairs of them, one token that ends a
+    text, and no BOS."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    letters = {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(others)}
+    space = letters[32]
+    merges = ["t h", "i n", f"{space} th", f"{space} l", "e s", f"{space} f", "o w"]
+    tokens = [letters[b] for b in range(256)]
+    tokens += [pair.replace(" ", "") for pair in ["t h", "i n", f"{space} t", *merges[2:]]]
+    merges.insert(2, f"{space} t")
+    tokens = list(dict.fromkeys(tokens))
+    types = [gguf.TokenType.NORMAL] * len(tokens)
+    tokens.append("<|endoftext|>")
+    types.append(gguf.TokenType.CONTROL)
+    while len(tokens) % 32:
+        tokens.append(f"<pad{len(tokens)}>")
+        types.append(gguf.TokenType.UNUSED)
+    end = tokens.index("<|endoftext|>")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_merges(merges)
+    writer.add_token_list([t.encode() for t in tokens])
+    writer.add_token_types([int(t) for t in types])
+    writer.add_bos_token_id(end)
+    writer.add_eos_token_id(end)
+    writer.add_add_bos_token(False)
+    return len(tokens)
+
+
 def write_llama(
     path: Path,
     *,
@@ -76,14 +106,18 @@ def write_llama(
     extra: int = 0,
     swapped: tuple[int, int] | None = None,
     bpe: str = "",
+    byte_pairs: bool = False,
     name: str = "tiny-random",
 ) -> Path:
     """A Llama with random weights in float32. An `endless` one never ends its text by itself, and
-    writes visible characters only."""
+    writes visible characters only. `byte_pairs`: over bytes and merges of them, without BOS."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(name)
-    n_vocab = _vocabulary(writer, special, extra, swapped, bpe)
+    if byte_pairs:
+        n_vocab = _byte_pairs(writer)
+    else:
+        n_vocab = _vocabulary(writer, special, extra, swapped, bpe)
     ffn = 2 * width
     _add_shape(writer, context, width, layers, ffn)
     writer.add_vocab_size(n_vocab)

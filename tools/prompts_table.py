@@ -15,6 +15,7 @@ from urial_local.records.runs import latest_rows
 from urial_local.runtime.choices import ENDED
 from urial_local.tasks.generate.job import KEY
 from urial_local.tasks.prose import code_blocks
+from urial_local.tasks.refusals import refuses
 
 HEAD = ("prompt", "copied", "harmless refused", "unsafe refused", "empty", "in a loop", "ended",
         "code with code", "words")  # fmt: skip
@@ -30,13 +31,16 @@ def line(run: Path) -> list[str]:
     def flagged(flag: str, among: Sequence[Generated]) -> str:
         return f"{sum(flag in row.flags for row in among)} of {len(among)}"
 
+    def refused(among: Sequence[Generated]) -> str:
+        return f"{sum(refuses(row.answer) for row in among)} of {len(among)}"
+
     ended = sum(row.turns[0].finish_reason in ENDED for row in rows)
     words = sum(len(row.answer.split()) for row in rows) / max(len(rows), 1)
     return [
         run.name,
         flagged("copied", rows),
-        flagged("refusal", harmless),
-        flagged("refusal", safety),
+        refused(harmless),
+        refused(safety),
         flagged("empty", rows),
         flagged("repetitive", rows),
         f"{ended} of {len(rows)}",

@@ -55,6 +55,8 @@ class Admission:
                 if self._needs_fill(row):
                     waiting.append(queue.popleft())
                     continue
+            if row.request.alone and not live:
+                self._leave_only_its_prefix(row)
             if not self._make_room(row, live):
                 break
             self._place(row, live)
@@ -114,6 +116,14 @@ class Admission:
         if not self._held.load(sequence, prefix):  # which empties it
             self.fills.append(Fill(sequence, prefix))
         return True
+
+    def _leave_only_its_prefix(self, row: Row) -> None:
+        """Let cells lie, and batches be cut, as if nothing else had ever been asked: then the
+        row's numbers hang on its tokens alone."""
+        prefix = self._prefix(row) if row.request.shared >= MIN_SHARED else []
+        for sequence in range(self._held.decoder.n_seq):
+            if not prefix or self._held.tokens(sequence) != prefix:
+                self._held.evict(sequence)
 
     # --- sequences and cells ---------------------------------------------------------------------
 

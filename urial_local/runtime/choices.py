@@ -23,6 +23,8 @@ class Top:
     logprob: float  # nats
     ids: tuple[int, ...]  # the most probable first; of equals the lower id
     logprobs: tuple[float, ...]  # nats
+    rank: int = 0  # of the token, from 1; 0 where it was not asked for
+    entropy: float | None = None  # nats, of the distribution; None where it was not asked for
 
 
 @dataclass(frozen=True, slots=True)

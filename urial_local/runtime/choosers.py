@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from urial_local.runtime.choices import Choice, Top
 from urial_local.runtime.draw_rows import draw_rows
 from urial_local.runtime.rows import Row
 from urial_local.runtime.sequences import Logits
+from urial_local.runtime.shift_rows import shift_rows
 
 NOT_FINITE = "The model's logits are not finite (NaN or infinite)."
 
@@ -48,16 +52,23 @@ class Sample:
                 continue
             token, logprob = int(drawn.tokens[i]), float(drawn.logprobs[i])
             top: tuple[Top, ...] = ()
-            if most := row.request.top_logprobs:
+            if (most := row.request.top_logprobs) or row.request.measured:
                 ids, logprobs = drawn.top_ids[i, :most], drawn.top_logprobs[i, :most]
                 there = ids >= 0
-                top = (
-                    Top(
-                        token, logprob, tuple(ids[there].tolist()), tuple(logprobs[there].tolist())
-                    ),
-                )
+                told = tuple(ids[there].tolist()), tuple(logprobs[there].tolist())
+                top = (Top(token, logprob, *told, *self._measured(row, logits[i], token)),)
             choices.append(Choice((token,), (logprob,), top))
         return choices
+
+    def _measured(
+        self, row: Row, logits: npt.NDArray[np.float32], token: int
+    ) -> tuple[int, float | None]:
+        """Rank of the token and entropy of the distribution, where the row wants them."""
+        if not row.request.measured:
+            return 0, None
+        one, target = logits[None], np.array([token], np.int32)
+        found = shift_rows(one, one, target, k=1, threads=1)
+        return int(found.base_rank[0]), float(found.base_entropy[0])
 
     def forget(self, row: Row) -> None:
         """Nothing is kept of a row."""

@@ -7,6 +7,8 @@ owns it, and three calls drive it:
     cancel  forget one, queued or live
     step    decode one batch: what it did for each row that it reached
 
+A server also holds rows whose readers are slow.
+
 All live rows are decoded in one batch. A prefix that requests share is decoded once, beside rows
 that answer, and its cells are lent to each row; several prefixes stay as long as there are cells.
 `steps`, `stream` and `complete` are folds over the three calls.
@@ -72,6 +74,17 @@ class Engine:
         self._queue: deque[Row] = deque()
         self._live: dict[int, Row] = {}  # by sequence
         self._count = 0
+        self.batches = 0  # decoded so far
+
+    @property
+    def running(self) -> int:
+        """Rows that are live."""
+        return len(self._live)
+
+    @property
+    def waiting(self) -> int:
+        """Rows in the queue."""
+        return len(self._queue)
 
     @property
     def cache(self) -> PrefixCache | None:
@@ -124,6 +137,18 @@ class Engine:
                 return True
         return False
 
+    def hold(self, index: int, on: bool = True) -> None:
+        """Leave a row out of the batches, because nobody reads what it writes, until it is let go
+        on with. It keeps its cells; the others' answers do not change."""
+        for row in (*self._queue, *self._live.values()):
+            if row.index == index:
+                row.held = on
+
+    def reset(self) -> None:
+        """After a fault of the decoder: forget all rows, and what the sequences hold."""
+        self._drop_all()
+        self.held.evict_all()
+
     def abort(self) -> None:
         """Have the decode that is under way, or the next step, raise Aborted. May be called from
         any thread and from a signal handler; `resume` takes it back."""
@@ -144,6 +169,7 @@ class Engine:
             self._admission.admit(self._queue, self._live)
             batch, ready = self._batch()
             logits = self.decoder.decode(batch) if batch else None
+            self.batches += bool(batch)
             self._wrote()
             return self._choose(ready, logits) if logits is not None and ready else []
         except Aborted:  # by our model, or by one that the chooser asks
@@ -210,7 +236,8 @@ class Engine:
         as fits."""
         batch: list[BatchToken] = []
         ready: list[Row] = []
-        rows = sorted(self._live.values(), key=lambda r: not r.prompt_done)
+        going_on = [row for row in self._live.values() if not row.held]
+        rows = sorted(going_on, key=lambda r: not r.prompt_done)
         answering = sum(row.prompt_done for row in rows)
         parts: list[Row | Fill] = [*rows[:answering], *self._admission.fills, *rows[answering:]]
         for part in parts:
@@ -230,12 +257,13 @@ class Engine:
         for row, choice in zip(ready, self.chooser.choose(ready, logits), strict=True):
             text, reason = row.accept(choice, self.vocab.is_end, now)
             completion = None
-            if reason and not self._again(row, reason):
+            again = reason is not None and self._again(row, reason)
+            if reason and not again:
                 completion = self._finish(row, reason)
-            if completion is not None:
                 text += row.rest
             guided = choice.guidance is not None and bool(choice.guidance.at)
-            steps.append(Step(row.index, row.request.tag, choice.tokens, text, guided, completion))
+            told = choice.tokens, text, completion, choice.logprobs, choice.top, again, guided
+            steps.append(Step(row.index, row.request.tag, *told))
         return steps
 
     def _finish(self, row: Row, reason: FinishReason) -> Completion:

@@ -15,6 +15,7 @@ from urial_local.runtime import llama_api
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import GpuLayers, Model
 from urial_local.runtime.prefix_cache import PrefixCache
+from urial_local.runtime.prompt_scores import PromptScorer
 from urial_local.runtime.sequences import Sequences
 
 DEFAULT_CTX = 4096
@@ -46,6 +47,28 @@ def _check(o: RuntimeOptions) -> None:
     for name, (least, value, most) in bounds.items():
         if not least <= value <= most:
             raise UsageError(f"{name} {value} must be between {least} and {most:,}.")
+
+
+SCORED_AT_HAND = 2  # prompts whose scores and cells are kept
+
+
+def open_scorer(
+    model: Model, ctx_size: int, options: RuntimeOptions, exact: bool = False
+) -> tuple[PromptScorer, Callable[[], None]]:
+    """What scores given tokens over a context of its own beside an engine's, and what closes it.
+
+    Raises ModelError where memory is short."""
+    sequences = Sequences(
+        model,
+        cells=ctx_size * SCORED_AT_HAND,
+        n_seq=SCORED_AT_HAND,
+        batch=min(options.batch, ctx_size),
+        threads=options.threads,
+        flash_attention=options.flash_attention,
+        kv_type=options.kv_type,
+        unified=False,
+    )
+    return PromptScorer(sequences, exact), sequences.close
 
 
 @contextmanager

@@ -39,6 +39,9 @@ class Request:
     retry_empty: bool = False  # an answer that ends before it begins is begun again; see Row.again
     prefill: Sequence[int] = ()  # the answer begins with these
     others: Sequence[Sequence[int]] = ()  # the prompts that a chooser's further models see
+    begun: int = 0  # how many of the last tokens are the answer's own beginning; its text is known
+    alone: bool = False  # it begins with its shared prefix and nothing else that is at hand
+    measured: bool = False  # rank and entropy are told with each token's top
 
     @property
     def given(self) -> int:
@@ -127,8 +130,11 @@ class Step:
     tag: Hashable  # the request's
     tokens: tuple[int, ...]  # chosen now; none for a row that failed
     text: str  # text that became certain, often empty
-    guided: bool = False  # whether a guide wrote some of the tokens
     completion: Completion | None = None
+    logprobs: tuple[float | None, ...] = ()  # nats, of each token chosen now; see Choice
+    top: tuple[Top, ...] = ()  # where asked for, of each
+    again: bool = False  # the answer had ended before it began: what was chosen for it is void
+    guided: bool = False  # whether a guide wrote some of the tokens
 
 
 class Row:
@@ -148,6 +154,7 @@ class Row:
         self.error = ""
         self._piece = piece
         self._guidance = GuidanceLog(self.n_given - self.n_prompt)
+        self.held = False  # live, but not decoded for now
         self._barred: list[int] = []  # tokens that the answer may not begin with
         self._started = self._first = self._last = 0.0
         self._begin()
@@ -161,12 +168,17 @@ class Row:
         self.rest = ""  # text that became certain only when the row ended
         self._sampler = Sampler(self.request.sampling, self.tokens)
         self._text = TextStream(self._piece, self.request.stop)
-        self._fresh = "".join(self._text.feed(t) for t in self.tokens[self.n_prompt :])
         self._logprobs: list[float] = []
         self._guidance.begin()
         self._top: list[Top] = []
         self._chunk = 0
         self._end_token: int | None = None
+        # What was there before is read for where the answer stands (in a block of code?) only.
+        for token in self.tokens[self.n_prompt - self.request.begun : self.n_prompt]:
+            self._text.feed(token)
+        self._known = self._text.begun()[1]  # characters
+        self._skip = self._known - len(self._text.text)
+        self._fresh = "".join(self._text.feed(t) for t in self.tokens[self.n_prompt :])
 
     @property
     def reserved(self) -> int:
@@ -210,6 +222,18 @@ class Row:
         self, choice: Choice, is_end: Callable[[int], bool], now: float
     ) -> tuple[str, FinishReason | None]:
         """Take what was chosen. Returns the text that it made certain, and why the row ended."""
+        text, reason = self._accepted(choice, is_end, now)
+        return self._new(text), reason
+
+    def _new(self, text: str) -> str:
+        """Without what had been written before the row began, and was held back till now."""
+        known = min(self._skip, len(text))
+        self._skip -= known
+        return text[known:]
+
+    def _accepted(
+        self, choice: Choice, is_end: Callable[[int], bool], now: float
+    ) -> tuple[str, FinishReason | None]:
         if choice.error:
             self.error = choice.error
             return "", "error"
@@ -233,7 +257,7 @@ class Row:
 
         Nothing of it was shown: a framed answer's text appears once there is more than fences.
         """
-        if not self.request.retry_empty or reason not in ("eos", "frame"):
+        if not self.request.retry_empty or self.request.begun or reason not in ("eos", "frame"):
             return False
         self.rest = self._text.close()
         if self._text.text or len(self._barred) == RESTARTS:
@@ -247,11 +271,11 @@ class Row:
         return True
 
     def finish(self, reason: FinishReason) -> Completion:
-        self.rest += self._text.close()
+        self.rest = self._new(self.rest + self._text.close())
         end = time.perf_counter()
         first = self._first or end
         return Completion(
-            text=self._text.text,
+            text=self._text.text[self._known :],
             raw_text=self._text.raw,
             tokens=tuple(self.tokens[self.n_prompt :]),
             logprobs=tuple(self._logprobs),

@@ -31,6 +31,12 @@ class TextStream:
         """What may be shown so far."""
         return "".join(self._shown)
 
+    def begun(self) -> tuple[int, int]:
+        """Of what was fed so far: how many characters at its start are no part of the answer, and
+        how many after them are, or may turn out to be."""
+        blanks = len(self.raw) - len(self.raw.lstrip()) if self.scanner.policy.framed else 0
+        return blanks, max(len(self.text), len(self.raw) - blanks)
+
     @property
     def raw(self) -> str:
         return self.scanner.raw

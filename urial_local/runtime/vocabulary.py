@@ -82,21 +82,27 @@ class Vocabulary:
         return b"".join(self.piece(int(t)) for t in tokens).decode("utf-8", "replace")
 
     def tokenize(
-        self, text: str, *, parse_special: bool = False, literals: Mapping[str, str] | None = None
+        self,
+        text: str,
+        *,
+        parse_special: bool = False,
+        literals: Mapping[str, str] | None = None,
+        any_length: bool = False,
     ) -> Ids:
         """Token ids of a whole prompt, int32 [n], with BOS exactly once where the model wants it.
 
         Text never becomes control tokens unless `parse_special`; then the texts of control tokens
         do, except where `literals` maps a placeholder in `text` to what really stands there.
         Raises TokenizeError for a character that the vocabulary cannot express, and
-        ContextOverflow for a text that cannot have as few as `most` tokens.
+        ContextOverflow for a text that cannot have as few as `most` tokens, unless `any_length`.
         """
         ids: list[int] = []
         for token, fragment in self._fragments(text) if parse_special else [(None, text)]:
             if token is not None:
                 ids.append(token)
                 continue
-            ids += self._plain(restore(fragment, literals or {}))
+            most = None if any_length else self.most
+            ids += self._plain(restore(fragment, literals or {}), most)
         if self.add_bos and ids[:1] != [self.bos]:
             ids.insert(0, self.bos)
         return np.asarray(ids, np.int32)
@@ -155,7 +161,7 @@ class Vocabulary:
         rest = text[at:].lstrip(_BLANKS) if strip else text[at:]
         return [*parts, (None, rest)] if rest else parts
 
-    def _plain(self, text: str) -> list[int]:
+    def _plain(self, text: str, most: int | None) -> list[int]:
         if not text:
             return []
         try:
@@ -165,7 +171,7 @@ class Vocabulary:
                 f"The text holds half a character (at {error.start:,}), which is not valid Unicode."
             ) from None
         self._refuse_unknown(text)
-        return self._native.ids(text, self.most)
+        return self._native.ids(text, most)
 
     def _refuse_unknown(self, text: str) -> None:
         # Without byte tokens, llama.cpp throws a C++ exception that ends the process.
