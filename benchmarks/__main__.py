@@ -11,7 +11,17 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import busy, engine, evaluate, generate, random_model, sampling, serve, shift
+from benchmarks import (
+    busy,
+    engine,
+    evaluate,
+    generate,
+    guide,
+    random_model,
+    sampling,
+    serve,
+    shift,
+)
 from tools import real_models
 from urial_local import __version__
 from urial_local.runtime.llama_api import TESTED_VERSIONS
@@ -36,7 +46,8 @@ def real_or_random() -> Path:
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["engine", "generate", "evaluate", "shift", "sampling", "busy", "serve"]
+    usual = ["engine", "generate", "evaluate", "shift", "sampling", "busy", "serve", "guide"]
+    parts = sys.argv[1:] or usual
     rows = []
     if "engine" in parts:
         rows += engine.run(model(random_model.HALF_BILLION))
@@ -54,6 +65,8 @@ def main() -> None:
         rows += sampling.run(real_or_random())
     if "busy" in parts:
         rows += busy.run(real_or_random())
+    if "guide" in parts:
+        rows += guide.run(model(random_model.HALF_BILLION), model(random_model.SIXTY_MILLION))
     if "serve" in parts:
         rows += serve.run(model(random_model.HALF_BILLION))
     print("\n| what | here | yardstick in the same run | ratio | goal |\n|---|---|---|---|---|")

@@ -169,6 +169,52 @@ class _TextVocab(ByteVocab):
         return len(self.encode(text))
 
 
+class WordVocab:
+    """A vocabulary of text: token 0 ends, 1 … 127 are ASCII characters, more are words."""
+
+    def __init__(self, words: tuple[str, ...] = ()) -> None:
+        self.words = words
+        self.size = 128 + len(words)
+
+    def is_end(self, token: int) -> bool:
+        return token == END
+
+    def piece(self, token: int) -> bytes:
+        if token == END:
+            return b""
+        return self.words[token - 128].encode() if token >= 128 else bytes([token])
+
+    def detokenize(self, tokens: list[int]) -> str:
+        return b"".join(map(self.piece, tokens)).decode()
+
+    def encode(self, text: str) -> list[int]:
+        """The longest word at each place, else a character."""
+        found = []
+        while text:
+            fits = [w for w in self.words if text.startswith(w)]
+            word = max(fits, key=len, default=text[0])
+            found.append(128 + self.words.index(word) if word in self.words else ord(word))
+            text = text[len(word) :]
+        return found
+
+    def continuation(self, prompt: str, answer: str) -> np.ndarray:
+        return np.array(self.encode(answer), np.int32)
+
+
+def text_script(vocab: WordVocab, says: Callable[[str], tuple[str, float]]):
+    """Logits of a model that goes on as `says(text)`: the next text, and how sure it is."""
+
+    def logits(context: tuple[int, ...]) -> np.ndarray:
+        more, sure = says(vocab.detokenize(list(context)))
+        row = np.zeros(vocab.size, np.float32)
+        token = vocab.encode(more)[0] if more else END
+        # p / (1 - p) of the one against all others
+        row[token] = np.log(sure * (vocab.size - 1) / (1 - sure))
+        return row
+
+    return logits
+
+
 def greedy(logits, prompt: list[int], n: int) -> tuple[int, ...]:
     """The oracle: one row, no cache, no batch."""
     tokens = list(prompt)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tests.fakes import FakeDecoder, random_logits
 from tests.test_engine import PREFIX, VOCAB, greedy, prompts, requests
 from urial_local.base.errors import ContextOverflow
+from urial_local.runtime.choices import Choice
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.residency import Residency
-from urial_local.runtime.rows import Choice, Request
+from urial_local.runtime.rows import Request
 from urial_local.runtime.sequences import Aborted
 from urial_local.runtime.voice import Voice
 

@@ -12,7 +12,7 @@ import pytest
 
 import urial_local as ul
 from urial_local.base.errors import ContextOverflow, ModelError, PromptError, UsageError
-from urial_local.runtime.rows import ENDED
+from urial_local.runtime.choices import ENDED
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS = ["Where can I find a fox?", "How do I make soup?", "Why do birds sing?"]

@@ -202,3 +202,18 @@ def test_judgements_are_the_same_on_every_start(judge, request, dataset, tmp_pat
     assert judged("none", "--no-disk-cache") == cold
     judged("resumed", "--limit", "1")
     assert judged("resumed") == cold
+
+
+def test_a_guide_of_another_family_puts_words(real_base, real_aligned):
+    """By text, since the vocabularies differ; token rules say why they cannot."""
+    more = ("-p", "zero-shot", "--guide", real_aligned)
+    found = asked(real_base, "What is tea?", *more)
+    guide = found["guide"]
+    assert 0 < guide["rate"] < 1
+    assert all(top < 0.4 for top in guide["base_top"][:-1])
+    assert all(0 <= a < b <= len(found["text"]) for a, b in guide["spans"])
+    alone = asked(real_base, "What is tea?", "-p", "zero-shot")
+    assert asked(real_base, "What is tea?", *more, "--gamma", "0")["text"] == alone["text"]
+    refused = process("ask", "-m", real_base, *more, "--guide-rule", "bet", "Hi")
+    assert refused.returncode != 0
+    assert "vocabularies" in refused.stderr

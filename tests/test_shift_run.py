@@ -78,6 +78,34 @@ def test_the_summary_follows_from_the_rows(shifted):
         assert safety["shifted"]["share"] == pytest.approx(np.mean([r > 3 for r in own]), rel=1e-5)
 
 
+def test_the_rate_of_a_guide_follows_from_the_rows(shifted):
+    """For each γ, a position at a time."""
+    rows, found = rows_of(shifted / "run"), summary_of(shifted / "run")["demo-aligned"]
+    for name in CONTEXTS:
+        positions = [
+            (np.exp(top[0]), rank > 3)
+            for r in rows.values()
+            for top, rank in zip(
+                r["contexts"][name]["base_top_logprobs"],
+                r["contexts"][name]["base_rank"],
+                strict=True,
+            )
+        ]
+        told = found["contexts"][name]["unsure"]
+        assert [at["gamma"] for at in told] == pytest.approx([0.1 * n for n in range(1, 10)])
+        for at in told:
+            unsure = [moved for top, moved in positions if top < at["gamma"]]
+            moved = sum(moved for _, moved in positions)
+            assert at["rate"] == pytest.approx(len(unsure) / len(positions), rel=1e-5)
+            if unsure:
+                assert at["precision"] == pytest.approx(np.mean(unsure), rel=1e-5)
+            else:
+                assert at["precision"] is None
+            assert at["recall"] == (pytest.approx(sum(unsure) / moved, rel=1e-5) if moved else None)
+        rates = [at["rate"] for at in told]
+        assert rates == sorted(rates)
+
+
 def test_repairs_follow_from_the_rows(shifted):
     rows, found = rows_of(shifted / "run"), summary_of(shifted / "run")["demo-aligned"]
     shifted = repaired = damaged = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from urial_local.records.generated import Generated
 from urial_local.records.runs import latest_rows
-from urial_local.runtime.rows import ENDED
+from urial_local.runtime.choices import ENDED
 from urial_local.tasks.generate.job import KEY
 from urial_local.tasks.prose import code_blocks
 from urial_local.tasks.refusals import refuses

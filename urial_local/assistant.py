@@ -24,9 +24,19 @@ from urial_local.runtime.rows import Completion, Request, Step
 from urial_local.runtime.sampling import Sampling
 from urial_local.runtime.sequences import Aborted
 from urial_local.tasks.chat import Conversation
+from urial_local.tasks.guide import (
+    GuidePlan,
+    GuidePrompts,
+    guide_options,
+    opened_guide,
+    plan_guide,
+    taken,
+)
 from urial_local.tasks.model_file import ModelFile, OnPrefill, model_file
 from urial_local.tasks.prompt_choice import PromptChoice, choose_prompt
 from urial_local.tasks.prompted import PromptedModel, answer_limit, recommended, try_prompt
+
+OWN = ("max_tokens", "markers", "stop", "prefill")  # settings beside those of sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +48,30 @@ class Settings:
     max_tokens: int | None = None
     markers: MarkerPolicy = "escape"
     stop: tuple[str, ...] = ()
+    prefill: str = ""  # every answer begins with it
 
     def changed(self, **changes: Any) -> Settings:
         """With other values, by the names of `Sampling` and of this record. Raises UsageError for
         a name that neither has."""
-        own = {k: v for k, v in changes.items() if k in ("max_tokens", "markers", "stop")}
+        own = {k: v for k, v in changes.items() if k in OWN}
         rest = {k: v for k, v in changes.items() if k not in own}
         known = Sampling.__dataclass_fields__
         for name in rest:
             if name not in known:
-                names = ", ".join([*known, "max_tokens", "markers", "stop"])
+                names = ", ".join([*known, *OWN])
                 raise UsageError(f"There is no setting {name!r}.", f"Known: {names}.")
         if "stop" in own:
             stop = own["stop"]
             own["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
         return replace(self, sampling={**self.sampling, **rest}, **own)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A second model that is listened to, and how it is asked."""
+
+    plan: GuidePlan
+    prompts: GuidePrompts
 
 
 class Assistant:
@@ -67,10 +86,11 @@ class Assistant:
         prompt: Prompt,
         settings: Settings,
         remark: str = "",
+        guide: Guide | None = None,
     ) -> None:
-        """`remark`: why it is this prompt, where that may surprise."""
+        """`remark`: why it is this prompt, where that may surprise. `guide`: of the engine."""
         self.file, self.model, self.engine = file, model, engine
-        self.settings, self.remark = settings, remark
+        self.settings, self.remark, self.guide = settings, remark, guide
         self.asker = PromptedModel(
             model,
             prompt,
@@ -78,6 +98,8 @@ class Assistant:
             max_tokens=answer_limit(prompt, settings.max_tokens),
             markers=settings.markers,
             stop_strings=settings.stop,
+            prefill=settings.prefill,
+            guide=guide.prompts if guide else None,
         )
         self._handles = ExitStack()
 
@@ -160,7 +182,7 @@ class Assistant:
         """The same model under this prompt. Raises PromptError for one that it cannot be asked
         with, UsageError for settings out of range."""
         try_prompt(prompt, self.file.chat_template)
-        return Assistant(self.file, self.model, self.engine, prompt, settings)
+        return Assistant(self.file, self.model, self.engine, prompt, settings, guide=self.guide)
 
     def chat(self) -> Conversation:
         """A conversation, whose turns become history."""
@@ -184,6 +206,7 @@ class Assistant:
                 "frame": self.prompt.frame.name,
                 "fingerprint": self.prompt.fingerprint(),
             },
+            **({"guide_model": self.guide.plan.config()} if self.guide else {}),
         }
 
     def __repr__(self) -> str:
@@ -207,15 +230,19 @@ def open_assistant(
     runtime: RuntimeOptions,
     settings: Settings,
     on_prefill: OnPrefill | None = None,
+    guide: GuidePlan | None = None,
 ) -> Iterator[Assistant]:
-    """A model that was found and checked, under the prompt that was chosen and fits its context.
+    """A model that was found and checked, under the prompt that was chosen and fits its context,
+    with a guide where there is one.
 
     Raises ModelError, PromptError, or UsageError for options out of range.
     """
     with file.open(runtime, on_prefill) as (model, engine):
         fitting = choice.fitting(model.vocab.count, engine.ctx_size)
         (prompt,) = fitting.candidates
-        yield Assistant(file, model, engine, prompt, settings, fitting.reason)
+        with opened_guide(guide, model, engine, prompt, runtime, settings.markers) as prompts:
+            heard = Guide(guide, prompts) if guide and prompts else None
+            yield Assistant(file, model, engine, prompt, settings, fitting.reason, heard)
 
 
 def load(
@@ -230,6 +257,7 @@ def load(
     kv_type: Literal["f16", "f32", "q8_0"] = "f16",
     disk_cache: bool = True,
     on_prefill: OnPrefill | None = None,
+    guide: str | None = None,
     **settings: Any,
 ) -> Assistant:
     """Open a model by its name in the registry, `hf:user/repo:quant`, or its file.
@@ -237,14 +265,18 @@ def load(
     prompt: a prompt's name or file; by default the model's own chat template where it has one, else
     the URIAL prompt that fits its context. parallel: questions answered at a time by `map`.
     ctx_size: tokens that a question and its answer may have; 0 for the model's own, up to 4096.
-    Other keywords are settings: `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`,
-    `penalty_scope`, `seed`, `max_tokens`, `stop`, `markers`.
+    guide: a second model that writes where this one is unsure; with it `guide_rule`, `gamma`,
+    `beta`, `alpha`, `guide_prompt`, `guide_base` (docs/guides.md). Other keywords are settings:
+    `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`, `penalty_scope`, `seed`,
+    `max_tokens`, `stop`, `markers`, `prefill`.
 
     Raises ModelError, PromptError, or UsageError that names the keyword.
     """
+    second = guide_options(guide, **taken(settings))
     chosen = Settings().changed(**settings)
     file = model_file(name)
     choice = choose_prompt(file, prompt, frame)
+    planned = plan_guide(second, choice)
     runtime = RuntimeOptions(
         ctx_size=ctx_size,
         parallel=parallel,
@@ -254,7 +286,7 @@ def load(
         disk_cache=disk_cache,
     )
     with ExitStack() as stack:
-        opened = open_assistant(file, choice, runtime, chosen, on_prefill)
+        opened = open_assistant(file, choice, runtime, chosen, on_prefill, planned)
         assistant = stack.enter_context(opened)
         assistant._handles = stack.pop_all()
     return assistant

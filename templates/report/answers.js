@@ -31,8 +31,14 @@ function answer(found, run) {
   const title = data.runs.length > 1 ? make("h3", { class: "soft" }, data.runs[run].name) : null;
   if (!found) return make("div", {}, title, make("p", { class: "soft" }, "No such row."));
   if (found.error) return make("div", {}, title, make("p", { class: "soft" }, `Failed: ${found.error}`));
-  return make("div", {}, title, make("div", { class: "answer" }, found.text),
-    make("p", { class: "small soft" }, found.flags.map((f) => make("span", { class: "flag" }, f)), `${found.tokens} tokens, ${found.reason}`));
+  return make("div", {}, title, make("div", { class: "answer" }, written(found)),
+    make("p", { class: "small soft" }, found.flags.map((f) => make("span", { class: "flag" }, f)), `${found.tokens} tokens, ${found.reason}`, found.guide ? `, ${percent(found.guide.rate)} of them the guide's` : null));
+}
+
+// The text; what a guide wrote is marked.
+function written(found) {
+  if (!found.guide) return found.text;
+  return found.guide.parts.map(([text, theirs]) => (theirs ? make("mark", { class: "guided", title: "the guide's" }, text) : text));
 }
 
 function rows() {

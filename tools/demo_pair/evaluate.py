@@ -99,7 +99,7 @@ def measure(
     asked = questions(seed, wordings)
     replies = answer([setting.prompt(q.text) for q in asked])
     for question, reply in zip(asked, replies, strict=True):
-        _judge(result, question, reply, score(question, reply.text, style))
+        judge(result, question, reply, score(question, reply.text, style))
     turns = second_turns(seed, wordings=wordings)
     firsts = answer([setting.prompt(q.first) for q in turns])
     prompts = [
@@ -107,11 +107,11 @@ def measure(
         for q, reply in zip(turns, firsts, strict=True)
     ]
     for question, reply in zip(turns, answer(prompts), strict=True):
-        _judge(result, question, reply, score(question, reply.text, style))
+        judge(result, question, reply, score(question, reply.text, style))
     return result
 
 
-def _judge(result: Result, question: Question, reply: Reply, judged: dict[str, bool]) -> None:
+def judge(result: Result, question: Question, reply: Reply, judged: dict[str, bool]) -> None:
     result.answers.append(
         {"kind": question.kind, "question": question.text, "answer": reply.text} | judged
     )

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from urial_local.base.errors import Interrupted
+from urial_local.cli.plumbing.guide_options import guide_options, show_guide_option
 from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
 from urial_local.cli.plumbing.output import Output, json_option
 from urial_local.cli.plumbing.questions import read_question
@@ -17,6 +18,8 @@ from urial_local.cli.plumbing.questions import read_question
 @model_options
 @prompt_options
 @sampling_options
+@guide_options
+@show_guide_option
 @json_option("One JSON object with text and figures.")
 def command(text: tuple[str, ...], out: Output, **options: Any) -> None:
     """Ask one question; the answer goes to stdout, everything else to stderr.
@@ -31,6 +34,7 @@ def command(text: tuple[str, ...], out: Output, **options: Any) -> None:
       urial-local ask -m model.gguf --json "Who are you?" | jq .finish_reason
     """
     question = read_question(text)
+    from urial_local.cli.plumbing.guiding import tell_about_guide
     from urial_local.cli.plumbing.session import open_session
 
     with open_session(options) as session:
@@ -40,7 +44,7 @@ def command(text: tuple[str, ...], out: Output, **options: Any) -> None:
                 done = step.completion
                 if step.text and not out.as_json:
                     session.status.clear()
-                    out.answer(step.text)
+                    out.answer(step.text, options["show_guide"] and step.guided)
         except KeyboardInterrupt:
             session.status.clear()
             out.answer("\n")
@@ -49,3 +53,5 @@ def command(text: tuple[str, ...], out: Output, **options: Any) -> None:
         out.data({**done.as_dict(), **session.assistant.about()})
         if not done.text.endswith("\n"):
             out.answer("\n")
+        if guide := session.assistant.guide:
+            tell_about_guide(done.guidance, guide.plan)

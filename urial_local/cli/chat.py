@@ -10,6 +10,7 @@ import click
 
 from urial_local.base.encodings import as_utf8
 from urial_local.base.errors import UsageError
+from urial_local.cli.plumbing.guide_options import guide_options, show_guide_option
 from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
 
 
@@ -17,6 +18,8 @@ from urial_local.cli.plumbing.options import model_options, prompt_options, samp
 @model_options
 @prompt_options
 @sampling_options
+@guide_options
+@show_guide_option
 @click.option(
     "--load",
     type=click.Path(path_type=Path),

@@ -24,6 +24,7 @@ from urial_local.cli.plumbing.generating import (
     planned,
     run,
 )
+from urial_local.cli.plumbing.guide_options import guide_options
 from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
 from urial_local.cli.plumbing.output import Output
 
@@ -92,6 +93,7 @@ from urial_local.cli.plumbing.output import Output
 @model_options
 @prompt_options
 @sampling_options
+@guide_options
 def command(data: str, output: Path, **options: Any) -> None:
     """Answer every row of DATA with a model under a prompt.
 

@@ -20,7 +20,13 @@ from urial_local.cli.plumbing.data_options import (
     selection,
 )
 from urial_local.cli.plumbing.generating import ParallelType
-from urial_local.cli.plumbing.options import Repeated, runtime_choice, runtime_options
+from urial_local.cli.plumbing.guide_options import guide_choice, guide_options
+from urial_local.cli.plumbing.options import (
+    Repeated,
+    prefill_option,
+    runtime_choice,
+    runtime_options,
+)
 from urial_local.cli.plumbing.output import Output, json_option
 
 if TYPE_CHECKING:
@@ -67,6 +73,8 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 )
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")
 @click.option("--exact", is_flag=True, help="One row at a time.")
+@prefill_option
+@guide_options
 @json_option("Print the table as JSON.")
 @data_options
 @runtime_options
@@ -150,7 +158,7 @@ def cells(options: dict[str, Any]) -> Iterator[Cell]:
     from urial_local.tasks.generate.job import JobOptions
     from urial_local.tasks.generate.setup import GenerateOptions, run_name
 
-    parallel = options["parallel"]
+    parallel, guide = options["parallel"], guide_choice(options)
     seed = options["seed"]
     for model, prompt, shots, temperature, penalty in itertools.product(
         options["models"],
@@ -169,6 +177,8 @@ def cells(options: dict[str, Any]) -> Iterator[Cell]:
             shots=shots,
             sampling={name: value for name, value in sampling.items() if value is not None},
             max_tokens=options["max_tokens"],
+            prefill=options["prefill"] or "",
+            guide=guide,
             parallel=None if parallel == "auto" else parallel,
             exact=options["exact"],
             job=JobOptions(seed=seed or 0),

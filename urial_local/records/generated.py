@@ -17,6 +17,14 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class GuideFacts:
+    """What a guide did to an answer; see runtime.guidance."""
+
+    rate: float
+    spans: tuple[tuple[Count, ...], ...] = ()  # characters of the answer, from and to
+
+
+@dataclass(frozen=True, slots=True)
 class AnsweredTurn:
     """A question with the answer that was taken."""
 
@@ -28,6 +36,7 @@ class AnsweredTurn:
     mean_logprob: float | None = None  # nats
     flags: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()  # where several were asked for
+    guide: GuideFacts | None = None  # where there was one
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,4 +87,19 @@ def _answer(row: Generated | None, n: int) -> dict[str, Any] | None:
         "flags": list(turn.flags),
         "tokens": turn.completion_tokens,
         "reason": turn.finish_reason,
+        "guide": _guided(turn),
     }
+
+
+def _guided(turn: AnsweredTurn) -> dict[str, Any] | None:
+    """The answer in pieces, each with whether a guide wrote it. None without one."""
+    if turn.guide is None:
+        return None
+    parts: list[tuple[str, bool]] = []
+    at = 0
+    for span in turn.guide.spans:
+        start, end = (*span, at, at)[:2]
+        parts += [(turn.answer[at:start], False), (turn.answer[start:end], True)]
+        at = max(at, end)
+    parts.append((turn.answer[at:], False))
+    return {"rate": turn.guide.rate, "parts": [part for part in parts if part[0]]}

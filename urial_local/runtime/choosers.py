@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.runtime.choices import Choice, Top
 from urial_local.runtime.draw_rows import draw_rows
-from urial_local.runtime.rows import Choice, Row, Top
+from urial_local.runtime.rows import Row
 from urial_local.runtime.sequences import Logits
 from urial_local.runtime.shift_rows import shift_rows
 
@@ -22,6 +23,8 @@ NOT_FINITE = "The model's logits are not finite (NaN or infinite)."
 
 class Chooser(Protocol):
     """Chooses for all rows of a step at once."""
+
+    threads: int  # that drawing may use; set anew before each step
 
     def choose(self, rows: Sequence[Row], logits: Logits) -> Sequence[Choice]:
         """A choice for each row, from its logits, float32 [n_rows, n_vocab]: at least one token, or
@@ -40,7 +43,7 @@ class Sample:
         """`threads` that drawing may use; they may be set anew before each step."""
         self.threads = threads
 
-    def choose(self, rows: Sequence[Row], logits: Logits) -> list[Choice]:
+    def choose(self, rows: Sequence[Row], logits: Logits | Sequence[Logits]) -> list[Choice]:
         drawn = draw_rows([row.draw(logits[i]) for i, row in enumerate(rows)], self.threads)
         choices = []
         for i, row in enumerate(rows):

@@ -25,12 +25,13 @@ from typing import Protocol
 
 from urial_local.base.errors import ContextOverflow, UrialError, UsageError
 from urial_local.runtime.admission import Admission, Fill
+from urial_local.runtime.choices import FinishReason
 from urial_local.runtime.choosers import Chooser, Sample
 from urial_local.runtime.draw_rows import MAX_TOP
 from urial_local.runtime.form_row import row_of
 from urial_local.runtime.prefix_cache import PrefixCache
 from urial_local.runtime.residency import Decoder, Residency, common_prefix
-from urial_local.runtime.rows import Completion, FinishReason, Request, Row, Step
+from urial_local.runtime.rows import Completion, Request, Row, Step
 from urial_local.runtime.sequences import Aborted, BatchToken, Logits
 from urial_local.runtime.vocabulary import Ids
 
@@ -94,7 +95,7 @@ class Engine:
 
     def check_fits(self, request: Request) -> None:
         """Raises ContextOverflow, with the numbers, for a prompt that leaves no room to answer."""
-        n = len(request.tokens)
+        n = request.given
         if n >= self.ctx_size:
             raise ContextOverflow(
                 f"The prompt has {n:,} tokens and the context {self.ctx_size:,}, which leaves no"
@@ -112,9 +113,14 @@ class Engine:
         if not 0 <= request.top_logprobs <= MAX_TOP:
             raise UsageError(f"top_logprobs must be between 0 and {MAX_TOP:,}.")
         self.check_fits(request)
-        index = self._number()
-        self._queue.append(row_of(index, request, self.vocab.piece, self.ctx_size))
-        return index
+        row = row_of(self._count, request, self.vocab.piece, self.ctx_size)
+        if row.over:
+            raise UsageError(
+                "The answer cannot begin so: its prompt, or a stop string, ends it there.",
+                "Change `prefill`.",
+            )
+        self._queue.append(row)
+        return self._number()
 
     def cancel(self, index: int) -> bool:
         """Forget a request, queued or live, and free its cells at once. The others' answers do not
@@ -164,15 +170,19 @@ class Engine:
             batch, ready = self._batch()
             logits = self.decoder.decode(batch) if batch else None
             self.batches += bool(batch)
-        except Aborted:
+            self._wrote()
+            return self._choose(ready, logits) if logits is not None and ready else []
+        except Aborted:  # by our model, or by one that the chooser asks
             self._drop_all()
             raise
+
+    def _wrote(self) -> None:
+        """The batch is decoded: into the books."""
         for fill in self._admission.fills:
             self._told(self._admission.wrote(fill), len(fill.tokens), bool(fill.chunk))
         for row in self._live.values():
             self.held.wrote(row.sequence, row.commit())
-            self._told(row.n_past, row.n_prompt, not row.prompt_done)
-        return self._choose(ready, logits) if logits is not None and ready else []
+            self._told(row.n_past, row.n_given, not row.prompt_done)
 
     # --- folds over them -----------------------------------------------------------------------
 
@@ -199,7 +209,7 @@ class Engine:
                         mine.add(self.submit(request))
                     except UrialError as error:
                         failed = Completion.failed(request, error.message)
-                        yield [Step(self._number(), request.tag, (), "", failed)]
+                        yield [Step(self._number(), request.tag, (), "", completion=failed)]
                 if not mine:
                     return
                 steps = self.step()
@@ -241,8 +251,7 @@ class Engine:
         return batch, ready
 
     def _choose(self, ready: list[Row], logits: Logits) -> list[Step]:
-        if isinstance(self.chooser, Sample):
-            self.chooser.threads = self.decoder.threads
+        self.chooser.threads = self.decoder.threads
         now = time.perf_counter()
         steps = []
         for row, choice in zip(ready, self.chooser.choose(ready, logits), strict=True):
@@ -252,7 +261,8 @@ class Engine:
             if reason and not again:
                 completion = self._finish(row, reason)
                 text += row.rest
-            told = choice.tokens, text, completion, choice.logprobs, choice.top, again
+            guided = choice.guidance is not None and bool(choice.guidance.at)
+            told = choice.tokens, text, completion, choice.logprobs, choice.top, again, guided
             steps.append(Step(row.index, row.request.tag, *told))
         return steps
 

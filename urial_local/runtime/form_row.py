@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.runtime.choices import FinishReason
 from urial_local.runtime.forms import Field, Filling, Form
-from urial_local.runtime.rows import FinishReason, Request, Row
+from urial_local.runtime.rows import Request, Row
 
 
 class FormRow(Row):
@@ -27,11 +28,14 @@ class FormRow(Row):
     def _view(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return self._filling.masked(logits)
 
-    def _take(self, token: int, logprob: float, is_end: bool) -> tuple[str, FinishReason | None]:
+    def _take(
+        self, token: int, logprob: float | None, is_end: bool
+    ) -> tuple[str, FinishReason | None]:
         """The token and the fixed text that follows it; the next step decodes them at once."""
         appended = self._filling.take(token)
         self.tokens += appended
-        self._logprobs.append(logprob)
+        if logprob is not None:
+            self._logprobs.append(logprob)
         text = "".join(self._text.feed(t) for t in appended)
         return text, "form" if self._filling.done else self._full()
 

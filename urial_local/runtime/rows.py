@@ -6,21 +6,19 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from urial_local.runtime.choices import ENDED, Choice, FinishReason, Top
 from urial_local.runtime.draw_rows import DrawTask
 from urial_local.runtime.forms import Field, Form
+from urial_local.runtime.guidance import Guidance, GuidanceLog
 from urial_local.runtime.sampling import Sampler, Sampling
 from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.text_stream import TextStream
 
-# eos: the model ended its answer; frame: its closing fence, or the next turn; stop: a stop string;
-# length: max_tokens; context: no room is left; form: it is filled in; error.
-FinishReason = Literal["eos", "frame", "stop", "length", "context", "form", "error"]
-ENDED: tuple[FinishReason, ...] = ("eos", "frame", "stop")  # by itself
 RESTARTS = 3  # of an answer that ends before it begins
 
 
@@ -39,32 +37,16 @@ class Request:
     keep: bool = False  # its cells, once it has ended: another request will go on from them
     top_logprobs: int = 0  # how many of the most probable tokens are told with each token
     retry_empty: bool = False  # an answer that ends before it begins is begun again; see Row.again
+    prefill: Sequence[int] = ()  # the answer begins with these
+    others: Sequence[Sequence[int]] = ()  # the prompts that a chooser's further models see
     begun: int = 0  # how many of the last tokens are the answer's own beginning; its text is known
     alone: bool = False  # it begins with its shared prefix and nothing else that is at hand
     measured: bool = False  # rank and entropy are told with each token's top
 
-
-@dataclass(frozen=True, slots=True)
-class Top:
-    """A token that the model chose, and the most probable ones in its place, by the model's own
-    distribution, before any change to it."""
-
-    token: int
-    logprob: float  # nats
-    ids: tuple[int, ...]  # the most probable first; of equals the lower id
-    logprobs: tuple[float, ...]  # nats
-    rank: int = 0  # of the token, from 1; 0 where it was not asked for
-    entropy: float | None = None  # nats, of the distribution; None where it was not asked for
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a row goes on with: one token, or several in order."""
-
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]  # nats, of each, before any change to the model's distribution
-    top: tuple[Top, ...] = ()  # where asked for, of each
-    error: str = ""  # why there is none
+    @property
+    def given(self) -> int:
+        """Tokens that are there before anything is chosen."""
+        return len(self.tokens) + len(self.prefill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +67,8 @@ class Completion:
     fields: tuple[Field, ...] = ()  # of a form that was filled in
     top: tuple[Top, ...] = ()  # where asked for: of each token chosen, the end token included
     restarts: int = 0  # how often it ended before it began, and was begun again
+    prefill_tokens: int = 0  # of `tokens`, how many it was given to begin with
+    guidance: Guidance | None = None  # where a guide had a say
 
     @staticmethod
     def failed(request: Request, error: str) -> Completion:
@@ -111,9 +95,10 @@ class Completion:
     @property
     def tokens_per_second(self) -> float:
         """Rate after the first token, which belongs to the prefill."""
-        if len(self.tokens) < 2 or self.decode_seconds <= 0:
+        written = len(self.tokens) - self.prefill_tokens
+        if written < 2 or self.decode_seconds <= 0:
             return 0.0
-        return (len(self.tokens) - 1) / self.decode_seconds
+        return (written - 1) / self.decode_seconds
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the answer and how it came about."""
@@ -123,6 +108,7 @@ class Completion:
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
             "completion_tokens": len(self.tokens),
+            "prefill_tokens": self.prefill_tokens,
             "mean_logprob": self.mean_logprob,
             "timings": {
                 "prefill_seconds": round(self.prefill_seconds, 6),
@@ -131,6 +117,7 @@ class Completion:
                 "tokens_per_second": round(self.tokens_per_second, 2),
             },
             "restarts": self.restarts,
+            **({"guide": self.guidance.as_dict()} if self.guidance else {}),
             "error": self.error or None,
         }
 
@@ -144,9 +131,10 @@ class Step:
     tokens: tuple[int, ...]  # chosen now; none for a row that failed
     text: str  # text that became certain, often empty
     completion: Completion | None = None
-    logprobs: tuple[float, ...] = ()  # nats, of each token chosen now
+    logprobs: tuple[float | None, ...] = ()  # nats, of each token chosen now; see Choice
     top: tuple[Top, ...] = ()  # where asked for, of each
     again: bool = False  # the answer had ended before it began: what was chosen for it is void
+    guided: bool = False  # whether a guide wrote some of the tokens
 
 
 class Row:
@@ -157,13 +145,15 @@ class Row:
     ) -> None:
         self.index, self.request = index, request
         self.n_prompt = len(request.tokens)
-        room = ctx_size - self.n_prompt
+        self.n_given = request.given  # prompt and prefill
+        room = ctx_size - self.n_given
         longest = self._longest()
         self.limit = min(longest, room) if longest >= 0 else room
         self.limit_reason: FinishReason = "length" if self.limit == longest else "context"
         self.cached = 0
         self.error = ""
         self._piece = piece
+        self._guidance = GuidanceLog(self.n_given - self.n_prompt)
         self.held = False  # live, but not decoded for now
         self._barred: list[int] = []  # tokens that the answer may not begin with
         self._started = self._first = self._last = 0.0
@@ -171,13 +161,15 @@ class Row:
 
     def _begin(self) -> None:
         """As it stands before its first token."""
-        self.tokens = [int(t) for t in self.request.tokens]  # prompt, then the answer
+        given = (*self.request.tokens, *self.request.prefill)
+        self.tokens = [int(t) for t in given]  # prompt, then the answer
         self.sequence = -1
         self.n_past = 0  # tokens whose keys and values are in the cache
         self.rest = ""  # text that became certain only when the row ended
         self._sampler = Sampler(self.request.sampling, self.tokens)
         self._text = TextStream(self._piece, self.request.stop)
         self._logprobs: list[float] = []
+        self._guidance.begin()
         self._top: list[Top] = []
         self._chunk = 0
         self._end_token: int | None = None
@@ -186,15 +178,21 @@ class Row:
             self._text.feed(token)
         self._known = self._text.begun()[1]  # characters
         self._skip = self._known - len(self._text.text)
+        self._fresh = "".join(self._text.feed(t) for t in self.tokens[self.n_prompt :])
 
     @property
     def reserved(self) -> int:
         """Cells that the row may come to need."""
-        return self.n_prompt + self.limit
+        return self.n_given + self.limit
 
     @property
     def prompt_done(self) -> bool:
-        return self.n_past >= self.n_prompt
+        return self.n_past >= self.n_given
+
+    @property
+    def over(self) -> bool:
+        """Whether what the answer begins with ends it."""
+        return bool(self._text.scanner.reason)
 
     def start(self, sequence: int, kept: int, cached: int) -> None:
         self.sequence, self.n_past, self.cached = sequence, kept, cached
@@ -241,7 +239,8 @@ class Row:
             return "", "error"
         self._first = self._first or now
         self._last = now
-        text = ""
+        self._guidance.take(choice.guidance, len(self.tokens) - self.n_prompt)
+        text, self._fresh = self._fresh, ""  # what was given is told with what follows it
         for i, (token, logprob) in enumerate(zip(choice.tokens, choice.logprobs, strict=True)):
             self._sampler.accept(token)
             self._top += choice.top[i : i + 1]
@@ -249,7 +248,7 @@ class Row:
             text += piece
             if reason:
                 return text, reason
-        return text, None
+        return text, choice.ends
 
     def again(self, reason: FinishReason) -> bool:
         """Begin anew, where the answer has ended and is empty: with a fence, or the next turn's
@@ -263,7 +262,7 @@ class Row:
         self.rest = self._text.close()
         if self._text.text or len(self._barred) == RESTARTS:
             return False
-        written = self.tokens[self.n_prompt :]
+        written = self.tokens[self.n_given :]
         first = written[0] if written else self._end_token
         if first is None:
             return False
@@ -290,26 +289,31 @@ class Row:
             fields=self._fields(),
             top=tuple(self._top),
             restarts=len(self._barred),
+            prefill_tokens=self.n_given - self.n_prompt,
+            guidance=self._guidance.whole(self.tokens[self.n_prompt :], self._text, self._piece),
         )
 
-    def _take(self, token: int, logprob: float, is_end: bool) -> tuple[str, FinishReason | None]:
+    def _take(
+        self, token: int, logprob: float | None, is_end: bool
+    ) -> tuple[str, FinishReason | None]:
         if is_end:
             self._end_token = token
             return "", "eos"
         self.tokens.append(token)
-        self._logprobs.append(logprob)
+        if logprob is not None:
+            self._logprobs.append(logprob)
         text = self._text.feed(token)
         return text, self._text.scanner.reason or self._full()
 
     def _full(self) -> FinishReason | None:
-        return self.limit_reason if len(self.tokens) - self.n_prompt >= self.limit else None
+        return self.limit_reason if len(self.tokens) - self.n_given >= self.limit else None
 
     def _longest(self) -> int:
         return self.request.max_tokens
 
     def _view(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What may be chosen from."""
-        if not self._barred or len(self.tokens) > self.n_prompt:
+        if not self._barred or len(self.tokens) > self.n_given:
             return logits
         view = logits.copy()
         view[self._barred] = -np.inf

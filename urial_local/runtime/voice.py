@@ -33,6 +33,7 @@ class Voice:
     def __init__(self, decoder: Decoder, cache: PrefixCache | None = None) -> None:
         self._decoder, self._held = decoder, Residency(decoder, cache)
         self._sequences: dict[Hashable, int] = {}  # by key
+        self._spent: dict[Hashable, int] = {}  # tokens decoded, by key
 
     def logits(self, rows: Sequence[tuple[Hashable, Sequence[int]]]) -> Logits:
         """What follows each row's tokens (one at least): float32 [n_rows, n_vocab], valid until
@@ -43,6 +44,22 @@ class Voice:
         there are too few sequences or cells, Aborted as the decoder does.
         """
         lacking = [self._go_back(key, [int(t) for t in tokens]) for key, tokens in rows]
+        for (key, _), row in zip(rows, lacking, strict=True):
+            self._spent[key] = self._spent.get(key, 0) + len(row.tokens)
+        try:
+            return self._decoded(lacking)
+        except Exception:
+            # What llama.cpp holds of an unfinished batch is in doubt.
+            for row in lacking:
+                self._held.evict(row.sequence)
+            raise
+
+    def spent(self, key: Hashable) -> int:
+        """Tokens decoded for a row since this was asked last."""
+        return self._spent.pop(key, 0)
+
+    def _decoded(self, lacking: Sequence[_Behind]) -> Logits:
+        """Decode what rows lack; the logits after each row's last token."""
         found: list[Logits] = []
         order: list[int] = []
         while any(row.tokens for row in lacking):
@@ -73,6 +90,7 @@ class Voice:
 
     def forget(self, key: Hashable) -> None:
         """The row has ended: its cells are free."""
+        self._spent.pop(key, None)
         if key in self._sequences:
             self._held.evict(self._sequences.pop(key))
 

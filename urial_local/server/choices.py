@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from urial_local.runtime.choices import FinishReason
 from urial_local.runtime.prompt_scores import Scored, ScoreJob
-from urial_local.runtime.rows import Completion, FinishReason, Request, Step
+from urial_local.runtime.rows import Completion, Request, Step
 from urial_local.runtime.text_stream import TextStream
 from urial_local.server.entries import Entry, Names, Offsets, laid_out, moved
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from urial_local.runtime.choices import Top
 from urial_local.runtime.prompt_scores import Scored
-from urial_local.runtime.rows import Top
 
 FLOOR = -9999.0  # nats; what has no probability at all is written so, since JSON has no infinity
 
@@ -23,7 +23,7 @@ class Names(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A token of a text. `logprob` is None for a prompt's first."""
+    """A token of a text. `logprob` is None for a prompt's first, and for a word of a guide."""
 
     token: int
     offset: int  # characters of the text before it
@@ -33,7 +33,7 @@ class Entry:
     entropy: float | None = None
 
     @staticmethod
-    def chosen(token: int, offset: int, logprob: float, top: Top | None) -> Entry:
+    def chosen(token: int, offset: int, logprob: float | None, top: Top | None) -> Entry:
         if top is None:
             return Entry(token, offset, logprob)
         pairs = tuple(zip(top.ids, top.logprobs, strict=True))

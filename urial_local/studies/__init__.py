@@ -28,6 +28,7 @@ from urial_local.tasks.evaluate.local_judge import LocalOptions
 from urial_local.tasks.evaluate.setup import JudgeOptions, open_fitting, rows_of
 from urial_local.tasks.generate import job as generating
 from urial_local.tasks.generate.setup import GenerateOptions, plan
+from urial_local.tasks.guide import guide_options, taken
 from urial_local.tasks.model_file import model_file
 from urial_local.tasks.shift import analysis as shifting
 from urial_local.tasks.shift.record import KEY as SHIFT_KEY
@@ -50,21 +51,21 @@ def generate(
     repeat: int = 1,
     ctx_size: int = 0,
     threads: int | None = None,
+    guide: str | None = None,
     **settings: Any,
 ) -> GenerateRun:
     """Answer every row of a dataset: a file, `hf:user/dataset[:file]`, or questions from a program.
 
     parallel: rows at a time; None measures which number is fastest. exact: one row at a time, so
-    that nothing hangs on neighbours. Other keywords are settings, as for `load`. Raises UsageError,
+    that nothing hangs on neighbours. guide and other keywords: as for `load`. Raises UsageError,
     PromptError, ModelError or RunError; KeyboardInterrupt on Ctrl-C, with whole rows kept.
     """
+    second = guide_options(guide, **taken(settings))
     chosen = Settings().changed(**settings)
     options = GenerateOptions(
         prompt=prompt,
-        sampling=dict(chosen.sampling),
-        max_tokens=chosen.max_tokens,
-        markers=chosen.markers,
-        stop=chosen.stop,
+        **_chosen(chosen),
+        guide=second,
         parallel=parallel,
         exact=exact,
         job=generating.JobOptions(repeat=repeat, seed=chosen.sampling.get("seed", 0)),
@@ -174,6 +175,17 @@ def judge(
             for row in work.rows(judging.todo(log, rows)):
                 log.append(row)
     return JudgeRun(folder)
+
+
+def _chosen(settings: Settings) -> dict[str, Any]:
+    """Settings, as a run's options name them."""
+    return {
+        "sampling": dict(settings.sampling),
+        "max_tokens": settings.max_tokens,
+        "markers": settings.markers,
+        "stop": settings.stop,
+        "prefill": settings.prefill,
+    }
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class Conversation:
     start: int = 0  # turns before this one no longer fit the context; they are kept, not sent
     last: Completion | None = None
     seen: str = ""  # the text of the latest request
+    guided: bool = False  # whether a guide wrote some of the text that came last
 
     def ask(self, query: str) -> Iterator[str]:
         """Stream the answer's text; afterwards the turn is part of the conversation.
@@ -37,6 +38,7 @@ class Conversation:
         with interruptible(self.engine.decoder.abort_flag):
             for step in self.engine.stream([replace(request, keep=True)]):
                 self.last = step.completion or self.last
+                self.guided = step.guided
                 if step.text:
                     yield step.text
         assert self.last is not None

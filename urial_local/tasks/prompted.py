@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from urial_local.base.errors import ContextOverflow, TokenizeError
 from urial_local.prompting.chat_template import ChatTemplate
@@ -20,6 +21,14 @@ SHORTEST = "urial-mini"  # of the prompts with examples
 DEFAULT_MAX_TOKENS = 1024  # of an answer
 
 
+class Others(Protocol):
+    """What further models see of a question; see tasks.guide."""
+
+    def others(
+        self, query: str, history: Sequence[Turn], base: Sequence[int]
+    ) -> tuple[Sequence[int], ...]: ...
+
+
 @dataclass
 class PromptedModel:
     """Model, prompt and the user's choices of how to decode; knows how to ask."""
@@ -30,6 +39,8 @@ class PromptedModel:
     max_tokens: int = 1024
     markers: MarkerPolicy = "escape"
     stop_strings: tuple[str, ...] = ()
+    prefill: str = ""  # every answer begins with it
+    guide: Others | None = None
     _prefixes: dict[str, Ids] = field(default_factory=dict)
 
     def render(self, query: str, history: Sequence[Turn] = ()) -> Rendered:
@@ -74,7 +85,21 @@ class PromptedModel:
             # The last token of a prompt is decoded for its logits, so it is never shared.
             shared=min(shared_length(prefix, tokens), len(tokens) - 1) if len(prefix) else 0,
             retry_empty=rendered.framed,
+            prefill=self._prefill_tokens(rendered),
+            others=self.guide.others(query, history, tokens.tolist()) if self.guide else (),
         )
+
+    def _prefill_tokens(self, rendered: Rendered) -> list[int]:
+        """The answer's beginning, as it stands after the prompt."""
+        if not self.prefill:
+            return []
+        ids = self.model.vocab.continuation(
+            rendered.text,
+            self.prefill,
+            parse_special=rendered.parse_special,
+            literals=rendered.literals,
+        )
+        return [int(token) for token in ids]
 
     def _prefix_tokens(self, text: str, rendered: Rendered) -> Ids:
         if text not in self._prefixes:
@@ -99,12 +124,12 @@ class PromptedModel:
         if turns and request is None:
             turns = self._dropping(query, turns, ctx_size - 2 * reserve)
         request = request or self.request(query, turns)
-        if len(request.tokens) >= ctx_size:
+        if request.given >= ctx_size:
             hint = "Use a shorter question or a larger `ctx_size`."
             if self.prompt.name != SHORTEST:
                 hint = f"{hint} `prompt={SHORTEST}` is short."
             raise ContextOverflow(
-                f"The prompt {self.prompt.name!r} and the question have {len(request.tokens):,}"
+                f"The prompt {self.prompt.name!r} and the question have {request.given:,}"
                 f" tokens together, and the context {ctx_size:,}: no room for an answer.",
                 hint,
             )
@@ -116,7 +141,7 @@ class PromptedModel:
             request = self.request(query, turns)
         except ContextOverflow:
             return None
-        return request if len(request.tokens) <= room else None
+        return request if request.given <= room else None
 
     def _dropping(self, query: str, turns: tuple[Turn, ...], room: int) -> tuple[Turn, ...]:
         """What is left of the turns when the fewest oldest are dropped, and at least one, that

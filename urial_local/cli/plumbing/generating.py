@@ -13,6 +13,7 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.formats import counted, percent, rate
+from urial_local.cli.plumbing.guide_options import guide_choice
 from urial_local.cli.plumbing.options import runtime_choice
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def planned(
         plan = setup.plan(file, asked, pool)
         if plan.prompt.reason:
             note(plan.prompt.reason)
+        if plan.guide and plan.guide.remark:
+            note(plan.guide.remark)
         yield plan
 
 
@@ -110,6 +113,7 @@ def run(
 ) -> tuple[Tally, int]:
     """Answer the rows that a run folder lacks; returns what was done, and how many rows of the
     folder are errors. `weights`: those of the model, where other runs go over them, too."""
+    from urial_local.cli.plumbing.guiding import GuideRates
     from urial_local.cli.plumbing.running import Tally, end, write_rows
     from urial_local.cli.plumbing.stopping import stoppable
     from urial_local.cli.plumbing.terminal import note
@@ -145,8 +149,10 @@ def run(
                 note(f"{counted(opened.parallel, 'row')} at a time.")
             opened.engine.resume()
             work = Job(opened.engine, opened.method, job)
-            rows = work.rows(todo(log, data.items(), job.repeat))
+            rates = GuideRates(plan.guide)
+            rows = rates.watched(work.rows(todo(log, data.items(), job.repeat)))
             tally = write_rows(log, rows, work, stop, total=total, unit="row", figures=_figures)
+        rates.tell()
         end(log, tally, total)
         return tally, log.count_errors()
 
@@ -179,6 +185,8 @@ def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
         max_tokens=chosen.max_tokens,
         markers=chosen.markers,
         stop=chosen.stop,
+        prefill=chosen.prefill,
+        guide=guide_choice(options),
         parallel=None if parallel == "auto" else parallel,
         exact=options["exact"],
         job=JobOptions(

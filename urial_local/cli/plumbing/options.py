@@ -207,6 +207,10 @@ sampling_options = together(
 )
 
 
+prefill_option = click.option(
+    "--prefill", metavar="TEXT", help="The answer begins with this text, and the model goes on."
+)
+
 # Which prompt, and how a user's text is kept inside its frame.
 prompt_options = together(
     click.option(
@@ -230,6 +234,7 @@ prompt_options = together(
         metavar="TEXT",
         help="Also end the answer before this text; may be given again.",
     ),
+    prefill_option,
 )
 
 

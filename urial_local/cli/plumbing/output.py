@@ -69,10 +69,10 @@ class Output:
         if not self.as_json:
             say(text, end="")
 
-    def answer(self, text: str) -> None:
+    def answer(self, text: str, marked: bool = False) -> None:
         """What a model writes, while it does."""
         if not self.as_json:
-            emit(text)
+            emit(text, marked)
 
     def json(self, value: Any, indent: int | None = None) -> None:
         """A result that is JSON whatever was asked for."""

@@ -15,6 +15,7 @@ from urial_local.base.errors import Interrupted, UrialError, UsageError, near
 from urial_local.base.files import replacing
 from urial_local.base.paths import state_dir
 from urial_local.base.terminal import printable
+from urial_local.cli.plumbing.guiding import tell_about_guide
 from urial_local.cli.plumbing.session import SAMPLING, Session
 from urial_local.cli.plumbing.terminal import complain, emit, note, say
 from urial_local.prompting.history import history_json, read_history, was_saved
@@ -162,7 +163,7 @@ class Repl:
         try:
             for text in talk.ask(question):
                 status.clear()
-                emit(text)
+                emit(text, self.session.show_guide and talk.guided)
         except (Aborted, KeyboardInterrupt):
             status.clear()
             emit("\n")
@@ -175,6 +176,8 @@ class Repl:
             raise UrialError(talk.last.error)
         if talk.last is not None and talk.last.finish_reason in ("length", "context"):
             note(f"(cut off: {talk.last.finish_reason}; see --max-tokens and --ctx-size)")
+        if talk.last is not None and (guide := self.session.assistant.guide):
+            tell_about_guide(talk.last.guidance, guide.plan)
         if talk.start > start:
             note(f"The context is nearly full: the oldest {talk.start} turns are no longer sent.")
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urial_local.base.errors import Interrupted
 from urial_local.cli.plumbing.stopping import Stop
 from urial_local.records.runlog import RunLog
-from urial_local.runtime.rows import ENDED
+from urial_local.runtime.choices import ENDED
 
 RESUME = "Run the same command again to resume."
 Row = dict[str, Any]

@@ -13,11 +13,13 @@ from urial_local.base import gguf_facts
 from urial_local.base.errors import UsageError
 from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.registry import DEMO_NOTE
+from urial_local.cli.plumbing.guide_options import guide_choice
 from urial_local.cli.plumbing.options import runtime_choice
 from urial_local.cli.plumbing.terminal import StatusLine, note
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
 from urial_local.runtime.engine import Engine
+from urial_local.tasks.guide import plan_guide
 from urial_local.tasks.model_file import model_file
 from urial_local.tasks.prompt_choice import choose_prompt
 from urial_local.tasks.prompted import PromptedModel
@@ -43,6 +45,7 @@ class Session:
     status: StatusLine
     chosen: Settings = field(default_factory=Settings)
     frame: str | None = None
+    show_guide: bool = False
 
     @property
     def asker(self) -> PromptedModel:
@@ -72,6 +75,7 @@ def settings(options: Mapping[str, Any]) -> Settings:
         max_tokens=options["max_tokens"],
         markers=options["markers"],
         stop=tuple(options["stop"]),
+        prefill=options["prefill"] or "",
     )
 
 
@@ -87,11 +91,14 @@ def open_session(options: Mapping[str, Any]) -> Iterator[Session]:
     wanted = load_prompt(options["prompt"], options["frame"]) if options["prompt"] else None
     file = model_file(options["model"] or "demo", tell_about_check)
     choice = choose_prompt(file, wanted, options["frame"])
+    guide = plan_guide(guide_choice(options), choice, tell_about_check)
+    if guide and guide.remark:
+        note(guide.remark)
     tell_about_context(file.header, runtime.ctx_size)
-    with open_assistant(file, choice, runtime, asked, status.prefill) as assistant:
+    with open_assistant(file, choice, runtime, asked, status.prefill, guide) as assistant:
         if assistant.remark:
             note(assistant.remark)
-        yield Session(assistant, status, asked, options["frame"])
+        yield Session(assistant, status, asked, options["frame"], bool(options.get("show_guide")))
         status.clear()
         if assistant.engine.cache and assistant.engine.cache.warning:
             note(assistant.engine.cache.warning)

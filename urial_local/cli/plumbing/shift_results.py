@@ -121,6 +121,7 @@ def summary_lines(summary: ShiftSummary) -> list[str]:
             *_context_lines(found),
         ]
         lines += [*_key(found), "", *_end_lines(found), *_token_lines(found), ""]
+        lines += [*unsure_lines(found), ""]
         lines += [*_unsound_lines(found), *_noise_lines(found)]
     return lines[:-1]
 
@@ -179,6 +180,24 @@ def _end_lines(found: AlignedSummary) -> list[str]:
 def _token_lines(found: AlignedSummary) -> list[str]:
     most = [repr(token.text) for token in found[found.reference].tokens.by_count[:10]]
     return [f"  most shifted ({found.reference}): {' '.join(most)}"] if most else []
+
+
+_UNSURE = (
+    Column("unsure, so a guide is asked", 28),
+    *figures(("γ", 5), ("rate", 8), ("precision", 11), ("recall", 9)),
+)
+_SHOWN = (0.2, 0.4, 0.6)  # of the γ that summary.json has
+
+
+def unsure_lines(found: AlignedSummary) -> list[str]:
+    """What a guide would come to (tasks.shift.unsure), for a few γ."""
+    rows = [
+        (name, f"{at.gamma:g}", percent(at.rate), percent(at.precision), percent(at.recall))
+        for name, context in found.contexts.items()
+        for at in context.unsure
+        if at.gamma in _SHOWN
+    ]
+    return table_lines(_UNSURE, rows, indent=2)
 
 
 def _unsound_lines(found: AlignedSummary) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from typing import Any, TextIO
@@ -15,6 +16,7 @@ from urial_local.base.addresses import without_secrets
 from urial_local.base.terminal import UNSAFE, printable
 from urial_local.cli.plumbing.spelling import spelled
 
+_INSIDE = re.compile(r"\S+(?:[ \t]+\S+)*")  # of a line, without the blanks around it
 _PATIENCE = 1.0  # seconds before a status line appears
 
 
@@ -73,11 +75,15 @@ def tell(text: str) -> None:
     click.echo(printable(spelled(text)), err=True)
 
 
-def emit(text: str) -> None:
-    """The model's text to stdout: as it is into a pipe, harmless on a terminal."""
+def emit(text: str, marked: bool = False) -> None:
+    """The model's text to stdout: as it is into a pipe, harmless on a terminal, where what is
+    marked is underlined."""
     if not text or sys.stdout is None:  # started with stdout closed
         return
-    sys.stdout.write(printable(text) if seen(sys.stdout) else text)
+    shown = printable(text) if seen(sys.stdout) else text
+    if marked and steered(sys.stdout):
+        shown = _INSIDE.sub(lambda m: f"\x1b[4m{m.group()}\x1b[24m", shown)
+    sys.stdout.write(shown)
     sys.stdout.flush()
 
 

@@ -28,7 +28,7 @@ from functools import cache, partial
 
 from urial_local.base.fences import FenceTracker
 from urial_local.records.generated import Generated
-from urial_local.runtime.rows import ENDED
+from urial_local.runtime.choices import ENDED
 from urial_local.tasks.generate.flags import FAULTS
 from urial_local.tasks.languages import language_of
 from urial_local.tasks.phrases import folded, phrase_lists

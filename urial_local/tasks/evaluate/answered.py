@@ -15,7 +15,7 @@ from urial_local.records.datasets import Fields, Item, as_item, items_of
 from urial_local.records.generated import GenerateConfig, Generated, PromptFacts
 from urial_local.records.runs import is_run, latest_rows, read_run
 from urial_local.records.sources import RawRow, open_source
-from urial_local.runtime.rows import ENDED
+from urial_local.runtime.choices import ENDED
 from urial_local.tasks.generate.flags import flags_of
 from urial_local.tasks.generate.job import KEY
 

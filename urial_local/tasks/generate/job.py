@@ -234,6 +234,10 @@ def answer_record(done: Completion, shown: Shown | None = None) -> dict[str, Any
         "completion_tokens": len(done.tokens),
         "mean_logprob": None if done.mean_logprob is None else round(done.mean_logprob, 6),
     }
+    if done.guidance is not None:
+        record["guide"] = done.guidance.as_dict()
+    if done.prefill_tokens:
+        record["prefill_tokens"] = done.prefill_tokens
     if done.end_token is not None:
         record["end_token"] = done.end_token
     if done.restarts:

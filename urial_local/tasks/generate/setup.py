@@ -23,6 +23,13 @@ from urial_local.runtime.sampling import Sampling
 from urial_local.tasks.generate.job import JobOptions
 from urial_local.tasks.generate.methods import Method
 from urial_local.tasks.generate.parallel import fastest, fitting
+from urial_local.tasks.guide import (
+    GuideOptions,
+    GuidePlan,
+    GuidePrompts,
+    opened_guide,
+    plan_guide,
+)
 from urial_local.tasks.model_file import ModelFile
 from urial_local.tasks.prompt_choice import PromptChoice, choose_prompt
 from urial_local.tasks.prompted import PromptedModel, answer_limit, recommended, try_prompt
@@ -45,6 +52,8 @@ class GenerateOptions:
     max_tokens: int | None = None
     markers: MarkerPolicy = "escape"
     stop: tuple[str, ...] = ()
+    prefill: str = ""  # every answer begins with it; a draft does not
+    guide: GuideOptions | None = None
     parallel: int | None = None  # None: measured
     exact: bool = False
     job: JobOptions = field(default_factory=JobOptions)
@@ -69,6 +78,7 @@ class Plan:
     options: GenerateOptions
     prompt: PromptChoice
     pool: Pool | None = None
+    guide: GuidePlan | None = None
 
     def config(self, shard: tuple[int, int] | None = None) -> dict[str, Any]:
         """All that decides a row's answer; another one is refused when a run is resumed."""
@@ -92,6 +102,9 @@ class Plan:
             "kv_type": o.runtime.kv_type,
             "exact": o.exact,
             "shard": "/".join(map(str, shard)) if shard else None,
+            # Only where it is chosen, so that runs from before it was there go on.
+            **({"prefill": o.prefill} if o.prefill else {}),
+            **({"guide": self.guide.config()} if self.guide else {}),
         }
 
     @contextmanager
@@ -101,8 +114,21 @@ class Plan:
         """Model, engine and method for so many rows. `first` is a question to measure with where
         the number of rows at a time is not chosen; `tell` hears of each number tried."""
         parallel = self.at_a_time(rows, first, tell)
-        with self.file.open(replace(self.options.runtime, parallel=parallel)) as (model, engine):
-            yield Opened(engine, self.method(model, engine), parallel)
+        runtime = replace(self.options.runtime, parallel=parallel)
+        with (
+            self.file.open(runtime) as (model, engine),
+            self.asked(model, engine, parallel) as method,
+        ):
+            yield Opened(engine, method, parallel)
+
+    @contextmanager
+    def asked(self, model: Model, engine: Engine, parallel: int) -> Iterator[Method]:
+        """How an open model is asked so many rows at a time, with the guide open, if any."""
+        o = self.options
+        runtime = replace(o.runtime, parallel=parallel)
+        prompt = self._prompt(model, engine)
+        with opened_guide(self.guide, model, engine, prompt, runtime, o.markers) as prompts:
+            yield self.method(model, engine, prompts)
 
     def at_a_time(self, rows: int, first: Item | None, tell: Trial) -> int:
         """How many of so many rows are answered at a time: as chosen, or measured."""
@@ -110,15 +136,20 @@ class Plan:
         parallel = (1 if o.exact else o.parallel) or self._measured(rows, first, tell)
         return max(1, min(parallel, rows * o.job.candidates * o.job.repeat))
 
-    def method(self, model: Model, engine: Engine) -> Method:
-        """How an open model is asked."""
+    def _prompt(self, model: Model, engine: Engine) -> Prompt:
+        """What the model is asked under."""
         o = self.options
-
         (prompt,) = self.prompt.fitting(model.vocab.count, engine.ctx_size).candidates
         if o.shots is not None and not o.retrieve and len(prompt.examples) > o.shots:
             prompt = prompt.shots(o.shots)
+        return prompt
 
-        def asker(prompt: Prompt) -> PromptedModel:
+    def method(self, model: Model, engine: Engine, guide: GuidePrompts | None = None) -> Method:
+        """How an open model is asked. `guide`: what the engine's guide sees."""
+        o = self.options
+        prompt = self._prompt(model, engine)
+
+        def asker(prompt: Prompt, prefill: str = "") -> PromptedModel:
             return PromptedModel(
                 model,
                 prompt,
@@ -126,10 +157,14 @@ class Plan:
                 max_tokens=answer_limit(prompt, o.max_tokens),
                 markers=o.markers,
                 stop_strings=o.stop,
+                prefill=prefill,
+                guide=guide,
             )
 
         drafter = asker(load_prompt(o.restyle)) if o.restyle else None
-        return Method(asker(prompt), self.pool, 3 if o.shots is None else o.shots, drafter)
+        return Method(
+            asker(prompt, o.prefill), self.pool, 3 if o.shots is None else o.shots, drafter
+        )
 
     def _measured(self, rows: int, first: Item | None, tell: Trial) -> int:
         """Rows at a time for this job; 1 where there is nothing to measure with."""
@@ -175,7 +210,8 @@ class Weights:
             model, engine = self._stack.enter_context(plan.file.open(runtime))
             self._open = model, engine, parallel
         model, engine, parallel = self._open
-        yield Opened(engine, plan.method(model, engine), parallel, told)
+        with plan.asked(model, engine, parallel) as method:
+            yield Opened(engine, method, parallel, told)
 
 
 def run_name(model: str, *parts: str) -> str:
@@ -194,7 +230,7 @@ def plan(file: ModelFile, options: GenerateOptions, pool: Pool | None = None) ->
         choice = replace(choice, candidates=(prompt.shots(options.shots),))
     if options.restyle:
         try_prompt(load_prompt(options.restyle), file.chat_template)
-    return Plan(file, options, choice, pool)
+    return Plan(file, options, choice, pool, plan_guide(options.guide, choice))
 
 
 def check(options: GenerateOptions) -> None:

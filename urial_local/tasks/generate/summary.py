@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from urial_local.records.generated import Generated
-from urial_local.runtime.rows import ENDED
+from urial_local.runtime.choices import ENDED
 from urial_local.tasks.generate.flags import FLAGS
 
 

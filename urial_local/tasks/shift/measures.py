@@ -220,6 +220,19 @@ class Repairs:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsure:
+    """How often a guide would be asked at γ, and what that would find; see tasks.shift.unsure."""
+
+    gamma: float
+    rate: float | None
+    precision: float | None
+    recall: float | None
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class ContextSummary:
     """All answers of one aligned model, scored by the base model in one context.
 
@@ -249,6 +262,7 @@ class ContextSummary:
     tokens: ShiftedTokens
     tags: Mapping[str, Mapping[str, TagShift]]  # by kind and value
     repaired: Repairs | None
+    unsure: tuple[Unsure, ...]  # by γ: how often a guide would be asked
 
     @property
     def unshifted(self) -> Share:
@@ -286,6 +300,7 @@ class ContextSummary:
                 for kind, tags in self.tags.items()
             },
             "repairs": self.repaired and self.repaired.as_json(),
+            "unsure": [found.as_json() for found in self.unsure],
         }
 
 

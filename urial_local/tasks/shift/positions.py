@@ -36,6 +36,7 @@ class Positions:
     same_top: Mask
     jaccard: Singles
     prob: Singles
+    base_top: Singles  # probability of the base's most probable token
     kl: Singles
     kl_back: Singles
     js: Singles
@@ -101,6 +102,7 @@ class Collector:
             "jaccard": jaccard(answer, context).astype(np.float32),
             # A token of probability zero has a rank, but no logarithm that JSON could hold.
             "prob": np.nan_to_num(np.exp(columns["base_logprob"])).astype(np.float32),
+            "base_top": np.exp(columns["base_top_logprobs"][:, 0]).astype(np.float32),
             "kl": columns["kl_base_aligned"].astype(np.float32),
             "kl_back": columns["kl_aligned_base"].astype(np.float32),
             "js": columns["js"].astype(np.float32),

@@ -42,6 +42,7 @@ from urial_local.tasks.shift.record import Answer
 from urial_local.tasks.shift.scoring import INFINITE
 from urial_local.tasks.shift.style import is_stylistic
 from urial_local.tasks.shift.tokens import Text, repairs, shifted_tokens
+from urial_local.tasks.shift.unsure import unsure
 
 REFERENCE = "zero-shot"  # the context that repairs are counted against, if it is there
 UP_TO_LN_2 = Scale(0.0, math.log(2))
@@ -133,6 +134,7 @@ def _context(p: Positions, text: Text, reference: Positions | None) -> ContextSu
         content=_shares(p, ranked & ~p.end & ~style),
         tokens=shifted_tokens(p, text),
         tags=_tags(p),
+        unsure=unsure(p),
         repaired=None if reference is None else repairs(reference, p, text),
     )
 

@@ -1,0 +1,90 @@
+"""What a guide costs: a base of half a billion with a guide of 60 million, both random.
+
+Random weights are never sure, so the rate is set: γ is the quantile of the base's top-1
+probabilities at which a tenth of the positions is unsure, measured over answers of the base alone.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.engine import PREFIX, PREFIX_IDS, QUESTION_IDS, row
+from urial_local.runtime.choosers import Sample
+from urial_local.runtime.engine import Engine
+from urial_local.runtime.guided import Ends, Guided, Sure
+from urial_local.runtime.guides import Rule
+from urial_local.runtime.model import Model
+from urial_local.runtime.rows import Completion, Request
+from urial_local.runtime.sequences import Sequences
+from urial_local.runtime.voice import Voice
+
+LENGTH, RATE, ROUNDS = 96, 0.1, 3  # tokens of an answer; share that the guide writes
+
+
+class Watching(Sample):
+    """The base alone, and how sure it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top: list[float] = []
+
+    def choose(self, rows: Any, logits: Any) -> Any:
+        self.top += Sure.of(logits).top
+        return super().choose(rows, logits)
+
+
+def requests(rows: int) -> list[Request]:
+    return [
+        Request([*PREFIX_IDS, *q], max_tokens=LENGTH, shared=PREFIX, others=(q,))
+        for q in QUESTION_IDS[:rows]
+    ]
+
+
+def measure(engine: Engine, rows: int) -> tuple[float, list[Completion]]:
+    """Seconds for the answers, and these."""
+    began = time.perf_counter()
+    done = engine.complete(requests(rows))
+    return time.perf_counter() - began, done
+
+
+def compared(base: Model, guide: Model, rows: int) -> dict[str, Any]:
+    """Answers of the base alone and with its guide, in turns over one engine."""
+    with ExitStack() as stack:
+        cells = (PREFIX + LENGTH + 128) * (rows + 1)
+        sequences = Sequences(base, cells=cells, n_seq=rows + 1)
+        stack.callback(sequences.close)
+        theirs = Sequences(guide, cells=(LENGTH + 128) * rows, n_seq=rows)
+        stack.callback(theirs.close)
+        watching = Watching()
+        engine = Engine(base.vocab, sequences, rows=rows, chooser=watching)
+        measure(engine, rows)
+        gamma = float(np.quantile(watching.top, RATE))
+        ends = Ends(base.vocab, guide.vocab, base.vocab.eos)
+        guided = Guided(Rule("nudge", gamma=gamma), [Voice(theirs)], ends)
+        alone, beside, written, asked = [], [], 0, 0
+        for _ in range(ROUNDS):
+            engine.chooser = Sample()
+            alone.append(measure(engine, rows)[0])
+            engine.chooser = guided
+            seconds, done = measure(engine, rows)
+            beside.append(seconds)
+            written += sum(len(d.tokens) for d in done)
+            asked += sum(len(d.guidance.at) for d in done if d.guidance)
+    tokens = rows * LENGTH
+    return row(
+        f"{rows} row{'s' * (rows > 1)} with a guide, {100 * asked / written:.0f} % its tokens",
+        f"{tokens / min(beside):.1f} tokens/s",
+        f"the base alone: {tokens / min(alone):.1f} tokens/s",
+        min(alone) / min(beside),
+        "≥ 0.85×",
+    )
+
+
+def run(base: Path, guide: Path) -> list[dict[str, Any]]:
+    with Model(base) as large, Model(guide) as small:
+        return [compared(large, small, rows) for rows in (1, 8)]
