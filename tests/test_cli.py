@@ -135,7 +135,7 @@ def test_each_option_has_the_variable_of_its_own_name():
     for name, option in every_option():
         own = max(option.opts, key=len).lstrip("-").replace("-", "_")
         assert option.name == own or (option.multiple and option.name == f"{own}s"), name
-        prefix = f"URIAL_{name.upper().replace(' ', '_')}"
+        prefix = f"URIAL_{name.upper().replace(' ', '_').replace('-', '_')}"
         context = click.Context(cli, auto_envvar_prefix=prefix)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(option.envvar or f"{prefix}_{own.upper()}", "1")
