@@ -23,7 +23,7 @@ from urial_local.cli.plumbing.data_options import (
     selection,
 )
 from urial_local.cli.plumbing.judging import judge_rows
-from urial_local.cli.plumbing.options import complete_models, runtime_options
+from urial_local.cli.plumbing.options import complete_models, parallel_option, runtime_options
 from urial_local.cli.plumbing.output import Output, json_option
 
 if TYPE_CHECKING:
@@ -98,14 +98,7 @@ def command() -> None:
     metavar="N",
     help="Local judge: the longest reason.  [default: 60]",
 )
-@click.option(
-    "-np",
-    "--parallel",
-    type=click.IntRange(1, limits.ROWS_AT_A_TIME),
-    default=8,
-    metavar="N",
-    help="Rows, or requests, at a time.  [default: 8]",
-)
+@parallel_option("Rows, or requests, at a time.", 8)
 @click.option(
     "--exact",
     is_flag=True,

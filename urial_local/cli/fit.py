@@ -12,6 +12,7 @@ from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
 from urial_local.cli.plumbing.options import (
     complete_models,
+    parallel_option,
     runtime_choice,
     runtime_options,
 )
@@ -61,14 +62,7 @@ if TYPE_CHECKING:
     metavar="FOLDER",
     help="The run's folder.  [default: fit-MODEL]",
 )
-@click.option(
-    "-np",
-    "--parallel",
-    type=click.IntRange(1, limits.ROWS_AT_A_TIME),
-    default=8,
-    metavar="N",
-    help="Probes answered at a time.  [default: 8]",
-)
+@parallel_option("Probes answered at a time.", 8)
 @click.option(
     "-s",
     "--seed",

@@ -8,9 +8,13 @@ from typing import Any
 
 import click
 
-from urial_local.base import limits
 from urial_local.base.errors import UsageError
-from urial_local.cli.plumbing.options import complete_prompts, model_options, runtime_choice
+from urial_local.cli.plumbing.options import (
+    complete_prompts,
+    model_options,
+    parallel_option,
+    runtime_choice,
+)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -22,14 +26,7 @@ from urial_local.cli.plumbing.options import complete_prompts, model_options, ru
     shell_complete=complete_prompts,
     help="Ask under this prompt.  [default: texts as the harness lays them out]",
 )
-@click.option(
-    "-np",
-    "--parallel",
-    type=click.IntRange(1, limits.ROWS_AT_A_TIME),
-    default=8,
-    metavar="N",
-    help="Answers written at a time.  [default: 8]",
-)
+@parallel_option("Answers written at a time.", 8)
 @click.option("--exact", is_flag=True, help="One answer at a time, and scores that never vary.")
 @click.argument("harness", nargs=-1, type=click.UNPROCESSED, required=True)
 def command(harness: tuple[str, ...], **options: Any) -> None:

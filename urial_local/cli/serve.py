@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.cli.plumbing.options import (
     Repeated,
     complete_models,
     complete_prompts,
     model_options,
+    parallel_option,
     runtime_choice,
 )
 
@@ -61,14 +61,7 @@ from urial_local.cli.plumbing.options import (
     "--allow-origin", "allow_origins", cls=Repeated, metavar="URL",
     help="Let pages of this origin ask, such as https://app.example.org; may be given again.",
 )  # fmt: skip
-@click.option(
-    "-np",
-    "--parallel",
-    type=click.IntRange(1, limits.ROWS_AT_A_TIME),
-    default=4,
-    metavar="N",
-    help="Answers at a time, of each model.  [default: 4]",
-)
+@parallel_option("Answers at a time, of each model.", 4)
 @click.option("--exact", is_flag=True, help="One answer at a time: no neighbour changes a digit.")
 @click.option(
     "--queue",

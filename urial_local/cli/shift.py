@@ -20,6 +20,7 @@ from urial_local.cli.plumbing.data_options import (
 from urial_local.cli.plumbing.options import (
     Repeated,
     complete_models,
+    parallel_option,
     runtime_choice,
     runtime_options,
 )
@@ -85,14 +86,7 @@ from urial_local.cli.plumbing.output import Output, json_option
     metavar="N",
     help="Seed for --sample.",
 )
-@click.option(
-    "-np",
-    "--parallel",
-    type=click.IntRange(1, limits.ROWS_AT_A_TIME),
-    default=4,
-    metavar="N",
-    help="Answers written at the same time.  [default: 4]",
-)
+@parallel_option("Answers written at the same time.", 4)
 @click.option(
     "--allow-vocab-mismatch", is_flag=True, help="Go on with the token ids that both models share."
 )

@@ -142,6 +142,18 @@ runtime_options = together(
 )
 
 
+def parallel_option(text: str, default: int) -> Callable[[F], F]:
+    """-np, a number of rows at a time. `text`: what these are."""
+    return click.option(
+        "-np",
+        "--parallel",
+        type=click.IntRange(1, limits.ROWS_AT_A_TIME),
+        default=default,
+        metavar="N",
+        help=f"{text}  [default: {default}]",
+    )
+
+
 def model_options(command: F) -> F:
     """-m and how to run the model."""
     model = click.option(
