@@ -15,7 +15,8 @@ SLOWEST = 60.0  # seconds for all of it
 async def fields_of(request: Request) -> Fields:
     """Raises ApiError for what is no JSON object, or comes too slowly."""
     try:
-        body = await asyncio.wait_for(request.body(), SLOWEST)
+        async with asyncio.timeout(SLOWEST):
+            body = await request.body()
     except TimeoutError:
         raise ApiError(408, "The body did not come within a minute.", code="slow_body") from None
     return decoded(body)

@@ -77,7 +77,9 @@ class Inbox:
         """The next event; None where none came within so many seconds."""
         if self._events.empty():
             try:
-                event = await asyncio.wait_for(self._events.get(), patience)
+                # Not wait_for: in Python 3.11 it can swallow the news that the reader has left.
+                async with asyncio.timeout(patience):
+                    event = await self._events.get()
             except TimeoutError:
                 return None
         else:

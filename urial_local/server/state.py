@@ -81,7 +81,8 @@ class State:
         if not self.open:
             return True
         try:
-            await asyncio.wait_for(self._quiet.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._quiet.wait()
         except TimeoutError:
             return False
         return True
