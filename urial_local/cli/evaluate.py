@@ -33,10 +33,14 @@ CHOICES = ("auto", "general", "safety", "pairwise", "mt-bench", "tags")
 
 
 class WithDefault(click.Group):
-    """A group whose first word may be left out: `evaluate RUN` is `evaluate run RUN`."""
+    """A group whose first word may be left out: `evaluate RUN` is `evaluate run RUN`, also where the
+    folder is called like a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+        if len(args) > 1 and args[0] in self.commands and Path(args[0]).is_dir():
+            if args[1].startswith("-") and args[1] not in ("-h", "--help"):
+                args = ["run", *args]
+        elif args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             close = get_close_matches(args[0], self.commands, n=1)
             if close and not Path(args[0]).exists():
                 raise click.UsageError(f"There is no {args[0]!r}. Did you mean {close[0]}?", ctx)
