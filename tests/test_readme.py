@@ -25,7 +25,9 @@ def test_the_commands_print_what_the_page_shows(page):
 
 @pytest.mark.slow
 def test_its_python_runs(capsys):
-    (block,) = re.findall(r"^```python\n(import .*?)^```$", README.read_text("utf-8"), re.DOTALL | re.M)
+    (block,) = re.findall(
+        r"^```python\n(import .*?)^```$", README.read_text("utf-8"), re.DOTALL | re.M
+    )
     exec(compile(block, "README.md", "exec"), {})
     assert "tea" in capsys.readouterr().out
 

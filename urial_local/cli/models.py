@@ -14,6 +14,7 @@ from urial_local.base.errors import ModelError, UrialError, UsageError
 from urial_local.base.formats import NOTHING, parameters, size
 from urial_local.base.terminal import one_line
 from urial_local.cli.plumbing.cells import padded
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import complete_models
 from urial_local.cli.plumbing.output import Output, json_option
 from urial_local.cli.plumbing.tables import Column
@@ -50,7 +51,13 @@ def list_models(
     pairs: bool = False,
     local: bool = False,
 ) -> None:
-    """List the models that have a name; * marks those on this machine."""
+    """List the models that have a name; * marks those on this machine.
+
+    \b
+    Examples:
+      urial-local models list --pairs
+      urial-local models list --local --json
+    """
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
@@ -106,7 +113,7 @@ def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) 
 
 @command.command()
 @click.argument("name", shell_complete=complete_models)
-@click.option("-c", "--ctx-size", type=click.IntRange(0, limits.TOKENS), default=0, metavar="N",
+@click.option("-c", "--ctx-size", type=Whole(0, limits.TOKENS), default=0, metavar="N",
               help="Memory for this context; 0 for the model's own, up to 4096.")  # fmt: skip
 @click.option("--kv-type", type=click.Choice(["f16", "f32", "q8_0"]), default="f16",
               help="Type of cached keys and values.  [default: f16]")  # fmt: skip
@@ -247,6 +254,11 @@ def verify(name: str, out: Output) -> None:
 
     For files from anywhere: nothing in it is believed, and a file that makes llama.cpp abort or
     hang does so where it does no harm. Exit code 1 where a check fails.
+
+    \b
+    Examples:
+      urial-local models verify model.gguf
+      urial-local models verify mistral-7b --json
     """
     from dataclasses import asdict
 
@@ -269,7 +281,13 @@ def verify(name: str, out: Output) -> None:
 @click.argument("name", shell_complete=complete_models)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def rm(name: str, yes: bool) -> None:
-    """Remove a pulled model from this machine."""
+    """Remove a pulled model from this machine.
+
+    \b
+    Examples:
+      urial-local models rm mistral-7b
+      urial-local models rm hf:user/some-model-GGUF:Q8_0 --yes
+    """
     from urial_local.base.registry import EMBEDDED
     from urial_local.tasks.models.cached import removable, remove_model
 
@@ -278,7 +296,7 @@ def rm(name: str, yes: bool) -> None:
     files = removable(name)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("There is nobody to ask.", "--yes removes without asking.")
+            raise UsageError("Cannot confirm: standard input is not a terminal.", "Use --yes.")
         large = sum(path.stat().st_size for path in files)
         asked = one_line(f"Remove {files[0].name} ({size(large)})?")
         click.confirm(asked, abort=True, err=True)
@@ -290,7 +308,13 @@ def rm(name: str, yes: bool) -> None:
 @command.command()
 @click.argument("name", required=False, shell_complete=complete_models)
 def path(name: str | None) -> None:
-    """Print where a model's file is; without NAME, where your own registry would be."""
+    """Print where a model's file is; without NAME, where your own registry would be.
+
+    \b
+    Examples:
+      urial-local models path
+      llama-cli -m "$(urial-local models path mistral-7b)"
+    """
     from urial_local.base.no_model import not_there
     from urial_local.base.registry import find_model, user_registry
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
     complete_models,
@@ -43,9 +44,7 @@ from urial_local.cli.plumbing.options import (
     help="What to do with the frame's own markers in messages.  [default: escape]",
 )
 @click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="[default: 127.0.0.1]")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, metavar="N", help="[default: 8080]"
-)
+@click.option("--port", type=Whole(0, 65535), default=8080, metavar="N", help="[default: 8080]")
 @click.option(
     "--api-key-file",
     type=click.Path(path_type=Path),
@@ -65,7 +64,7 @@ from urial_local.cli.plumbing.options import (
 @click.option("--exact", is_flag=True, help="One answer at a time: no neighbour changes a digit.")
 @click.option(
     "--queue",
-    type=click.IntRange(0, 100_000),
+    type=Whole(0, 100_000),
     default=256,
     metavar="N",
     help="Requests that may wait; more are told to come again.  [default: 256]",
