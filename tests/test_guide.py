@@ -130,9 +130,7 @@ def test_ask_tells_the_rate_and_marks_only_terminals():
 
 def test_other_vocabularies_exchange_words_and_refuse_tokens(tmp_path):
     base = write_llama(tmp_path / "base.gguf", endless=True)
-    other = write_llama(
-        tmp_path / "other.gguf", seed=1, extra=32, endless=True, chat_template=PLAIN_CHAT
-    )
+    other = write_llama(tmp_path / "other.gguf", seed=1, byte_pairs=True, chat_template=PLAIN_CHAT)
     swapped = write_llama(tmp_path / "swapped.gguf", seed=2, swapped=(300, 310), endless=True)
     for guide in (other, swapped):
         with urial_local.load(

@@ -7,8 +7,8 @@ signs   shares of answered probes; see tasks.benchmark.signs
 words   mean number of words an answer, split at blanks, over all turns
 tokens  mean number of tokens an answer, over all turns
 tokens/s  tokens that were written, over the seconds of the cell's starts
-guide's   of cells with a guide: its tokens over all that were written, those that answers were begun
-          with not among them; runtime.guidance says which tokens count as the guide's
+guides    of cells with a guide: the share of its tokens among all that were written, those that an
+          answer was begun with left out; runtime.guidance says which tokens count as the guide's
 """
 
 from __future__ import annotations
