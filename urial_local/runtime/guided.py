@@ -68,7 +68,14 @@ class Sure:
 
 
 def answer_of(row: Row) -> list[int]:
-    return row.tokens[row.n_prompt :]
+    """What a guide is told after its own prompt: also what the answer was begun with."""
+    return row.tokens[row.n_prompt - row.request.begun :]
+
+
+def stays(row: Row) -> bool:
+    """Whether a guide keeps what it holds of a row: the next turn of a conversation begins with it,
+    unless numbers must not hang on what was asked before."""
+    return row.request.keep and not row.request.alone
 
 
 class Guided:
@@ -123,7 +130,7 @@ class Guided:
 
     def forget(self, row: Row) -> None:
         for voice in self.voices:
-            voice.forget(row.index)
+            voice.forget(row.index, stays(row))
 
     def _asks(self, row: Row, logits: Logits, sure: Sure, i: int) -> bool:
         if not row.request.others or np.isnan(sure.top[i]):

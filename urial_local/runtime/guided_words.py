@@ -22,7 +22,7 @@ import numpy as np
 from urial_local.runtime.choices import Choice
 from urial_local.runtime.choosers import NOT_FINITE, Sample
 from urial_local.runtime.guidance import Guidance
-from urial_local.runtime.guided import FULL, Ends, Sure, answer_of
+from urial_local.runtime.guided import FULL, Ends, Sure, answer_of, stays
 from urial_local.runtime.guides import Rule, needs_guide
 from urial_local.runtime.rows import Row
 from urial_local.runtime.sequences import Logits
@@ -140,7 +140,7 @@ class GuidedWords:
         return [choices[i] for i in range(len(rows))]
 
     def forget(self, row: Row) -> None:
-        self.voice.forget(row.index)
+        self.voice.forget(row.index, stays(row))
         self._loops.forget(row.index)
 
     def _asks(self, row: Row, sure: Sure, i: int) -> bool:

@@ -17,7 +17,7 @@ from urial_local.runtime.native_tokenizer import NativeTokenizer
 
 Ids = npt.NDArray[np.int32]
 _BLANKS = " \t\n\v\f\r"  # what llama.cpp's tokens strip beside them, and nothing else
-_KINDS = (
+_KINDS: int = (
     lib.LLAMA_TOKEN_ATTR_UNKNOWN
     | lib.LLAMA_TOKEN_ATTR_UNUSED
     | lib.LLAMA_TOKEN_ATTR_NORMAL

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from urial_local.base.errors import UsageError
@@ -99,8 +99,9 @@ class GuidePlan:
     rule: Rule
     file: ModelFile | None  # None under `contrast`
     small: ModelFile | None
-    prompt: Prompt | None  # None: the base's own
+    prompt: Prompt | None  # None: the base's own, where that is not certain yet
     remark: str = ""
+    follows: bool = False  # it is asked under the base's prompt, whichever that is
 
     def config(self) -> dict[str, Any]:
         """For run.json: all that decides what the guide does."""
@@ -140,7 +141,8 @@ def plan_guide(
     if prompt:
         try_prompt(prompt, file.chat_template)
     remark = f"{file.title} may think before it answers." if thinks else ""
-    return GuidePlan(options.rule, file, small, prompt, remark)
+    follows = not (options.prompt or file.chat_template)
+    return GuidePlan(options.rule, file, small, prompt, remark, follows)
 
 
 @dataclass
@@ -150,6 +152,17 @@ class GuidePrompts:
     asker: PromptedModel
     as_base: bool  # whether a second one sees what the base sees
     told: Callable[[Sequence[int]], list[int]] | None = None  # in its own tokens
+    follows: bool = False  # the guide is asked under the base's prompt, whichever that is
+
+    def beside(
+        self, prompt: Prompt, changed: Callable[[PromptedModel], Prompt] | None = None
+    ) -> GuidePrompts:
+        """The same guide beside a base that is asked under this prompt. `changed`: its own prompt
+        with a client's system text in it."""
+        asker = replace(self.asker, prompt=prompt) if self.follows else self.asker
+        if changed is not None:
+            asker = replace(asker, prompt=changed(asker))
+        return replace(self, asker=asker)
 
     def others(
         self, query: str, history: Sequence[Turn], base: Sequence[int]
@@ -202,7 +215,7 @@ def opened_guide(
         try:
             asker = PromptedModel(guide, plan.prompt or prompt, markers=markers)
             told = exchanges[1].told if small and exchanges[1] else None
-            yield GuidePrompts(asker, small is not None, told)
+            yield GuidePrompts(asker, small is not None, told, plan.follows)
         finally:
             engine.chooser = before
 
