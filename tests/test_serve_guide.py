@@ -161,7 +161,7 @@ def test_the_next_turn_is_read_from_where_the_last_ended():
         assert guide.decoded - before < prompt + len("so long")
 
 
-# --- the embedded pair ------------------------------------------------------------------------------
+# --- the embedded pair ----------------------------------------------------------------------------
 
 
 def nudged(gamma, **more):
