@@ -60,6 +60,22 @@ def test_every_rule_runs_and_one_model_may_be_both():
             assert assistant.about()["guide_model"]["rule"] == rule
 
 
+def test_contrast_opens_the_weights_once(monkeypatch):
+    from urial_local.runtime import model
+
+    opened = []
+    load = model.lib.llama_model_load_from_file
+    monkeypatch.setattr(
+        model.lib, "llama_model_load_from_file", lambda *all: opened.append(all) or load(*all)
+    )
+    with urial_local.load("demo", max_tokens=4, guide_rule="contrast") as assistant:
+        assistant.complete(ASK)
+        alone = len(opened)
+    with urial_local.load("demo", max_tokens=4) as assistant:
+        assistant.complete(ASK)
+    assert len(opened) - alone == alone, "no more than without it"
+
+
 def test_a_conversation_and_other_settings_keep_the_guide():
     with urial_local.load("demo", max_tokens=24, guide="demo-aligned", gamma=0.9) as assistant:
         talk = assistant.chat()
