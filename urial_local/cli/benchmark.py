@@ -13,6 +13,7 @@ from urial_local.base.formats import counted
 from urial_local.base.paths import user_path
 from urial_local.cli.plumbing.data_options import FAILED, ShardType, output_option
 from urial_local.cli.plumbing.generating import ParallelType
+from urial_local.cli.plumbing.guide_options import guide_choice, guide_options
 from urial_local.cli.plumbing.options import (
     Repeated,
     complete_models,
@@ -87,6 +88,7 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 )
 @click.option("--exact", is_flag=True, help="One row at a time: no neighbour, no noise from one.")
 @json_option("Print all figures as JSON.")
+@guide_options
 @sampling_options
 @runtime_options
 def command(output: Path, out: Output, **options: Any) -> None:
@@ -95,6 +97,7 @@ def command(output: Path, out: Output, **options: Any) -> None:
     Every model answers the same probes under every prompt, each a run of its own in FOLDER, to be
     read with show, report and export. Rules say which answers are right; the table says how often,
     and which differences are more than chance. FOLDER/report.html shows the answers side by side.
+    With a guide every prompt is asked twice: without it, and with it.
 
     \b
     Examples:
@@ -102,6 +105,7 @@ def command(output: Path, out: Output, **options: Any) -> None:
       urial-local benchmark -m base.gguf -p zero-shot -p my-prompt.toml --aligned chat.gguf -o run
       urial-local benchmark -m step1000.gguf -m step2000.gguf -p urial -o run
       urial-local benchmark -m base.gguf --kinds facts,code --shard 1/2 -o part1
+      urial-local benchmark -m base.gguf -p urial --guide small.gguf -o run
     """
     from urial_local.cli.plumbing.benchmark_results import finish, print_results
     from urial_local.cli.plumbing.session import tell_about_check, tell_about_context
@@ -164,6 +168,7 @@ def chosen(options: Mapping[str, Any]) -> BenchmarkOptions:
         probes=user_path(options["probes"], "--probes") if options["probes"] else None,
         kinds=options["kinds"],
         shard=options["shard"],
+        guide=guide_choice(options),
         generate=GenerateOptions(
             sampling={f: options[o] for o, f in SAMPLING.items() if options[o] is not None},
             max_tokens=options["max_tokens"],

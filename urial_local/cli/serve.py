@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.cli.plumbing.guide_options import guide_options
 from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
@@ -60,6 +61,7 @@ from urial_local.cli.plumbing.options import (
     "--allow-origin", "allow_origins", cls=Repeated, metavar="URL",
     help="Let pages of this origin ask, such as https://app.example.org; may be given again.",
 )  # fmt: skip
+@guide_options
 @parallel_option("Answers at a time, of each model.", 4)
 @click.option("--exact", is_flag=True, help="One answer at a time: no neighbour changes a digit.")
 @click.option(
@@ -87,13 +89,15 @@ def command(**options: Any) -> None:
 
     /v1/chat/completions asks through the prompt, /v1/completions goes on with a text as it is, and
     with `echo` and `logprobs` scores it exactly, as lm-evaluation-harness wants it. Model names are
-    NAME and NAME:PROMPT. SIGTERM and Ctrl-C let answers end first. See docs/serve.md.
+    NAME and NAME:PROMPT. A guide has a say in chats, not in completions. SIGTERM and Ctrl-C let
+    answers end first. See docs/serve.md.
 
     \b
     Examples:
       urial-local serve
       urial-local serve -m mistral-7b-q4 -np 8
       urial-local serve -m base.gguf --aligned chat.gguf --runs runs
+      urial-local serve -m base.gguf --guide small-chat.gguf
       URIAL_API_KEY=... urial-local serve -m base.gguf --host 0.0.0.0 --allow-host gpu1.example.org
       curl localhost:8080/v1/completions -d '{"prompt": "Once upon a time", "max_tokens": 50}'
     """

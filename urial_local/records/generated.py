@@ -22,6 +22,7 @@ class GuideFacts:
 
     rate: float
     spans: tuple[tuple[Count, ...], ...] = ()  # characters of the answer, from and to
+    at: tuple[Count, ...] = ()  # places of its tokens among the answer's
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class AnsweredTurn:
     finish_reason: str  # see runtime.rows.Completion
     completion_tokens: Count
     prompt_tokens: Count = 0
+    prefill_tokens: Count = 0  # of the completion's, those that the answer was begun with
     mean_logprob: float | None = None  # nats
     flags: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()  # where several were asked for

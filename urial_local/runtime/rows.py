@@ -134,7 +134,12 @@ class Step:
     logprobs: tuple[float | None, ...] = ()  # nats, of each token chosen now; see Choice
     top: tuple[Top, ...] = ()  # where asked for, of each
     again: bool = False  # the answer had ended before it began: what was chosen for it is void
-    guided: bool = False  # whether a guide wrote some of the tokens
+    guidance: Guidance | None = None  # where a guide had a say; places count from the first token
+
+    @property
+    def guided(self) -> bool:
+        """Whether a guide wrote some of the tokens."""
+        return self.guidance is not None and bool(self.guidance.at)
 
 
 class Row:
@@ -290,7 +295,13 @@ class Row:
             top=tuple(self._top),
             restarts=len(self._barred),
             prefill_tokens=self.n_given - self.n_prompt,
-            guidance=self._guidance.whole(self.tokens[self.n_prompt :], self._text, self._piece),
+            guidance=self._guidance.whole(
+                self.tokens[self.n_prompt - self.request.begun :],
+                self._text,
+                self._piece,
+                self.request.begun,
+                self._known,
+            ),
         )
 
     def _take(

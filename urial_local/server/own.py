@@ -273,4 +273,5 @@ def _about(lane: Lane) -> dict[str, Any]:
         "exact": lane.plan.exact,
         "chat_template": bool(lane.model.chat_template),
         "fingerprint": lane.plan.file.fingerprint,
+        "guide": lane.plan.guide.config() if lane.plan.guide else None,
     }

@@ -74,9 +74,14 @@ def talk_of(messages: Sequence[Said], go_on: bool = False) -> Talk:
 
 
 def asker_for(lane: Lane, prompt: str, system: str) -> PromptedModel:
-    """The model under a prompt, with a client's system text in it."""
+    """The model under a prompt, with a client's system text in it. A guide sees that, too."""
     asker = lane.asker(prompt)
-    return lane.under(with_system(asker.prompt, system, asker)) if system else asker
+    if not system:
+        return asker
+    # Where the guide is asked under the base's prompt, that has the text already.
+    follows = lane.guide is not None and lane.guide.follows
+    changed = None if follows else lambda guide: with_system(guide.prompt, system, guide)
+    return lane.under(with_system(asker.prompt, system, asker), changed)
 
 
 def with_system(prompt: Prompt, text: str, asker: PromptedModel) -> Prompt:
@@ -130,6 +135,7 @@ def chat_requests(lane: Lane, prompt: str, asked: Chat) -> list[Request]:
         alone=lane.plan.exact,
         top_logprobs=top,
         measured=common.tokens,
+        others=request.others if common.guide else (),
     )
     return seeded(request, common)
 

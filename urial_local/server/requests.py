@@ -91,6 +91,7 @@ class Common:
     stream: bool
     usage: bool  # at the end of a stream
     tokens: bool  # our own data of each token
+    guide: bool = True  # whether the guide has a say, where there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ def _common(fields: Fields, lengths: tuple[str, ...], least: int) -> Common:
     options = fields.inner("stream_options")
     if options.all and not streaming:
         raise wrong("stream_options needs stream to be true.", "stream_options")
+    own = fields.inner("urial")
     return Common(
         model=fields.text("model"),
         draw=_draw(fields),
@@ -197,7 +199,8 @@ def _common(fields: Fields, lengths: tuple[str, ...], least: int) -> Common:
         stop=fields.stops(),
         stream=streaming,
         usage=options.flag("include_usage"),
-        tokens=fields.inner("urial").flag("tokens"),
+        tokens=own.flag("tokens"),
+        guide=own.flag("guide") if own.has("guide") else True,
     )
 
 
