@@ -18,6 +18,7 @@ from urial_local.runtime.guidance import Guidance, GuidanceLog
 from urial_local.runtime.sampling import Sampler, Sampling
 from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.text_stream import TextStream
+from urial_local.runtime.tilt import Tilt
 
 RESTARTS = 3  # of an answer that ends before it begins
 
@@ -42,6 +43,7 @@ class Request:
     begun: int = 0  # how many of the last tokens are the answer's own beginning; its text is known
     alone: bool = False  # it begins with its shared prefix and nothing else that is at hand
     measured: bool = False  # rank and entropy are told with each token's top
+    tilt: Tilt = Tilt()  # of single tokens' logits
 
     @property
     def given(self) -> int:
@@ -324,10 +326,13 @@ class Row:
 
     def _view(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What may be chosen from."""
-        if not self._barred or len(self.tokens) > self.n_given:
-            return logits
-        view = logits.copy()
-        view[self._barred] = -np.inf
+        view = logits
+        if self.request.tilt:
+            answer = self.tokens[self.n_prompt - self.request.begun :]
+            view = self.request.tilt.over(logits, answer)
+        if self._barred and len(self.tokens) == self.n_given:
+            view = view.copy()
+            view[self._barred] = -np.inf
         return view
 
     def _fields(self) -> tuple[Field, ...]:

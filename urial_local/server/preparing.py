@@ -15,6 +15,7 @@ from urial_local.prompting.markers import contain
 from urial_local.prompting.prompts import Prompt, Rendered, Turn
 from urial_local.runtime.rows import Request
 from urial_local.runtime.sampling import Sampling, row_seed
+from urial_local.runtime.tilt import Tilt
 from urial_local.server.errors import told, too_long, wrong
 from urial_local.server.fields import token_ids
 from urial_local.server.lanes import Lane
@@ -136,8 +137,15 @@ def chat_requests(lane: Lane, prompt: str, asked: Chat) -> list[Request]:
         top_logprobs=top,
         measured=common.tokens,
         others=request.others if common.guide else (),
+        tilt=tilt_for(lane, common),
     )
     return seeded(request, common)
+
+
+def tilt_for(lane: Lane, common: Common) -> Tilt:
+    """Raises ApiError for ids that the vocabulary lacks."""
+    token_ids([token for token, _ in common.tilt.bias], "logit_bias", lane.model.vocab.size)
+    return common.tilt
 
 
 def completion_tokens(lane: Lane, asked: Completion) -> list[list[int]]:
@@ -162,9 +170,9 @@ def completion_tokens(lane: Lane, asked: Completion) -> list[list[int]]:
     return found
 
 
-def completion_requests(asked: Completion, tokens: list[int], alone: bool = False) -> list[Request]:
-    """One for each answer to a prompt; none where only its text or scores are wanted. `alone`: see
-    the engine's Request."""
+def completion_requests(lane: Lane, asked: Completion, tokens: list[int]) -> list[Request]:
+    """One for each answer to a prompt; none where only its text or scores are wanted. Raises
+    ApiError."""
     common = asked.common
     most = COMPLETION_TOKENS if common.max_tokens is None else common.max_tokens
     if most == 0:
@@ -173,9 +181,10 @@ def completion_requests(asked: Completion, tokens: list[int], alone: bool = Fals
         tokens,
         common.draw.over(Sampling()),
         max_tokens=most,
-        alone=alone,
+        alone=lane.plan.exact,
         top_logprobs=max(asked.logprobs or 0, DETAILS if common.tokens else 0),
         measured=common.tokens,
+        tilt=tilt_for(lane, common),
     )
     request = replace(request, stop=replace(request.stop, strings=common.stop))
     return seeded(request, common)
