@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from urial_local.base import gguf_facts
 from urial_local.base.errors import UrialError, UsageError
+from urial_local.base.model_names import parse_name
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.markers import MarkerPolicy
 from urial_local.prompting.prompts import Prompt
@@ -216,7 +216,7 @@ class Weights:
 
 def run_name(model: str, *parts: str) -> str:
     """What a run of several is called: its model, prompt and settings, as a folder can be."""
-    return re.sub(r"[^\w.=-]", "_", "__".join([Path(model).stem, *parts]))
+    return re.sub(r"[^\w.=+@-]", "_", "__".join([parse_name(model).label, *parts]))
 
 
 def plan(file: ModelFile, options: GenerateOptions, pool: Pool | None = None) -> Plan:

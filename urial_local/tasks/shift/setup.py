@@ -110,9 +110,10 @@ def _contexts(names: Sequence[str]) -> dict[str, Prompt]:
 
 
 def _aligned_prompt(model: ModelFile, name: str | None) -> Prompt:
-    if not (name or model.prompt or model.chat_template):
+    # The prompt that suits a base says nothing of how its adapter was trained.
+    if not (name or (model.prompt and not model.adapters) or model.chat_template):
         raise UsageError(
-            f"{model.path.name} carries no chat template, so how to ask it is unknown.",
+            f"{model.title} carries no chat template, so how to ask it is unknown.",
             "Name a prompt with `aligned_prompt`, such as vanilla or zero-shot.",
         )
     return choose_prompt(model, name).candidates[0]
