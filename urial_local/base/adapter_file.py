@@ -137,15 +137,15 @@ def _paired(path: Path, header: GGUFHeader) -> tuple[dict[str, Pair], tuple[str,
         else:
             raise _refuse(
                 path,
-                f"{tensor.name[:64]!r} is a whole tensor, such as PEFT's modules_to_save and new"
+                f"{tensor.name!r} is a whole tensor, such as PEFT's modules_to_save and new"
                 " tokens give, and llama.cpp adds low-rank changes only",
                 _MERGE,
             )
         if _A in stem or _B in stem:
-            raise _refuse(path, f"the name {tensor.name[:64]!r} says lora twice")
+            raise _refuse(path, f"the name {tensor.name!r} says lora twice")
     for name, found in halves.items():
         if missing := {_A, _B} - found.keys():
-            raise _refuse(path, f"{name[:64]}{missing.pop()} is missing, and the other half there")
+            raise _refuse(path, f"{name + missing.pop()!r} is missing, and the other half there")
     if not halves:
         raise _refuse(path, "it changes no matrix of a model")
     return {name: Pair(found[_A], found[_B]) for name, found in halves.items()}, tuple(ignored)
@@ -154,15 +154,15 @@ def _paired(path: Path, header: GGUFHeader) -> tuple[dict[str, Pair], tuple[str,
 def _check_pair(path: Path, name: str, pair: Pair) -> None:
     for tensor in (pair.a, pair.b):
         if tensor.type in _WHOLE_NUMBERS:
-            raise _refuse(path, f"{tensor.name[:64]} holds whole numbers")
+            raise _refuse(path, f"{tensor.name!r} holds whole numbers")
         if len(tensor.shape) < 2:
-            raise _refuse(path, f"{tensor.name[:64]} has the shape {tensor.shape}, not a matrix's")
+            raise _refuse(path, f"{tensor.name!r} has the shape {tensor.shape}, not a matrix's")
     # A table of embeddings is read by rows, so its A stands the other way round.
     inner = pair.a.shape[0] if name.endswith(_EMBEDDING) else pair.a.shape[1]
     if inner != pair.rank or pair.a.shape[2:] != pair.b.shape[2:]:
         raise _refuse(
             path,
-            f"the shapes {pair.a.shape} and {pair.b.shape} of {name[:64]}'s two halves do not fit"
+            f"the shapes {pair.a.shape} and {pair.b.shape} of the two halves of {name!r} do not fit"
             " together",
         )
 
@@ -173,9 +173,7 @@ def _vector(path: Path, header: GGUFHeader) -> AdapterFacts:
     for tensor in header.tensors:
         match = _DIRECTION.fullmatch(tensor.name)
         if not match:
-            raise _refuse(
-                path, f"{tensor.name[:64]!r} is not called direction.N, N from 1 on", _VECTOR
-            )
+            raise _refuse(path, f"{tensor.name!r} is not called direction.N, N from 1 on", _VECTOR)
         if tensor.type != _F32 or len(tensor.shape) != 1:
             raise _refuse(path, f"{tensor.name} is not a vector in F32", _VECTOR)
         layers.append(int(match[1]))
@@ -193,8 +191,8 @@ def check_fits(path: Path, facts: AdapterFacts, model: GGUFHeader) -> None:
     name = model.architecture
     if facts.architecture and facts.architecture != name:
         raise ModelError(
-            f"{path} is an adapter for the architecture {facts.architecture[:64]}, and the model's"
-            f" is {name}.",
+            f"{path} is an adapter for the architecture {facts.architecture[:64]!r}, and the"
+            f" model's is {name}.",
             _BASE,
         )
     if facts.kind == "cvec":
@@ -204,7 +202,7 @@ def check_fits(path: Path, facts: AdapterFacts, model: GGUFHeader) -> None:
     for changed, pair in (facts.pairs or {}).items():
         if changed not in tensors:
             raise ModelError(
-                f"{path} changes {changed[:64]}, and the model has no tensor of that name.", _BASE
+                f"{path} changes {changed!r}, and the model has no tensor of that name.", _BASE
             )
         _check_shapes(path, changed, pair, tensors[changed])
         if changed.endswith(_EMBEDDING) and "output.weight" not in tensors:
@@ -218,13 +216,14 @@ def check_fits(path: Path, facts: AdapterFacts, model: GGUFHeader) -> None:
 def _check_shapes(path: Path, name: str, pair: Pair, tensor: TensorInfo) -> None:
     if len(tensor.shape) < 2:
         raise ModelError(
-            f"{path} changes {name[:64]}, which is a vector; llama.cpp would not apply it.", _MERGE
+            f"{path} changes {name!r}, which is a vector; llama.cpp would not apply it.",
+            _MERGE,
         )
     a, b = pair.a.shape, pair.b.shape
     made = (b[1], a[1]) if name.endswith(_EMBEDDING) else (a[0], b[1])
     if (*made, *a[2:]) != tensor.shape:
         raise ModelError(
-            f"{path} changes {name[:64]} as one of the shape {(*made, *a[2:])}, and the model's is"
+            f"{path} changes {name!r} as one of the shape {(*made, *a[2:])}, and the model's is"
             f" {tensor.shape}.",
             _BASE,
         )

@@ -101,7 +101,10 @@ def _exists(path: str) -> bool:
 
 
 def _is_adapter(piece: str) -> bool:
-    return _exists(_file(piece)[1]) or _exists(_file(piece)[1].rpartition("@")[0])
+    """Whether it is that of a file that is there, with or without a scale."""
+    file = _file(piece)[1]
+    path, _, number = file.rpartition("@")
+    return _exists(file) or bool(_NUMBER.fullmatch(number) and _exists(path))
 
 
 def _file(piece: str) -> tuple[AdapterKind, str]:
