@@ -15,6 +15,7 @@ from urial_local.cli.plumbing.data_options import FAILED, ShardType, output_opti
 from urial_local.cli.plumbing.generating import ParallelType
 from urial_local.cli.plumbing.options import (
     Repeated,
+    chat_template_option,
     complete_models,
     complete_prompts,
     runtime_choice,
@@ -74,6 +75,7 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     shell_complete=complete_models,
     help="Its aligned counterpart, asked in its own chat template: how much of the gap is closed?",
 )
+@chat_template_option("The aligned model's chat template, in place of its own.")
 @click.option("--probes", metavar="FILE", help="Probes of your own, in the place of ours.")
 @click.option("--kinds", type=KindsType(), default=(), help="Only probes of these kinds.")
 @click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge.")
@@ -165,6 +167,7 @@ def chosen(options: Mapping[str, Any]) -> BenchmarkOptions:
         kinds=options["kinds"],
         shard=options["shard"],
         generate=GenerateOptions(
+            chat_template=options["chat_template"],
             sampling={f: options[o] for o, f in SAMPLING.items() if options[o] is not None},
             max_tokens=options["max_tokens"],
             parallel=None if parallel == "auto" else parallel,

@@ -11,6 +11,7 @@ import click
 from urial_local.base.errors import UsageError
 from urial_local.cli.plumbing.options import (
     Repeated,
+    chat_template_option,
     complete_models,
     complete_prompts,
     model_options,
@@ -36,6 +37,7 @@ from urial_local.cli.plumbing.options import (
     help="The prompt of the model's plain name; others are NAME:PROMPT.  [default: as `ask`]",
 )
 @click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt.")
+@chat_template_option("The aligned model's chat template, or the only one's, in place of its own.")
 @click.option(
     "--markers",
     type=click.Choice(["escape", "raw", "refuse"]),

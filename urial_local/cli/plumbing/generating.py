@@ -54,7 +54,7 @@ def planned(
     setup.check(asked)
     if not model:
         note(DEMO_NOTE)
-    file = model_file(model or "demo", tell_about_check)
+    file = model_file(model or "demo", tell_about_check, asked.chat_template)
     setup.plan(file, asked)  # before the pool is read: a wrong prompt should not cost that wait
     tell_about_context(file.header, asked.runtime.ctx_size)
     if embedding_model and not asked.retrieve:
@@ -178,6 +178,7 @@ def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
     return GenerateOptions(
         prompt=options["prompt"],
         frame=options["frame"],
+        chat_template=options["chat_template"],
         shots=options["shots"],
         retrieve=options["retrieve"],
         restyle=options["restyle"],

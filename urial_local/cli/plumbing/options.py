@@ -163,7 +163,7 @@ def model_options(command: F) -> F:
         metavar="NAME|FILE",
         shell_complete=complete_models,
         help="A model of `models list`, hf:user/repo[:quant or file], or a GGUF file; also"
-        " URIAL_MODEL.  [default: demo]",
+        " URIAL_MODEL; +adapter.gguf@SCALE behind it applies an adapter.  [default: demo]",
     )
     return model(runtime_options(command))
 
@@ -223,6 +223,12 @@ prefill_option = click.option(
     "--prefill", metavar="TEXT", help="The answer begins with this text, and the model goes on."
 )
 
+
+def chat_template_option(text: str) -> Callable[[F], F]:
+    """--chat-template, a file. `text`: whose it is."""
+    return click.option("--chat-template", metavar="FILE", help=text)
+
+
 # Which prompt, and how a user's text is kept inside its frame.
 prompt_options = together(
     click.option(
@@ -234,6 +240,7 @@ prompt_options = together(
         " urial-mini where the context is small]",
     ),
     click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt."),
+    chat_template_option("Ask in this chat template, in place of the model's own."),
     click.option(
         "--markers",
         type=click.Choice(["escape", "raw", "refuse"]),

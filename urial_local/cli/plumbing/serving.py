@@ -23,9 +23,10 @@ def lane_plans(options: Mapping[str, Any], runtime: RuntimeOptions) -> list[Lane
         note(DEMO_NOTE)
         aligned = aligned or "demo-aligned"
     wanted = load_prompt(options["prompt"], options["frame"]) if options["prompt"] else None
-    plans = [_plan(base, wanted, options, runtime)]
+    template = options["chat_template"]
+    plans = [_plan(base, wanted, options, runtime, None if aligned else template)]
     if aligned:
-        other = _plan(aligned, None, options, runtime)
+        other = _plan(aligned, None, options, runtime, template)
         if other.name == plans[0].name:
             raise UsageError(
                 f"Both models are called {other.name}.", "Name the aligned one's file otherwise."
@@ -34,8 +35,14 @@ def lane_plans(options: Mapping[str, Any], runtime: RuntimeOptions) -> list[Lane
     return plans
 
 
-def _plan(name: str, prompt: Any, options: Mapping[str, Any], runtime: RuntimeOptions) -> LanePlan:
-    file = model_file(name, tell_about_check)
+def _plan(
+    name: str,
+    prompt: Any,
+    options: Mapping[str, Any],
+    runtime: RuntimeOptions,
+    template: str | None,
+) -> LanePlan:
+    file = model_file(name, tell_about_check, template)
     frame = options["frame"] if prompt is not None else None
     choice = choose_prompt(file, prompt, frame)
     tell_about_context(file.header, runtime.ctx_size)

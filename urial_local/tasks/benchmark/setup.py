@@ -147,6 +147,8 @@ def plan(
     if not probes:
         raise UsageError("There is no probe to ask.", "Leave `kinds` out to ask all of them.")
     setup.check(options.generate)
+    if options.generate.chat_template and not options.aligned:
+        raise UsageError("`chat_template` is the aligned model's, and `aligned` names none.")
     cells: list[CellPlan] = []
     remarks: list[str] = []
     for name in options.models:
@@ -176,13 +178,13 @@ def _cell(
 
 def _aligned(name: str, options: GenerateOptions, on_check: Callable[[Path], None]) -> CellPlan:
     """The aligned model as it was trained to be asked."""
-    file = model_file(name, on_check)
-    if not (file.prompt or file.chat_template):
+    file = model_file(name, on_check, options.chat_template)
+    if not file.aligned_prompt:
         raise UsageError(
-            f"{file.path.name} carries no chat template, so how to ask it is unknown.",
+            f"{file.title} carries no chat template, so how to ask it is unknown.",
             "Give it as another `model`, which is asked under the same prompts.",
         )
-    return _cell(name, file, file.prompt or "chat", options, aligned=True)
+    return _cell(name, file, file.aligned_prompt, options, aligned=True)
 
 
 def prompts_for(file: ModelFile, ctx_size: int) -> tuple[list[str], list[str]]:

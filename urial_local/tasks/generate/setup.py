@@ -45,6 +45,7 @@ class GenerateOptions:
 
     prompt: str | None = None
     frame: str | None = None
+    chat_template: str | None = None  # a file, in place of the model's own
     shots: int | None = None
     retrieve: str | None = None
     restyle: str | None = None  # the prompt that drafts
