@@ -57,8 +57,18 @@ class Model:
         weights = take(self.path, self.header, self.gpu_layers)
         self._handles.callback(weights.release)
         self.handle: Any = weights.handle
-        if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
+        self.adapters = tuple(adapters)
+        try:
+            self._ask()
+            self._load_adapters(weights)
+        except BaseException:
             self.close()
+            raise
+
+    def _ask(self) -> None:
+        """What llama.cpp says of the weights. Raises ModelError where they do not go on with a
+        text."""
+        if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
             raise ModelError(
                 f"{self.path} is not a decoder-only language model, so it cannot go on with a text."
             )
@@ -72,9 +82,6 @@ class Model:
         self.recurrent = bool(
             lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle)
         )
-        self.adapters = tuple(adapters)
-        with self._closed_on_error():
-            self._load_adapters(weights)
 
     def __enter__(self) -> Model:
         return self
@@ -84,14 +91,6 @@ class Model:
 
     def close(self) -> None:
         self._handles.close()
-
-    @contextlib.contextmanager
-    def _closed_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
 
     def _load_adapters(self, weights: Weights) -> None:
         """A scale of 0 is none at all: such a model's numbers are the base's, bit by bit."""

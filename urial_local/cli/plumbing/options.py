@@ -6,6 +6,7 @@ made of it; a noun that may be given again stands in the plural.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -56,12 +57,18 @@ class GpuLayersType(click.ParamType):  # type: ignore[type-arg]  # generic since
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
-    """Names of models that begin so, those on this machine first; then files."""
+    """Names of models that begin so, those on this machine first; then files. Behind a plus:
+    files of adapters."""
     from click.shell_completion import CompletionItem
 
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
+    before, plus, adapter = begun.rpartition("+")
+    if plus and not os.path.lexists(begun):
+        kind = "cvec:" if adapter.startswith("cvec:") else ""
+        files = sorted(glob.glob(f"{glob.escape(adapter.removeprefix(kind))}*.gguf"))
+        return [CompletionItem(f"{before}+{kind}{file}") for file in files[:100]]
     rows = [r for r in catalog(registry()) if r.name.startswith(begun)]
     rows.sort(key=lambda row: row.path is None)
     items = [CompletionItem(r.name, help=f"{r.role or ''} {r.quant or ''}".strip()) for r in rows]
