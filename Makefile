@@ -1,7 +1,8 @@
-# make        set everything up in .venv
+# make        set everything up in .venv, the developers' tools too
 # make check  set up, then lint, types, floors and the tests that take no time: while you work
 # make test   set up, then lint, types, floors and all tests: before a change lands
-# make demo   set up, then ask a model a few questions and compare it with its aligned counterpart
+# make demo   set up what a user needs, then ask a model a few questions and compare it with its
+#             aligned counterpart
 #             (MODEL=base.gguf, ALIGNED=chat.gguf, PROMPT=name-or-file)
 # make fuzz   set up, then run the tests that change inputs at random for longer
 # make bench  set up, then measure; figures go to benchmarks/results
@@ -38,11 +39,15 @@ $(VENV)/.created:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@touch $@
 
-# llama.cpp is compiled here once, which takes some minutes; pip keeps the wheel for the next time.
-$(VENV)/.installed: $(VENV)/.created $(NATIVE)
-	@echo "Installing urial-local; the first time this compiles llama.cpp (some minutes) …"
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+# What a user needs. llama.cpp is compiled here once; pip keeps the wheel for the next time.
+$(VENV)/.ready: $(VENV)/.created $(NATIVE)
+	@$(BIN)/python tools/install.py serve
 	@touch $@
+
+# And what a developer needs.
+$(VENV)/.installed: $(VENV)/.created $(NATIVE)
+	@$(BIN)/python tools/install.py dev
+	@touch $(VENV)/.ready $@
 
 test: lint types floors pytest sanitize
 
@@ -77,7 +82,7 @@ sanitize: $(VENV)/.installed
 fuzz: $(VENV)/.installed
 	URIAL_FUZZ_ROUNDS=2000 $(BIN)/python -m pytest -m fuzz
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.ready
 	@$(BIN)/urial-local demo $(if $(MODEL),-m "$(MODEL)") $(if $(ALIGNED),--aligned "$(ALIGNED)") \
 	  $(if $(PROMPT),-p "$(PROMPT)")
 

@@ -218,6 +218,15 @@ def test_options_that_do_not_go_together(judged, tmp_path):
     assert "not been judged" in fails(2, "agreement", judged / "judged", make_run(tmp_path))
 
 
+def test_a_folder_may_be_called_like_a_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path).rename("run")
+    done = urial("evaluate", "run", *JUDGE)
+    assert done.returncode == 0, done.stderr
+    assert Path("run", "judged-demo-aligned", "summary.json").exists()
+    assert "Missing argument" in fails(2, "evaluate", "summarize", "--json")
+
+
 def make_run(tmp_path: Path) -> Path:
     (tmp_path / "q.txt").write_text("Where can I find a fox?\n")
     assert urial("generate", tmp_path / "q.txt", "-m", "demo", "-o", tmp_path / "g", "-n",

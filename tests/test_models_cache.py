@@ -56,7 +56,7 @@ def test_rm_says_what_it_cannot_do(models, tiny_llama):
     assert "nothing to remove" in fails(1, "models", "rm", "mistral-7b", "--yes")
     assert "no model 'mistral-8b'" in fails(1, "models", "rm", "mistral-8b", "--yes")
     pulled(models, Q4)
-    assert "nobody to ask" in fails(2, "models", "rm", Q4)
+    assert "not a terminal" in fails(2, "models", "rm", Q4)
 
 
 def test_rm_keeps_what_another_file_needs(hub, models):

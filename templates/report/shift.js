@@ -197,6 +197,7 @@ function refresh() {
   overview();
   curves();
   tokens();
+  guide();
   tags();
   legend();
   filters();

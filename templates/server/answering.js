@@ -20,7 +20,7 @@ function askAll(talk, text, parent, after) {
 async function answer(talk, question, lane, prompt, { begun = null, dropped = 0 } = {}) {
   const node = talk.put({
     id: newId(), kind: "answer", parent: question.id, text: begun ? begun.text : "", model: lane.name, prompt,
-    fingerprint: lane.fingerprint, state: "writing", error: "", finish: null, dropped,
+    fingerprint: lane.fingerprint, guided: Boolean(lane.guide), state: "writing", error: "", finish: null, dropped,
     prefilled: begun ? begun.tokens.length : 0, promptTokens: 0, cachedTokens: 0, written: 0, speed: 0, wait: 0,
     sampling: sampling(), from: begun ? begun.from : null, tokens: begun ? [...begun.tokens] : [], tops: [], classes: null,
   });
@@ -65,7 +65,8 @@ function take(node, choice) {
   const own = choice.urial || {};
   for (const token of own.tokens || []) {
     node.tops[node.tokens.length] = token.top;
-    node.tokens.push([token.id, token.text, token.bytes, token.logprob, token.rank, token.entropy]);
+    const told = [token.id, token.text, token.bytes, token.logprob, token.rank, token.entropy];
+    node.tokens.push(node.guided ? [...told, token.base_top] : told);
   }
   if (choice.finish_reason) {
     Object.assign(node, {

@@ -60,14 +60,14 @@ function questionOf(node, parent, talk) {
 }
 
 const STATES = ["done", "stopped", "failed"];
-const ENDS = ["eos", "frame", "stop", "length", "context", "form"];
+const ENDS = ["eos", "frame", "stop", "length", "context", "form", "loop"];
 
 function answerOf(node) {
   need(isText(node.model, 400) && node.model, "An answer does not say whose it is.");
   const tokens = listOf(node.tokens, MOST.tokens).map(tokenOf);
   return {
     id: node.id, kind: "answer", parent: node.parent, text: node.text, model: node.model,
-    prompt: textOr(node.prompt, ""), fingerprint: textOr(node.fingerprint, ""),
+    prompt: textOr(node.prompt, ""), fingerprint: textOr(node.fingerprint, ""), guided: node.guided === true,
     state: STATES.includes(node.state) ? node.state : "stopped",
     error: textOr(node.error, "", 2000),
     finish: ENDS.includes(node.finish) ? node.finish : null,
@@ -88,12 +88,14 @@ function samplingOf(value) {
   return found;
 }
 
-// [id, text, bytes, logprob, rank, entropy], as short as that since there are many.
+// [id, text, bytes, logprob, rank, entropy], as short as that since there are many; beside a guide
+// also the model's own best probability where the guide wrote the token, and else null.
 function tokenOf(value) {
-  if (!Array.isArray(value) || value.length !== 6) return null;
+  if (!Array.isArray(value) || value.length < 6 || value.length > 7) return null;
   const [id, text, bytes, logprob, rank, entropy] = value;
   const sound = Number.isInteger(id) && id >= 0 && isText(text, 4000) && Array.isArray(bytes) && bytes.length <= 4000 && bytes.every((b) => Number.isInteger(b) && b >= 0 && b < 256);
-  return sound ? [id, text, bytes, numberOr(logprob, null), countOr(rank, null), numberOr(entropy, null)] : null;
+  const guide = value.length === 7 ? [numberOr(value[6], null)] : [];
+  return sound ? [id, text, bytes, numberOr(logprob, null), countOr(rank, null), numberOr(entropy, null), ...guide] : null;
 }
 
 function classesOf(value, count) {

@@ -60,7 +60,8 @@ function restoreLikely(panel) {
 
 function fill(panel, talk, node, i, tops, said) {
   const [id, text, , logprob, rank, entropy] = node.tokens[i];
-  const facts = [`probability ${share(logprob)}`];
+  const facts = logprob === null ? [] : [`probability ${share(logprob)}`];
+  if (wroteIt(node.tokens[i]) === 1) facts.unshift(`the guide’s: the model’s own best had ${share(Math.log(node.tokens[i][6]))}`);
   if (rank !== null) facts.push(`rank ${thousands(rank)}`);
   if (entropy !== null) facts.push(`entropy ${entropy.toFixed(2)} nats`);
   panel.replaceChildren(

@@ -8,7 +8,7 @@ const NUMBERS = { // name: [least, most, step, label, help]
   seed: [0, 2147483647, 1, "Seed", "The same seed draws the same answer again; empty draws anew."],
 };
 const VIEWS = { text: "Text", tokens: "Tokens" };
-const COLOURS = { probability: "Probability", rank: "Rank", entropy: "Entropy", none: "Borders only" };
+const COLOURS = { probability: "Probability", rank: "Rank", entropy: "Entropy", guide: "Who wrote it", none: "Borders only" };
 
 let info = null; // what the server has, once it said so
 const settings = settingsOf(parsed(remembered("localStorage", SETTINGS) || "null"));
@@ -70,6 +70,8 @@ function select(entries, chosen, pick, more) {
   return element;
 }
 
+const guideOf = (guide) => `${guide.model ? `${guide.model.title}, ` : ""}rule ${guide.rule}`;
+
 const promptPicker = (lane, more) => select(lane.prompts.map((p) => [p.name, shots(p)]), promptOf(lane), (name) => { choosePrompt(lane, name); draw(); }, more);
 
 function openSettings() {
@@ -100,7 +102,7 @@ function openSettings() {
 }
 
 function about() {
-  const rows = lanes().map((lane) => [lane.name, [`${lane.title}; context of ${plural(lane.ctx_size, "token")}, ${plural(lane.parallel, "answer")} at a time`, lane.remark ? `. ${lane.remark}` : ""]]);
+  const rows = lanes().map((lane) => [lane.name, [`${lane.title}; context of ${plural(lane.ctx_size, "token")}, ${plural(lane.parallel, "answer")} at a time`, lane.remark ? `. ${lane.remark}` : "", lane.guide ? `. Its guide: ${guideOf(lane.guide)}` : ""]]);
   rows.push(["Server", `urial-local ${info.version}, llama-cpp-python ${info.llama_cpp_python}`]);
   if (info.pair && !info.pair.comparable) rows.push(["Pair", `The two models cannot be compared by token. ${info.pair.difference}`]);
   rows.push(["Kept", "Conversations are in this browser only; the server keeps none unless you save one as a run."]);

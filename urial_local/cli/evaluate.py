@@ -23,6 +23,7 @@ from urial_local.cli.plumbing.data_options import (
     selection,
 )
 from urial_local.cli.plumbing.judging import judge_rows
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import complete_models, parallel_option, runtime_options
 from urial_local.cli.plumbing.output import Output, json_option
 
@@ -33,10 +34,14 @@ CHOICES = ("auto", "general", "safety", "pairwise", "mt-bench", "tags")
 
 
 class WithDefault(click.Group):
-    """A group whose first word may be left out: `evaluate RUN` is `evaluate run RUN`."""
+    """A group whose first word may be left out: `evaluate RUN` is `evaluate run RUN`. A folder may
+    be called like a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+        if len(args) > 1 and args[0] in self.commands and Path(args[0]).is_dir():
+            if args[1].startswith("-") and args[1] not in ("-h", "--help"):
+                args = ["run", *args]
+        elif args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             close = get_close_matches(args[0], self.commands, n=1)
             if close and not Path(args[0]).exists():
                 raise click.UsageError(f"There is no {args[0]!r}. Did you mean {close[0]}?", ctx)
@@ -93,7 +98,7 @@ def command() -> None:
               "  [default: its chat template]")  # fmt: skip
 @click.option(
     "--reason-tokens",
-    type=click.IntRange(8, 1000),
+    type=Whole(8, 1000),
     default=60,
     metavar="N",
     help="Local judge: the longest reason.  [default: 60]",
@@ -106,7 +111,7 @@ def command() -> None:
 )
 @click.option(
     "--max-tokens",
-    type=click.IntRange(16, limits.TOKENS),
+    type=Whole(16, limits.TOKENS),
     default=1024,
     metavar="N",
     help="Endpoint: the longest reply.  [default: 1024]",

@@ -10,6 +10,7 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     complete_models,
     parallel_option,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "-k",
     "--shots",
-    type=click.IntRange(0, 8),
+    type=Whole(0, 8),
     default=4,
     metavar="K",
     help="At most so many examples.  [default: 4]",
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 @click.option(
     "-s",
     "--seed",
-    type=click.IntRange(-limits.SEED, limits.SEED),
+    type=Whole(-limits.SEED, limits.SEED),
     default=0,
     metavar="N",
     help="Seed of the search.  [default: 0]",

@@ -25,6 +25,7 @@ from urial_local.cli.plumbing.generating import (
     run,
 )
 from urial_local.cli.plumbing.guide_options import guide_options
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
 from urial_local.cli.plumbing.output import Output
 
@@ -35,7 +36,7 @@ from urial_local.cli.plumbing.output import Output
 @data_options
 @click.option(
     "--shots",
-    type=click.IntRange(0, limits.SHOTS),
+    type=Whole(0, limits.SHOTS),
     metavar="K",
     help="Only the prompt's first K examples.",
 )
@@ -57,14 +58,14 @@ from urial_local.cli.plumbing.output import Output
 @click.option("--raw", is_flag=True, help="Plain completion; the same as --prompt raw.")
 @click.option(
     "--repeat",
-    type=click.IntRange(1, limits.REPEATS),
+    type=Whole(1, limits.REPEATS),
     default=1,
     metavar="N",
     help="Answer each N times.",
 )
 @click.option(
     "--n",
-    type=click.IntRange(1, 64),
+    type=Whole(1, 64),
     default=1,
     metavar="N",
     help="Write N answers for each turn and keep one; see --pick.",
@@ -78,7 +79,7 @@ from urial_local.cli.plumbing.output import Output
 )
 @click.option(
     "--turns",
-    type=click.IntRange(1, limits.ROWS),
+    type=Whole(1, limits.ROWS),
     metavar="N",
     help="Only the first N turns of dialogues.",
 )

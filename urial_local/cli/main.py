@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 import click
@@ -125,8 +126,12 @@ def _run() -> int:
 
         teach()
     try:
-        # click hands back the code of a command that left with `Exit`, and None otherwise.
-        code = cli(prog_name="urial-local", standalone_mode=False) or 0
+        code = 0
+        for arguments in _wanted():
+            # click hands back the code of a command that left with `Exit`, and None otherwise.
+            code = cli(arguments, prog_name="urial-local", standalone_mode=False) or 0
+            if code:
+                break
         if sys.stdout is not None:
             sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
@@ -151,6 +156,15 @@ def _run() -> int:
         complain(f"{error.strerror or error} ({error.filename or 'output'}).")
         code = 1
     return int(code)
+
+
+def _wanted() -> Iterable[list[str]]:
+    """The command's arguments; of a bare name on a terminal, what its user chooses from a menu."""
+    if given := sys.argv[1:]:
+        return [given]
+    from urial_local.cli.welcome import is_wanted, welcome
+
+    return welcome() if is_wanted() else [[]]
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     """Put RUNS that were made with --shard together, with one page. Of benchmarks, cell by cell.
 
     \b
-    Example:
+    Examples:
       urial-local generate q.json -m base.gguf --shard 1/2 -o part1
       urial-local generate q.json -m base.gguf --shard 2/2 -o part2
       urial-local merge part1 part2 -o whole
+      urial-local merge run-shard-*/ -o whole
     """
     from urial_local.cli.plumbing import benchmark_results, evaluate_results, shift_results
     from urial_local.cli.plumbing.answered import answers

@@ -13,6 +13,7 @@ from urial_local.base import limits
 from urial_local.base.errors import ModelError, UrialError, UsageError
 from urial_local.base.formats import NOTHING, size
 from urial_local.base.terminal import one_line
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import complete_models
 from urial_local.cli.plumbing.output import Output, json_option
 from urial_local.cli.plumbing.tables import Column
@@ -48,7 +49,13 @@ def list_models(
     pairs: bool = False,
     local: bool = False,
 ) -> None:
-    """List the models that have a name; * marks those on this machine."""
+    """List the models that have a name; * marks those on this machine.
+
+    \b
+    Examples:
+      urial-local models list --pairs
+      urial-local models list --local --json
+    """
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
@@ -104,7 +111,7 @@ def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) 
 
 @command.command()
 @click.argument("name", shell_complete=complete_models)
-@click.option("-c", "--ctx-size", type=click.IntRange(0, limits.TOKENS), default=0, metavar="N",
+@click.option("-c", "--ctx-size", type=Whole(0, limits.TOKENS), default=0, metavar="N",
               help="Memory for this context; 0 for the model's own, up to 4096.")  # fmt: skip
 @click.option("--kv-type", type=click.Choice(["f16", "f32", "q8_0"]), default="f16",
               help="Type of cached keys and values.  [default: f16]")  # fmt: skip
@@ -220,6 +227,11 @@ def verify(name: str, out: Output) -> None:
 
     For files from anywhere: nothing in it is believed, and a file that makes llama.cpp abort or
     hang does so where it does no harm. Exit code 1 where a check fails.
+
+    \b
+    Examples:
+      urial-local models verify model.gguf
+      urial-local models verify mistral-7b --json
     """
     from dataclasses import asdict
 
@@ -242,7 +254,13 @@ def verify(name: str, out: Output) -> None:
 @click.argument("name", shell_complete=complete_models)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def rm(name: str, yes: bool) -> None:
-    """Remove a pulled model from this machine."""
+    """Remove a pulled model from this machine.
+
+    \b
+    Examples:
+      urial-local models rm mistral-7b
+      urial-local models rm hf:user/some-model-GGUF:Q8_0 --yes
+    """
     from urial_local.base.registry import EMBEDDED
     from urial_local.tasks.models.cached import removable, remove_model
 
@@ -251,7 +269,7 @@ def rm(name: str, yes: bool) -> None:
     files = removable(name)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("There is nobody to ask.", "--yes removes without asking.")
+            raise UsageError("Cannot confirm: standard input is not a terminal.", "Use --yes.")
         large = sum(path.stat().st_size for path in files)
         asked = one_line(f"Remove {files[0].name} ({size(large)})?")
         click.confirm(asked, abort=True, err=True)
@@ -263,16 +281,19 @@ def rm(name: str, yes: bool) -> None:
 @command.command()
 @click.argument("name", required=False, shell_complete=complete_models)
 def path(name: str | None) -> None:
-    """Print where a model's file is, and its adapters', a line each; without NAME, where your own
-    registry would be."""
+    """Print where a model's file is, and its adapters'; without NAME, your own registry's place.
+
+    \b
+    Examples:
+      urial-local models path
+      llama-cli -m "$(urial-local models path mistral-7b)"
+    """
     from urial_local.base.no_model import not_there
     from urial_local.base.registry import find_model, user_registry
 
-    if not name:
-        _print_path(user_registry())
-        return
-    found = find_model(name)
-    for file in (found.path, *(adapter.path for adapter in found.adapters)):
-        if not file.is_file():
+    found = find_model(name) if name else None
+    files = [found.path, *(a.path for a in found.adapters)] if found else [user_registry()]
+    for file in files:
+        if name and not file.is_file():
             raise not_there(file)
         _print_path(file)

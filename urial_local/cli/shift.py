@@ -17,6 +17,7 @@ from urial_local.cli.plumbing.data_options import (
     output_option,
     selection,
 )
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
     chat_template_option,
@@ -73,7 +74,7 @@ from urial_local.cli.plumbing.output import Output, json_option
 @click.option(
     "-n",
     "--max-tokens",
-    type=click.IntRange(1, limits.TOKENS),
+    type=Whole(1, limits.TOKENS),
     default=512,
     metavar="N",
     help="Longest answer.  [default: 512]",
@@ -83,7 +84,7 @@ from urial_local.cli.plumbing.output import Output, json_option
 @click.option(
     "-s",
     "--seed",
-    type=click.IntRange(-limits.SEED, limits.SEED),
+    type=Whole(-limits.SEED, limits.SEED),
     default=0,
     metavar="N",
     help="Seed for --sample.",

@@ -22,6 +22,7 @@ from urial_local.cli.plumbing.data_options import (
 )
 from urial_local.cli.plumbing.generating import ParallelType
 from urial_local.cli.plumbing.guide_options import guide_choice, guide_options
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
     chat_template_option,
@@ -67,12 +68,12 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.option("--repeat-penalty", type=ListType(float), help="Repetition penalties.")
 @output_option("Gets a run folder for each cell. The same command goes on with it.")
 @click.option(
-    "-n", "--max-tokens", type=click.IntRange(1, limits.TOKENS), metavar="N", help="Longest answer."
+    "-n", "--max-tokens", type=Whole(1, limits.TOKENS), metavar="N", help="Longest answer."
 )
 @click.option(
     "-s",
     "--seed",
-    type=click.IntRange(-limits.SEED, limits.SEED),
+    type=Whole(-limits.SEED, limits.SEED),
     metavar="N",
     help="Seed of the random draws.",
 )

@@ -61,7 +61,10 @@ def _write(
         title=f"Shift: {base} → {', '.join(names)}",
         body=template("shift.html"),
         styles=[template("base.css"), template("shift.css")],
-        scripts=[template("charts.js"), template("shift_answers.js"), template("shift.js")],
+        scripts=[
+            template(name)
+            for name in ("charts.js", "shift_answers.js", "shift_guide.js", "shift.js")
+        ],
         data=data,
         blobs=((f"answer-{place[n]}", text.rstrip()) for n, text in enumerate(blobs)),
     )

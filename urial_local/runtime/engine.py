@@ -261,9 +261,8 @@ class Engine:
             if reason and not again:
                 completion = self._finish(row, reason)
                 text += row.rest
-            guided = choice.guidance is not None and bool(choice.guidance.at)
-            told = choice.tokens, text, completion, choice.logprobs, choice.top, again, guided
-            steps.append(Step(row.index, row.request.tag, *told))
+            told = choice.tokens, text, completion, choice.logprobs, choice.top, again
+            steps.append(Step(row.index, row.request.tag, *told, choice.guidance))
         return steps
 
     def _finish(self, row: Row, reason: FinishReason) -> Completion:

@@ -40,6 +40,8 @@ class State:
         future: Future[T] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # who asked has left
             try:
                 future.set_result(make())
             except Exception as error:

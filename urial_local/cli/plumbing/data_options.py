@@ -13,6 +13,7 @@ from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
 from urial_local.base.texts import read_text
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import Repeated, together
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,7 +59,7 @@ data_options = together(
     ),
     click.option(
         "--limit",
-        type=click.IntRange(1, limits.ROWS),
+        type=Whole(1, limits.ROWS),
         metavar="N",
         help="Only the first N rows.",
     ),

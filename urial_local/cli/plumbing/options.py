@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from urial_local.base import limits
+from urial_local.cli.plumbing.numbers import Whole
 
 if TYPE_CHECKING:
     from urial_local.runtime.open import RuntimeOptions
@@ -107,7 +108,7 @@ runtime_options = together(
     click.option(
         "-c",
         "--ctx-size",
-        type=click.IntRange(0, limits.TOKENS),
+        type=Whole(0, limits.TOKENS),
         default=0,
         metavar="N",
         help="Context in tokens; 0 for the model's own, up to 4096.  [default: 0]",
@@ -122,14 +123,14 @@ runtime_options = together(
     click.option(
         "-t",
         "--threads",
-        type=click.IntRange(1, limits.THREADS),
+        type=Whole(1, limits.THREADS),
         metavar="N",
         help="CPU threads; by default one for each core.",
     ),
     click.option(
         "-b",
         "--batch-size",
-        type=click.IntRange(1, limits.BATCH),
+        type=Whole(1, limits.BATCH),
         default=512,
         metavar="N",
         help="Tokens decoded at once in a prompt.  [default: 512]",
@@ -154,7 +155,7 @@ def parallel_option(text: str, default: int) -> Callable[[F], F]:
     return click.option(
         "-np",
         "--parallel",
-        type=click.IntRange(1, limits.ROWS_AT_A_TIME),
+        type=Whole(1, limits.ROWS_AT_A_TIME),
         default=default,
         metavar="N",
         help=f"{text}  [default: {default}]",
@@ -180,7 +181,7 @@ sampling_options = together(
     click.option(
         "-n",
         "--max-tokens",
-        type=click.IntRange(-1, limits.TOKENS),
+        type=Whole(-1, limits.TOKENS),
         callback=_answer_limit,
         metavar="N",
         help="Longest answer; -1 for all the context has.  [default: 1024]",
@@ -188,7 +189,7 @@ sampling_options = together(
     click.option(
         "-s",
         "--seed",
-        type=click.IntRange(-limits.SEED, limits.SEED),
+        type=Whole(-limits.SEED, limits.SEED),
         metavar="N",
         help="Seed of the random draws.  [default: 0]",
     ),
@@ -200,7 +201,7 @@ sampling_options = together(
     ),
     click.option(
         "--top-k",
-        type=click.IntRange(0, limits.TOKENS),
+        type=Whole(0, limits.TOKENS),
         metavar="N",
         help="Draw among N; 0 is off.",
     ),

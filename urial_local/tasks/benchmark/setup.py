@@ -14,12 +14,14 @@ from urial_local.records.datasets import Count, Item, in_shard
 from urial_local.tasks.benchmark.probes import Probe, digest, load_probes
 from urial_local.tasks.generate import setup
 from urial_local.tasks.generate.setup import GenerateOptions, Plan, run_name
+from urial_local.tasks.guide import GuideOptions
 from urial_local.tasks.model_file import ModelFile, model_file
 from urial_local.tasks.prompt_choice import ANSWER_ROOM, choose_prompt
 
 ZERO_SHOT = "zero-shot"  # what every other prompt is held against
 EXTRA_PROMPTS = ("urial-mini", "urial-help")  # asked besides the model's own where none is named
 SHIPPED, OWN = "shipped", "own"  # whose probes
+GUIDED = "guided"  # ends the name of a cell with a guide
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,13 @@ class BenchmarkOptions:
     kinds: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
     generate: GenerateOptions = field(default_factory=GenerateOptions)
+    guide: GuideOptions | None = None  # every prompt is asked without it, and once more with it
 
 
 @dataclass(frozen=True, slots=True)
 class CellPlan:
-    """A model under a prompt: one run of generate, in a folder of this name."""
+    """A model under a prompt, with a guide or without: one run of generate, in a folder of this
+    name."""
 
     name: str
     plan: Plan
@@ -57,6 +61,8 @@ class CellPlan:
             "aligned": self.aligned,
             "markers": list(frame.markers),
             "fence": frame.fence,
+            # Only where there is one, so that benchmarks from before there were guides go on.
+            **({"guide": self.plan.guide.config()} if self.plan.guide else {}),
         }
 
 
@@ -158,6 +164,11 @@ def plan(
             prompts, left_out = prompts_for(file, options.generate.runtime.ctx_size)
             remarks += left_out
         cells += (_cell(name, file, prompt, options.generate) for prompt in prompts)
+        if options.guide:
+            guided = replace(options.generate, guide=options.guide)
+            own = [_cell(name, file, prompt, guided) for prompt in prompts]
+            remarks += dict.fromkeys(c.plan.guide.remark for c in own if c.plan.guide)
+            cells += own
     if options.aligned:
         cells.append(_aligned(options.aligned, options.generate, on_check))
     names = [cell.name for cell in cells]
@@ -166,14 +177,15 @@ def plan(
             f"Two cells would be called {twice!r}.",
             "Give every model and prompt once, and files different names.",
         )
-    return Benchmark(options, tuple(cells), probes, tuple(remarks))
+    return Benchmark(options, tuple(cells), probes, tuple(filter(None, remarks)))
 
 
 def _cell(
     name: str, file: ModelFile, prompt: str, options: GenerateOptions, aligned: bool = False
 ) -> CellPlan:
     found = setup.plan(file, replace(options, prompt=prompt))
-    return CellPlan(run_name(name, Path(prompt).stem), found, aligned)
+    parts = [Path(prompt).stem, *([GUIDED] if options.guide else [])]
+    return CellPlan(run_name(name, *parts), found, aligned)
 
 
 def _aligned(name: str, options: GenerateOptions, on_check: Callable[[Path], None]) -> CellPlan:
