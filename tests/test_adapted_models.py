@@ -21,6 +21,7 @@ from urial_local.records.typed import read_as
 from urial_local.runtime.llama_api import lib
 from urial_local.tasks.benchmark.usage import _model as named_again
 from urial_local.tasks.generate.job import KEY
+from urial_local.tasks.generate.setup import GenerateOptions
 from urial_local.tasks.guide import KEYS
 from urial_local.tasks.model_file import model_file
 from urial_local.tasks.prompt_choice import choose_prompt
@@ -78,6 +79,20 @@ def test_a_template_from_a_file(base, lora, template):
     demo = model_file("demo-aligned", chat_template=str(template))
     assert choose_prompt(demo).certain.frame.name == "chat"
     assert demo.chat_template == template.read_text()
+
+
+def test_a_benchmark_asks_the_aligned_model_in_the_template(base, lora, template):
+    from urial_local.tasks.benchmark import setup
+
+    options = GenerateOptions(chat_template=str(template))
+    asked = {"models": (str(base),), "prompts": ("zero-shot",), "kinds": ("facts",)}
+    adapted = f"{base}+{lora}"
+    found = setup.plan(setup.BenchmarkOptions(**asked, aligned=adapted, generate=options))
+    assert [bool(cell.plan.file.template_sha) for cell in found.cells] == [False, True]
+    assert found.cells[1].plan.prompt.certain.name == "chat"
+    for wrong in ({"generate": options}, {"aligned": adapted}):
+        with pytest.raises(UsageError):
+            setup.plan(setup.BenchmarkOptions(**asked, **wrong))
 
 
 def test_templates_are_bounded_and_tried(base, tmp_path):

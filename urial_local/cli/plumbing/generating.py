@@ -54,7 +54,7 @@ def planned(
     setup.check(asked)
     if not model:
         note(DEMO_NOTE)
-    file = model_file(model or "demo", tell_about_check, asked.chat_template)
+    file = model_file(model or "demo", tell_about_check)
     setup.plan(file, asked)  # before the pool is read: a wrong prompt should not cost that wait
     tell_about_context(file.header, asked.runtime.ctx_size)
     if embedding_model and not asked.retrieve:

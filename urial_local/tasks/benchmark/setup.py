@@ -183,7 +183,8 @@ def plan(
 def _cell(
     name: str, file: ModelFile, prompt: str, options: GenerateOptions, aligned: bool = False
 ) -> CellPlan:
-    found = setup.plan(file, replace(options, prompt=prompt))
+    template = options.chat_template if aligned else None
+    found = setup.plan(file, replace(options, prompt=prompt, chat_template=template))
     parts = [Path(prompt).stem, *([GUIDED] if options.guide else [])]
     return CellPlan(run_name(name, *parts), found, aligned)
 
