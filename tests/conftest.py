@@ -257,7 +257,7 @@ def scripted(monkeypatch):
 
     def use(answers: dict[str, str]) -> None:
         @contextmanager
-        def open_engine(path, options, on_prefill=None, header=None):
+        def open_engine(path, options, on_prefill=None, header=None, adapters=()):
             model = FakeModel()
             ctx_size = options.ctx_size or 4096
             decoder = FakeDecoder(script(answers), cells=ctx_size)

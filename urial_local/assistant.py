@@ -250,6 +250,7 @@ def load(
     *,
     prompt: str | None = None,
     frame: str | None = None,
+    chat_template: str | None = None,
     parallel: int = 1,
     ctx_size: int = 0,
     threads: int | None = None,
@@ -260,10 +261,12 @@ def load(
     guide: str | None = None,
     **settings: Any,
 ) -> Assistant:
-    """Open a model by its name in the registry, `hf:user/repo:quant`, or its file.
+    """Open a model by its name in the registry, `hf:user/repo:quant`, or its file; with adapters:
+    `base.gguf+adapter.gguf@0.5`.
 
     prompt: a prompt's name or file; by default the model's own chat template where it has one, else
-    the URIAL prompt that fits its context. parallel: questions answered at a time by `map`.
+    the URIAL prompt that fits its context. chat_template: a file with one, in place of the model's
+    own, as adapters need it (docs/models.md). parallel: questions answered at a time by `map`.
     ctx_size: tokens that a question and its answer may have; 0 for the model's own, up to 4096.
     guide: a second model that writes where this one is unsure; with it `guide_rule`, `gamma`,
     `beta`, `alpha`, `guide_prompt`, `guide_base` (docs/guides.md). Other keywords are settings:
@@ -274,7 +277,7 @@ def load(
     """
     second = guide_options(guide, **taken(settings))
     chosen = Settings().changed(**settings)
-    file = model_file(name)
+    file = model_file(name, chat_template=chat_template)
     choice = choose_prompt(file, prompt, frame)
     planned = plan_guide(second, choice)
     runtime = RuntimeOptions(

@@ -142,8 +142,9 @@ class _Reader:
         return TensorInfo(name, shape, kind, offset, elements // block * block_bytes)
 
 
-def read_header(path: Path, whole: bool = True) -> GGUFHeader:
-    """Read and check the header of a GGUF model; not `whole`: of a further part of one.
+def read_header(path: Path, whole: bool = True, adapter: bool = False) -> GGUFHeader:
+    """Read and check the header of a GGUF model; not `whole`: of a further part of one. `adapter`:
+    of a file that changes a model, which has no vocabulary (base.adapter_file says what it has).
 
     Raises ModelError when the file is missing, not GGUF, malformed, cut off, without tensors or
     vocabulary, or holds tensor types that llama.cpp does not run.
@@ -156,14 +157,14 @@ def read_header(path: Path, whole: bool = True) -> GGUFHeader:
             if head[:4] != b"GGUF":
                 raise other_format(path, head)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _walk(_Reader(data, path), whole)
+                return _walk(_Reader(data, path), whole and not adapter, adapter)
     except FileNotFoundError:
         raise not_there(path) from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
 
 
-def _walk(r: _Reader, whole: bool) -> GGUFHeader:
+def _walk(r: _Reader, whole: bool, adapter: bool) -> GGUFHeader:
     (version,), (n_tensors, n_keys) = r.numbers(_U32), r.numbers(_U64, 2)
     r.require(version < 1 << 16, f"it is big-endian or damaged (version {version:#x})", _OTHER)
     r.require(version in (2, 3), f"version {version} of the format; 2 and 3 are read", _OTHER)
@@ -174,7 +175,7 @@ def _walk(r: _Reader, whole: bool) -> GGUFHeader:
         key, (kind,) = r.text(), r.numbers(_U32)
         r.require(key not in metadata, f"the metadata key {key[:80]!r} comes twice")
         metadata[key] = r.value(kind)
-    if other := other_kind(r.path, metadata):
+    if not adapter and (other := other_kind(r.path, metadata)):
         raise other
     name, tokens = metadata.get("general.architecture"), metadata.get("tokenizer.ggml.tokens")
     named = isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isascii()

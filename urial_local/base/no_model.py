@@ -19,11 +19,14 @@ _OLD = ("is of llama.cpp's format before GGUF", "Look for a conversion of the mo
 _KINDS = {  # of GGUF files
     "adapter": (
         "an adapter (LoRA), which changes a model",
-        "llama.cpp's llama-export-lora merges it into its model; name what that writes.",
+        "Name it behind the model that it was trained on: MODEL+{path}",
     ),
     "mmproj": ("the projector (mmproj) of a model that takes images or sound", _ITSELF),
     "imatrix": ("an importance matrix (imatrix), which helps to quantise a model", _ITSELF),
-    "controlvector": ("a control vector, which steers a model", _ITSELF),
+    "controlvector": (
+        "a control vector, which steers a model",
+        "Name it behind the model that it was made for: MODEL+cvec:{path}",
+    ),
 }
 _KINDS["clip"] = _KINDS["mmproj"]  # by the architecture, as older ones say it
 _HEADS = {
@@ -49,7 +52,7 @@ def other_kind(path: Path, metadata: Mapping[str, Any]) -> ModelError | None:
     for name in (metadata.get("general.type"), metadata.get("general.architecture")):
         if isinstance(name, str) and name in _KINDS:
             what, hint = _KINDS[name]
-            return ModelError(f"{path} is not a model but {what}.", hint)
+            return ModelError(f"{path} is not a model but {what}.", hint.format(path=path))
     return None
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from urial_local.base.errors import ModelError, UsageError, near
 from urial_local.base.hub import cached_files
+from urial_local.base.model_names import AdapterName, parse_name
 from urial_local.base.paths import config_dir, shipped
 
 DEMO_NOTE = (
@@ -86,10 +87,11 @@ class HubName:
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
-    """A model file, and the prompt that suits it where one is known."""
+    """A model file, the prompt that suits it where one is known, and the adapters named with it."""
 
     path: Path
     prompt: str | None = None
+    adapters: tuple[AdapterName, ...] = ()
 
 
 _EMBEDDED = {
@@ -101,11 +103,16 @@ _ROLES = {"demo": "base", "demo-aligned": "aligned"}
 
 
 def find_model(name: str) -> NamedModel:
-    """The model that a name stands for. Raises ModelError where the name is no file's, or where
-    the model has not been pulled. No network is used.
+    """The model that a name stands for, also with adapters (base.model_names). Raises ModelError
+    where the name is no file's, or where the model has not been pulled. No network is used.
 
     A file called `demo`, or like a model of the registry, is reached as `./demo`.
     """
+    named = parse_name(name)
+    return replace(_find(named.base), adapters=named.adapters)
+
+
+def _find(name: str) -> NamedModel:
     if name in _EMBEDDED:
         file, prompt = _EMBEDDED[name]
         return NamedModel(shipped("demo") / file, prompt)

@@ -16,6 +16,7 @@ from urial_local.cli.plumbing.generating import ParallelType
 from urial_local.cli.plumbing.guide_options import guide_choice, guide_options
 from urial_local.cli.plumbing.options import (
     Repeated,
+    chat_template_option,
     complete_models,
     complete_prompts,
     runtime_choice,
@@ -75,6 +76,7 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     shell_complete=complete_models,
     help="Its aligned counterpart, asked in its own chat template: how much of the gap is closed?",
 )
+@chat_template_option("The aligned model's chat template, in place of its own.")
 @click.option("--probes", metavar="FILE", help="Probes of your own, in the place of ours.")
 @click.option("--kinds", type=KindsType(), default=(), help="Only probes of these kinds.")
 @click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge.")
@@ -170,6 +172,7 @@ def chosen(options: Mapping[str, Any]) -> BenchmarkOptions:
         shard=options["shard"],
         guide=guide_choice(options),
         generate=GenerateOptions(
+            chat_template=options["chat_template"],
             sampling={f: options[o] for o, f in SAMPLING.items() if options[o] is not None},
             max_tokens=options["max_tokens"],
             parallel=None if parallel == "auto" else parallel,

@@ -11,9 +11,8 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import ModelError, UrialError, UsageError
-from urial_local.base.formats import NOTHING, parameters, size
+from urial_local.base.formats import NOTHING, size
 from urial_local.base.terminal import one_line
-from urial_local.cli.plumbing.cells import padded
 from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import complete_models
 from urial_local.cli.plumbing.output import Output, json_option
@@ -21,7 +20,6 @@ from urial_local.cli.plumbing.tables import Column
 
 if TYPE_CHECKING:
     from urial_local.tasks.models.catalog import CatalogRow
-    from urial_local.tasks.models.describe import Description
 
 MOST_GB = 1e6
 
@@ -121,18 +119,20 @@ def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) 
               help="Layers for a GPU with so much free, rather than the one here.")  # fmt: skip
 @json_option("All as JSON.")
 def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, out: Output) -> None:
-    """Describe a model: size, types, memory, which prompts fit.
+    """Describe a model: size, types, memory, which prompts fit; or an adapter.
 
     \b
     Examples:
       urial-local models show mistral-7b
       urial-local models show model.gguf -c 8192 --gpu-memory 8
+      urial-local models show model.gguf+adapter.gguf@0.5
     """
     from dataclasses import asdict
 
     from urial_local.base.registry import registry
+    from urial_local.cli.plumbing.described import adapter_lines, described
     from urial_local.cli.plumbing.session import tell_about_check
-    from urial_local.tasks.models.describe import describe, listed
+    from urial_local.tasks.models.describe import adapter_alone, describe, listed
 
     if entry := listed(name, registry()):
         out.record(asdict(entry).items(), asdict(entry))
@@ -140,39 +140,12 @@ def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, out: 
             f"The model {name} is not on this machine yet; this is what the registry says of it.",
             f"urial-local models pull {name}",
         )
+    if adapter := adapter_alone(name):
+        out.record(adapter_lines(adapter), adapter.as_json())
+        return
     gpu = None if gpu_memory is None else int(gpu_memory * 1e9)
     found = describe(name, ctx_size, kv_type, gpu, tell_about_check)
-    out.record(_described(found), found.as_json())
-
-
-def _described(f: Description) -> list[tuple[str, str]]:
-    types = ", ".join(f"{kind} {v.tensors}× {size(v.bytes)}" for kind, v in f.types.items())
-    most = "at most " if f.kv_at_most else ""
-    gpu = "no GPU is seen here; --gpu-memory GB tells for another machine"
-    if f.gpu:
-        layers = "all" if f.gpu.all else str(f.gpu.layers)
-        gpu = f"--gpu-layers {layers} fits {size(f.gpu.free)} ({f.layers} layers)"
-    lines = [
-        ("model", f.title[:200]),
-        ("file", f"{f.path} ({size(f.file_size)})"),
-        ("architecture", f.architecture),
-        ("parameters", parameters(f.parameters)),
-        ("quantisation", f"{f.quantisation} ({types})"),
-        ("context", f"{f.context:,} tokens" if f.context else "not said"),
-        ("vocabulary", f"{f.vocabulary:,} tokens, {f.tokeniser[:80]}"),
-        ("chat template", "yes, so it is probably aligned" if f.chat_template else "no"),
-        ("cache", f"{most}{f.kv_bytes_per_token:,} bytes a token ({f.kv_type})"),
-        ("memory", f"about {size(f.memory.total)} for {f.ctx_size:,} tokens: weights"
-                   f" {size(f.memory.weights)}, cache {size(f.memory.cache)}, computing"
-                   f" about {size(f.memory.compute)}"),
-        ("GPU", gpu),
-    ]  # fmt: skip
-    for i, prompt in enumerate(f.prompts):
-        said = "does not suit this vocabulary"
-        if prompt.tokens is not None:
-            said = f"{prompt.tokens:>6,} tokens{'' if prompt.fits else ', does not fit'}"
-        lines.append(("prompts" if not i else "", f"{padded(prompt.name, 14)} {said}"))
-    return lines
+    out.record(described(found), found.as_json())
 
 
 @command.command()
@@ -308,7 +281,7 @@ def rm(name: str, yes: bool) -> None:
 @command.command()
 @click.argument("name", required=False, shell_complete=complete_models)
 def path(name: str | None) -> None:
-    """Print where a model's file is; without NAME, where your own registry would be.
+    """Print where a model's file is, and its adapters'; without NAME, your own registry's place.
 
     \b
     Examples:
@@ -318,7 +291,9 @@ def path(name: str | None) -> None:
     from urial_local.base.no_model import not_there
     from urial_local.base.registry import find_model, user_registry
 
-    found = find_model(name).path if name else user_registry()
-    if name and not found.is_file():
-        raise not_there(found)
-    _print_path(found)
+    found = find_model(name) if name else None
+    files = [found.path, *(a.path for a in found.adapters)] if found else [user_registry()]
+    for file in files:
+        if name and not file.is_file():
+            raise not_there(file)
+        _print_path(file)

@@ -13,6 +13,7 @@ from urial_local.cli.plumbing.guide_options import guide_options
 from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
+    chat_template_option,
     complete_models,
     complete_prompts,
     model_options,
@@ -38,6 +39,7 @@ from urial_local.cli.plumbing.options import (
     help="The prompt of the model's plain name; others are NAME:PROMPT.  [default: as `ask`]",
 )
 @click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt.")
+@chat_template_option("The aligned model's chat template, or the only one's, in place of its own.")
 @click.option(
     "--markers",
     type=click.Choice(["escape", "raw", "refuse"]),

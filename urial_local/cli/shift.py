@@ -20,6 +20,7 @@ from urial_local.cli.plumbing.data_options import (
 from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
+    chat_template_option,
     complete_models,
     parallel_option,
     runtime_choice,
@@ -58,6 +59,7 @@ from urial_local.cli.plumbing.output import Output, json_option
     metavar="NAME|FILE",
     help="How the aligned model is asked.  [default: its own chat template]",
 )
+@chat_template_option("The aligned model's chat template, in place of its own.")
 @click.option(
     "--answers",
     metavar="FILE",
@@ -159,6 +161,7 @@ def shift_options(options: Mapping[str, Any]) -> Any:
         aligned=tuple(options["aligned"]),
         base_prompts=tuple(options["base_prompts"]),
         aligned_prompt=options["aligned_prompt"],
+        chat_template=options["chat_template"],
         noise_floor=options["noise_floor"],
         sampling=Sampling(temperature=temperature, seed=options["seed"] if temperature else 0),
         max_tokens=options["max_tokens"],

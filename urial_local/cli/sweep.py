@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
+from urial_local.base.model_names import parse_name
 from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
@@ -24,6 +25,7 @@ from urial_local.cli.plumbing.guide_options import guide_choice, guide_options
 from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
+    chat_template_option,
     prefill_option,
     runtime_choice,
     runtime_options,
@@ -58,6 +60,9 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     "-m", "--model", "models", cls=Repeated, required=True, metavar="FILE", help="A model."
 )
 @click.option("-p", "--prompt", "prompts", cls=Repeated, metavar="NAME|FILE", help="A prompt.")
+@click.option(
+    "--scales", type=ListType(float), help="Factors for the scales of adapters, such as 0,0.5,1."
+)
 @click.option("--shots", type=ListType(int), help="Numbers of examples, such as 0,1,3.")
 @click.option("--temp", type=ListType(float), help="Temperatures.")
 @click.option("--repeat-penalty", type=ListType(float), help="Repetition penalties.")
@@ -75,6 +80,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")
 @click.option("--exact", is_flag=True, help="One row at a time.")
 @prefill_option
+@chat_template_option("Ask in this chat template, in place of the models' own.")
 @guide_options
 @json_option("Print the table as JSON.")
 @data_options
@@ -82,7 +88,8 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 def command(data: str, output: Path, out: Output, **options: Any) -> None:
     """Answer DATA with every combination of models, prompts and settings.
 
-    Models, prompts (-m and -p again and again), --shots, --temp and --repeat-penalty span a grid.
+    Models, prompts (-m and -p again and again), --scales, --shots, --temp and --repeat-penalty span
+    a grid. --scales is an axis from a base model to what an adapter makes of it, and beyond.
     Each cell is a run of its own in FOLDER, to be read with show, report and export; the table says
     how each went.
 
@@ -92,6 +99,7 @@ def command(data: str, output: Path, out: Output, **options: Any) -> None:
       urial-local sweep q.jsonl -m base.gguf -p urial --shots 0,1,3 -o runs
       urial-local sweep q.jsonl -m base.gguf -p urial --repeat-penalty 1.0,1.1,1.15 -o runs
       urial-local sweep q.jsonl -m step1000.gguf -m step2000.gguf -o runs
+      urial-local sweep q.jsonl -m base.gguf+lora.gguf --scales 0,0.5,1,1.5 -p zero-shot -o runs
     """
 
     from urial_local.cli.plumbing import generating
@@ -154,6 +162,23 @@ def checked(cells: Iterator[Cell]) -> list[Cell]:
     return grid
 
 
+def at_scales(models: Sequence[str], scales: Sequence[float] | None) -> list[str]:
+    """Each model with its adapters' scales times each factor; one without adapters is there once.
+    Raises UsageError where none has any."""
+    named = [parse_name(model) for model in models]
+    if scales is None:
+        return list(models)
+    if not any(name.adapters for name in named):
+        raise UsageError(
+            "--scales needs a model with an adapter.", "Name one as -m base.gguf+adapter.gguf."
+        )
+    return [
+        each
+        for name in named
+        for each in ([name.scaled(scale) for scale in scales] if name.adapters else [name.base])
+    ]
+
+
 def cells(options: dict[str, Any]) -> Iterator[Cell]:
     """Each combination of the axes."""
     from urial_local.tasks.generate.job import JobOptions
@@ -162,7 +187,7 @@ def cells(options: dict[str, Any]) -> Iterator[Cell]:
     parallel, guide = options["parallel"], guide_choice(options)
     seed = options["seed"]
     for model, prompt, shots, temperature, penalty in itertools.product(
-        options["models"],
+        at_scales(options["models"], options["scales"]),
         options["prompts"] or (None,),
         options["shots"] or (None,),
         options["temp"] or (None,),
@@ -175,6 +200,7 @@ def cells(options: dict[str, Any]) -> Iterator[Cell]:
         sampling = {"temperature": temperature, "repeat_penalty": penalty, "seed": seed}
         asked = GenerateOptions(
             prompt=prompt,
+            chat_template=options["chat_template"],
             shots=shots,
             sampling={name: value for name, value in sampling.items() if value is not None},
             max_tokens=options["max_tokens"],

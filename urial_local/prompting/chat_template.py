@@ -1,4 +1,4 @@
-"""Renders the chat template that an aligned model's GGUF carries."""
+"""Renders the chat template that an aligned model's GGUF carries, or one from a file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 from urial_local.base.errors import PromptError
 from urial_local.base.placeholders import Names
+from urial_local.base.texts import read_text
 from urial_local.prompting.sandbox import render_untrusted
 
 Layout = Literal["text", "parts", "merged text", "merged parts"]
@@ -54,6 +56,15 @@ class ChatTemplate:
         if not holds(text, safe[-1].content):
             raise PromptError(*LEFT_OUT)
         return text, literals
+
+
+def read_template(path: str) -> str:
+    """A chat template from a file, in place of the one in a model's. Raises PromptError where it
+    cannot be read, or is empty or too large."""
+    text = read_text(Path(path).expanduser(), "The chat template", MAX_TEMPLATE)
+    if not text.strip():
+        raise PromptError(f"The chat template {path} is empty.", "Name a file with a template.")
+    return text
 
 
 @lru_cache(maxsize=2)

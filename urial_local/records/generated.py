@@ -73,6 +73,14 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """What a run says of an adapter of a model; see runtime.adapters."""
+
+    kind: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What a run says of a model; see tasks.model_file."""
 
@@ -81,6 +89,7 @@ class ModelFacts:
     title: str = ""
     quantisation: str = ""
     fingerprint: str = ""
+    adapters: tuple[AdapterFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

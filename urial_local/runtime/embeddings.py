@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from urial_local.base.errors import ModelError
 from urial_local.runtime import llama_api
+from urial_local.runtime.adapters import Adapter
 from urial_local.runtime.llama_api import lib
 from urial_local.runtime.model import GpuLayers, Model
 from urial_local.runtime.threads import default_threads
@@ -26,10 +28,15 @@ class Embedder:
     """
 
     def __init__(
-        self, path: Path, *, threads: int | None = None, gpu_layers: GpuLayers = "auto"
+        self,
+        path: Path,
+        *,
+        adapters: Sequence[Adapter] = (),
+        threads: int | None = None,
+        gpu_layers: GpuLayers = "auto",
     ) -> None:
         """Raises ModelError for a file that cannot be used."""
-        self.model = Model(path, gpu_layers=gpu_layers)
+        self.model = Model(path, gpu_layers=gpu_layers, adapters=adapters)
         params = lib.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = MAX_TOKENS
         params.embeddings = True
@@ -47,6 +54,12 @@ class Embedder:
         if not context:
             self.model.close()
             raise ModelError(f"llama.cpp cannot embed with this model: {llama_api.last_errors()}")
+        try:
+            self.model.adapt(context)
+        except ModelError:
+            lib.llama_free(context)
+            self.model.close()
+            raise
         return context
 
     def __enter__(self) -> Embedder:

@@ -17,8 +17,17 @@ from urial_local.base.errors import ModelError, UsageError
 from urial_local.base.gguf_facts import kv_bytes_per_token
 from urial_local.base.gguf_header import GGUFHeader, TensorInfo
 from urial_local.runtime import llama_api
+from urial_local.runtime.adapters import (
+    Adapter,
+    directions,
+    set_directions,
+    set_loras,
+    titled,
+    with_adapters,
+)
 from urial_local.runtime.llama_api import lib
 from urial_local.runtime.vocabulary import Vocabulary
+from urial_local.runtime.weights import Weights, take
 
 GpuLayers = int | Literal["auto", "all"]
 _READ_WHOLE = 1 << 22  # bytes of weights up to which a fingerprint reads them all
@@ -34,31 +43,32 @@ class Model:
         *,
         gpu_layers: GpuLayers = "auto",
         header: GGUFHeader | None = None,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         """Check the file's header (those of all its parts), unless it is given, then load it
-        (memory-mapped).
+        (memory-mapped), unless it is in memory already. Contexts of this model apply `adapters`.
 
         Raises ModelError for a file that is missing, malformed or not a text-generating model.
         """
         self.path = Path(path)
         self.header: GGUFHeader = header or gguf_parts.read_model(self.path)
         self._handles = ExitStack()
-        params = lib.llama_model_default_params()
-        params.n_gpu_layers = _layers(gpu_layers)
-        # The code for AMX ends the process where GCC compiled it: llama_api says why.
-        params.use_extra_bufts = not llama_api.amx_built()
-        self.gpu_layers: int = params.n_gpu_layers
-        llama_api.clear_errors()
-        self.handle: Any = lib.llama_model_load_from_file(os.fsencode(self.path), params)
-        if not self.handle:
-            said = llama_api.last_errors()
-            raise ModelError(
-                f"llama.cpp cannot load {self.path}" + (f": {said}." if said else "."),
-                "The file may be damaged, or newer than this llama.cpp; or memory is short.",
-            )
-        self._handles.callback(lib.llama_model_free, self.handle)
-        if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
+        self.gpu_layers: int = _layers(gpu_layers)
+        weights = take(self.path, self.header, self.gpu_layers)
+        self._handles.callback(weights.release)
+        self.handle: Any = weights.handle
+        self.adapters = tuple(adapters)
+        try:
+            self._ask()
+            self._load_adapters(weights)
+        except BaseException:
             self.close()
+            raise
+
+    def _ask(self) -> None:
+        """What llama.cpp says of the weights. Raises ModelError where they do not go on with a
+        text."""
+        if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
             raise ModelError(
                 f"{self.path} is not a decoder-only language model, so it cannot go on with a text."
             )
@@ -82,9 +92,25 @@ class Model:
     def close(self) -> None:
         self._handles.close()
 
+    def _load_adapters(self, weights: Weights) -> None:
+        """A scale of 0 is none at all: such a model's numbers are the base's, bit by bit."""
+        self._loras: list[tuple[Any, float]] = []
+        for adapter in self.adapters:
+            if adapter.named.kind == "lora" and adapter.scale:
+                self._loras.append((weights.take_lora(adapter), adapter.scale))
+                self._handles.callback(weights.release_lora, adapter)
+        width = lib.llama_model_n_embd(self.handle)
+        self._directions = directions(self.adapters, self.n_layer, width)
+
+    def adapt(self, context: Any) -> None:
+        """Let a new context of this model apply its adapters. Raises ModelError."""
+        set_loras(context, self._loras)
+        set_directions(context, self._directions)
+
     @property
     def name(self) -> str:
-        return str(self.header.metadata.get("general.name") or self.path.stem)
+        own = str(self.header.metadata.get("general.name") or self.path.stem)
+        return titled(own, self.adapters)
 
     @cached_property
     def description(self) -> str:
@@ -111,8 +137,9 @@ class Model:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (first 32 hex digits) that tells this file from others; see `fingerprint`."""
-        return fingerprint(self.path, self.header)
+        """sha256 (first 32 hex digits) that tells this file, with these adapters, from others; see
+        `fingerprint` and `with_adapters`."""
+        return with_adapters(fingerprint(self.path, self.header), self.adapters)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.gguf_header import GGUFHeader
 from urial_local.runtime import llama_api
+from urial_local.runtime.adapters import Adapter
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import GpuLayers, Model
 from urial_local.runtime.prefix_cache import PrefixCache
@@ -77,14 +78,16 @@ def open_engine(
     options: RuntimeOptions | None = None,
     on_prefill: Callable[[int, int], None] | None = None,
     header: GGUFHeader | None = None,
+    adapters: Sequence[Adapter] = (),
 ) -> Iterator[tuple[Model, Engine]]:
-    """A model and an engine on it, both closed in the end. `header` is the file's, if it was read.
+    """A model and an engine on it, both closed in the end. `header` is the file's, if it was read;
+    `adapters` change the model.
 
     Raises ModelError, or UsageError for options that make no sense.
     """
     o = options or RuntimeOptions()
     _check(o)
-    with Model(path, gpu_layers=o.gpu_layers, header=header) as model:
+    with Model(path, gpu_layers=o.gpu_layers, header=header, adapters=adapters) as model:
         ctx_size = o.ctx_size or min(model.ctx_train, DEFAULT_CTX)
         # One row at a time has the same numbers on every start; several have not, since the shape
         # of a batch decides the last digits.

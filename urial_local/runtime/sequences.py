@@ -81,6 +81,11 @@ class Sequences:
         self._handles = ExitStack()
         self.handle = _context(model, params, cells, kv_type)
         self._handles.callback(lib.llama_free, self.handle)
+        try:
+            model.adapt(self.handle)
+        except BaseException:
+            self.close()
+            raise
         self._memory = lib.llama_get_memory(self.handle)
         # Whether a sequence can be cut back to any beginning of it; recurrent states cannot.
         self.cuttable = not model.recurrent

@@ -45,6 +45,7 @@ def generate(
     *,
     output: str | Path | None = None,
     prompt: str | None = None,
+    chat_template: str | None = None,
     limit: int | None = None,
     parallel: int | None = None,
     exact: bool = False,
@@ -57,13 +58,15 @@ def generate(
     """Answer every row of a dataset: a file, `hf:user/dataset[:file]`, or questions from a program.
 
     parallel: rows at a time; None measures which number is fastest. exact: one row at a time, so
-    that nothing hangs on neighbours. guide and other keywords: as for `load`. Raises UsageError,
-    PromptError, ModelError or RunError; KeyboardInterrupt on Ctrl-C, with whole rows kept.
+    that nothing hangs on neighbours. chat_template, guide and other keywords: as for `load`.
+    Raises UsageError, PromptError, ModelError or RunError; KeyboardInterrupt on Ctrl-C, with whole
+    rows kept.
     """
     second = guide_options(guide, **taken(settings))
     chosen = Settings().changed(**settings)
     options = GenerateOptions(
         prompt=prompt,
+        chat_template=chat_template,
         **_chosen(chosen),
         guide=second,
         parallel=parallel,
@@ -98,6 +101,7 @@ def shift(
     output: str | Path | None = None,
     contexts: Sequence[str] = (),
     aligned_prompt: str | None = None,
+    chat_template: str | None = None,
     answers: Mapping[str, str] | None = None,
     limit: int | None = None,
     max_tokens: int = 512,
@@ -110,7 +114,8 @@ def shift(
     """Compare a base model with its aligned counterpart, token by token, in several contexts (names
     of prompts; by default zero-shot and the URIAL prompt).
 
-    aligned: by default the counterpart that the registry knows. answers: given ones, by id, in
+    aligned: by default the counterpart that the registry knows. chat_template: a file with one, in
+    place of the aligned model's own. answers: given ones, by id, in
     place of those that the aligned model would write. Raises as `generate` does.
     """
     setup = set_up(
@@ -119,6 +124,7 @@ def shift(
             aligned=(aligned,) if isinstance(aligned, str) else tuple(aligned),
             base_prompts=tuple(contexts),
             aligned_prompt=aligned_prompt,
+            chat_template=chat_template,
             sampling=Sampling(temperature=temperature, seed=seed),
             max_tokens=max_tokens,
             runtime=RuntimeOptions(ctx_size=ctx_size, parallel=parallel, threads=threads),

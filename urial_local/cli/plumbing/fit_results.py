@@ -166,16 +166,14 @@ def aligned_answers(
     from urial_local.tasks.model_file import model_file
 
     file = model_file(name, tell_about_check)
-    if not (file.prompt or file.chat_template):
+    if not file.aligned_prompt:
         raise UsageError(
-            f"{file.path.name} carries no chat template, so how to ask it is unknown.",
+            f"{file.title} carries no chat template, so how to ask it is unknown.",
             "Give its answers with --answers.",
         )
     short = [probe for probe in probes if probe.kind != "long"][:MOST_ANSWERS]
     first = {p.id: replace(p, turns=p.turns[:1], max_tokens=ANSWER_TOKENS) for p in short}
-    asked = GenerateOptions(
-        prompt=file.prompt or "chat", max_tokens=ANSWER_TOKENS, parallel=parallel
-    )
+    asked = GenerateOptions(prompt=file.aligned_prompt, max_tokens=ANSWER_TOKENS, parallel=parallel)
     with generating.planned(name, asked) as plan:
         generating.run(plan, Asked(tuple(first.values())), folder / "answers")
     rows = latest_rows(folder / "answers", KEY, Generated.read)

@@ -178,6 +178,7 @@ def generate_options(options: Mapping[str, Any]) -> GenerateOptions:
     return GenerateOptions(
         prompt=options["prompt"],
         frame=options["frame"],
+        chat_template=options["chat_template"],
         shots=options["shots"],
         retrieve=options["retrieve"],
         restyle=options["restyle"],

@@ -6,6 +6,7 @@ made of it; a noun that may be given again stands in the plural.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -57,12 +58,18 @@ class GpuLayersType(click.ParamType):  # type: ignore[type-arg]  # generic since
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
-    """Names of models that begin so, those on this machine first; then files."""
+    """Names of models that begin so, those on this machine first; then files. Behind a plus:
+    files of adapters."""
     from click.shell_completion import CompletionItem
 
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
+    before, plus, adapter = begun.rpartition("+")
+    if plus and not os.path.lexists(begun):
+        kind = "cvec:" if adapter.startswith("cvec:") else ""
+        files = sorted(glob.glob(f"{glob.escape(adapter.removeprefix(kind))}*.gguf"))
+        return [CompletionItem(f"{before}+{kind}{file}") for file in files[:100]]
     rows = [r for r in catalog(registry()) if r.name.startswith(begun)]
     rows.sort(key=lambda row: row.path is None)
     items = [CompletionItem(r.name, help=f"{r.role or ''} {r.quant or ''}".strip()) for r in rows]
@@ -164,7 +171,7 @@ def model_options(command: F) -> F:
         metavar="NAME|FILE",
         shell_complete=complete_models,
         help="A model of `models list`, hf:user/repo[:quant or file], or a GGUF file; also"
-        " URIAL_MODEL.  [default: demo]",
+        " URIAL_MODEL; +adapter.gguf@SCALE behind it applies an adapter.  [default: demo]",
     )
     return model(runtime_options(command))
 
@@ -224,6 +231,12 @@ prefill_option = click.option(
     "--prefill", metavar="TEXT", help="The answer begins with this text, and the model goes on."
 )
 
+
+def chat_template_option(text: str) -> Callable[[F], F]:
+    """--chat-template, a file. `text`: whose it is."""
+    return click.option("--chat-template", metavar="FILE", help=text)
+
+
 # Which prompt, and how a user's text is kept inside its frame.
 prompt_options = together(
     click.option(
@@ -235,6 +248,7 @@ prompt_options = together(
         " urial-mini where the context is small]",
     ),
     click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt."),
+    chat_template_option("Ask in this chat template, in place of the model's own."),
     click.option(
         "--markers",
         type=click.Choice(["escape", "raw", "refuse"]),

@@ -26,9 +26,11 @@ def lane_plans(options: Mapping[str, Any], runtime: RuntimeOptions) -> list[Lane
         note(DEMO_NOTE)
         aligned = aligned or "demo-aligned"
     wanted = load_prompt(options["prompt"], options["frame"]) if options["prompt"] else None
-    plans = [_guided(_plan(base, wanted, options, runtime), options)]
+    template = options["chat_template"]
+    first = _plan(base, wanted, options, runtime, None if aligned else template)
+    plans = [_guided(first, options)]
     if aligned:
-        other = _plan(aligned, None, options, runtime)
+        other = _plan(aligned, None, options, runtime, template)
         if other.name == plans[0].name:
             raise UsageError(
                 f"Both models are called {other.name}.", "Name the aligned one's file otherwise."
@@ -45,8 +47,14 @@ def _guided(plan: LanePlan, options: Mapping[str, Any]) -> LanePlan:
     return replace(plan, guide=guide)
 
 
-def _plan(name: str, prompt: Any, options: Mapping[str, Any], runtime: RuntimeOptions) -> LanePlan:
-    file = model_file(name, tell_about_check)
+def _plan(
+    name: str,
+    prompt: Any,
+    options: Mapping[str, Any],
+    runtime: RuntimeOptions,
+    template: str | None,
+) -> LanePlan:
+    file = model_file(name, tell_about_check, template)
     frame = options["frame"] if prompt is not None else None
     choice = choose_prompt(file, prompt, frame)
     tell_about_context(file.header, runtime.ctx_size)

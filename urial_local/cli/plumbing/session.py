@@ -89,7 +89,7 @@ def open_session(options: Mapping[str, Any]) -> Iterator[Session]:
         note(DEMO_NOTE)
     # Before any weights are loaded: a wrong prompt's name should not cost that wait.
     wanted = load_prompt(options["prompt"], options["frame"]) if options["prompt"] else None
-    file = model_file(options["model"] or "demo", tell_about_check)
+    file = model_file(options["model"] or "demo", tell_about_check, options["chat_template"])
     choice = choose_prompt(file, wanted, options["frame"])
     guide = plan_guide(guide_choice(options), choice, tell_about_check)
     if guide and guide.remark:

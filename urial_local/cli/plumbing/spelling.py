@@ -17,6 +17,7 @@ PARAMETERS = frozenset(
         "batch",
         "beta",
         "candidates",
+        "chat_template",
         "ctx_size",
         "exact",
         "expected",

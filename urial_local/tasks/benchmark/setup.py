@@ -153,6 +153,8 @@ def plan(
     if not probes:
         raise UsageError("There is no probe to ask.", "Leave `kinds` out to ask all of them.")
     setup.check(options.generate)
+    if options.generate.chat_template and not options.aligned:
+        raise UsageError("`chat_template` is the aligned model's, and `aligned` names none.")
     cells: list[CellPlan] = []
     remarks: list[str] = []
     for name in options.models:
@@ -181,20 +183,21 @@ def plan(
 def _cell(
     name: str, file: ModelFile, prompt: str, options: GenerateOptions, aligned: bool = False
 ) -> CellPlan:
-    found = setup.plan(file, replace(options, prompt=prompt))
+    template = options.chat_template if aligned else None
+    found = setup.plan(file, replace(options, prompt=prompt, chat_template=template))
     parts = [Path(prompt).stem, *([GUIDED] if options.guide else [])]
     return CellPlan(run_name(name, *parts), found, aligned)
 
 
 def _aligned(name: str, options: GenerateOptions, on_check: Callable[[Path], None]) -> CellPlan:
     """The aligned model as it was trained to be asked."""
-    file = model_file(name, on_check)
-    if not (file.prompt or file.chat_template):
+    file = model_file(name, on_check, options.chat_template)
+    if not file.aligned_prompt:
         raise UsageError(
-            f"{file.path.name} carries no chat template, so how to ask it is unknown.",
+            f"{file.title} carries no chat template, so how to ask it is unknown.",
             "Give it as another `model`, which is asked under the same prompts.",
         )
-    return _cell(name, file, file.prompt or "chat", options, aligned=True)
+    return _cell(name, file, file.aligned_prompt, options, aligned=True)
 
 
 def prompts_for(file: ModelFile, ctx_size: int) -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from urial_local.prompting.library import prompt_files
-from urial_local.records.generated import ModelFacts, PromptFacts
+from urial_local.records.generated import AdapterFacts, ModelFacts, PromptFacts
 from urial_local.runtime.guides import Rule
 from urial_local.tasks.benchmark.results import Cell, GuideCellFacts
 
@@ -39,7 +39,17 @@ def _guide(guide: GuideCellFacts) -> list[str]:
 
 
 def _model(model: ModelFacts) -> str:
-    return model.file if Path(model.file).stem == model.name else model.name
+    base, *labels = model.name.rsplit("+", len(model.adapters)) if model.adapters else [model.name]
+    files = [
+        _adapter(label, adapter) for label, adapter in zip(labels, model.adapters, strict=False)
+    ]
+    return "+".join([model.file if Path(model.file).stem == base else base, *files])
+
+
+def _adapter(label: str, adapter: AdapterFacts) -> str:
+    scale = "" if adapter.scale == 1 else f"@{adapter.scale:.12g}"
+    kind = "cvec:" if adapter.kind == "cvec" else ""
+    return f"{kind}{label.removesuffix(scale)}.gguf{scale}"
 
 
 def _prompt(name: str) -> str:

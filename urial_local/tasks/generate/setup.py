@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from urial_local.base import gguf_facts
 from urial_local.base.errors import UrialError, UsageError
+from urial_local.base.model_names import parse_name
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.markers import MarkerPolicy
 from urial_local.prompting.prompts import Prompt
@@ -45,6 +45,7 @@ class GenerateOptions:
 
     prompt: str | None = None
     frame: str | None = None
+    chat_template: str | None = None  # a file, in place of the model's own
     shots: int | None = None
     retrieve: str | None = None
     restyle: str | None = None  # the prompt that drafts
@@ -216,13 +217,14 @@ class Weights:
 
 def run_name(model: str, *parts: str) -> str:
     """What a run of several is called: its model, prompt and settings, as a folder can be."""
-    return re.sub(r"[^\w.=-]", "_", "__".join([Path(model).stem, *parts]))
+    return re.sub(r"[^\w.=+@-]", "_", "__".join([parse_name(model).label, *parts]))
 
 
 def plan(file: ModelFile, options: GenerateOptions, pool: Pool | None = None) -> Plan:
     """What a run is to do. Raises UsageError for options that do not go together, PromptError where
     every row would fail."""
     check(options)
+    file = file.with_template(options.chat_template)
     asked = options.prompt or ("system-only" if options.retrieve else None)
     choice = choose_prompt(file, asked, options.frame)
     prompt = choice.certain

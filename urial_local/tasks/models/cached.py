@@ -15,6 +15,7 @@ from urial_local.base import hub
 from urial_local.base.errors import ModelError, UsageError
 from urial_local.base.files import private_folder
 from urial_local.base.hub_fetch import SUFFIX
+from urial_local.base.model_names import single
 from urial_local.base.paths import cache_dir
 from urial_local.base.registry import find_model, hub_name, part_paths, parts
 from urial_local.tasks.models import pulled
@@ -56,7 +57,7 @@ def removable(name: str) -> list[Path]:
     """The files of a pulled model, or those of its parts that are there; where there are none, what
     interrupted pulls left of its repository. Raises ModelError where there is nothing, UsageError
     for a file of the user's own."""
-    wanted = hub_name(name)
+    wanted = hub_name(single(name))
     if wanted is None:
         path = find_model(name).path
         if os.path.lexists(path):

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from urial_local.base import gguf_facts, hub
-from urial_local.base.errors import PromptError, TokenizeError
+from urial_local.base.adapter_file import AdapterFacts, adapter_kind, read_adapter
+from urial_local.base.errors import ModelError, PromptError, TokenizeError
 from urial_local.base.gguf_facts import Memory
+from urial_local.base.gguf_header import GGUFHeader, read_header
+from urial_local.base.model_names import AdapterKind
 from urial_local.base.registry import Entry, Registry
 from urial_local.prompting.library import load_prompt, prompt_files
 from urial_local.runtime.vocabulary import Vocabulary
@@ -46,6 +49,29 @@ class GpuFit:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterDescription:
+    """All of `models show` of an adapter; sizes in bytes. Of a LoRA: alpha, ranks, and how many
+    tensors of each kind it changes; of a control vector: its layers and its width."""
+
+    kind: AdapterKind
+    path: str
+    scale: float | None  # None where it is not named with a model
+    architecture: str  # empty where it does not say
+    parameters: int
+    types: Mapping[str, TensorType]
+    file_size: int
+    alpha: float
+    ranks: tuple[int, ...]
+    modules: Mapping[str, int]
+    ignored: tuple[str, ...]
+    layers: tuple[int, ...]
+    width: int
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """All of `models show`; sizes in bytes."""
 
@@ -70,6 +96,7 @@ class Description:
     gpu: GpuFit | None  # None where no GPU is seen or told
     prompts: tuple[PromptSize, ...]
     fingerprint: str
+    adapters: tuple[AdapterDescription, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         found = asdict(self)
@@ -109,10 +136,7 @@ def describe(
         architecture=header.architecture,
         parameters=gguf_facts.parameters(header),
         quantisation=gguf_facts.quantisation(header),
-        types={
-            kind: TensorType(count, size)
-            for kind, (count, size) in gguf_facts.bytes_by_type(header).items()
-        },
+        types=_types(header),
         context=trained,
         vocabulary=tokens,
         tokeniser=tokeniser,
@@ -127,7 +151,44 @@ def describe(
         gpu=GpuFit(free, fits, fits > layers) if free else None,
         prompts=prompts,
         fingerprint=file.fingerprint,
+        adapters=tuple(_adapter(a.path, a.header, a.facts, a.scale) for a in file.adapters),
     )
+
+
+def adapter_alone(name: str) -> AdapterDescription | None:
+    """What there is to know of an adapter's file by itself; None where the name is not of one.
+    Raises ModelError where it is malformed."""
+    path = Path(name).expanduser()
+    try:
+        kind = adapter_kind(read_header(path, adapter=True))
+    except ModelError:
+        return None  # or a model's name; what it is then is said where models are looked for
+    return None if kind is None else _adapter(path, *read_adapter(path, kind))
+
+
+def _adapter(
+    path: Path, header: GGUFHeader, facts: AdapterFacts, scale: float | None = None
+) -> AdapterDescription:
+    return AdapterDescription(
+        kind=facts.kind,
+        path=str(path),
+        scale=scale,
+        architecture=facts.architecture,
+        parameters=gguf_facts.parameters(header),
+        types=_types(header),
+        file_size=header.file_size,
+        alpha=facts.alpha,
+        ranks=facts.ranks,
+        modules=facts.modules,
+        ignored=facts.ignored,
+        layers=facts.layers,
+        width=facts.width,
+    )
+
+
+def _types(header: GGUFHeader) -> dict[str, TensorType]:
+    found = gguf_facts.bytes_by_type(header)
+    return {kind: TensorType(count, size) for kind, (count, size) in found.items()}
 
 
 def _gpu_memory() -> int:

@@ -14,6 +14,7 @@ from urial_local.base import hub, hub_fetch
 from urial_local.base.errors import ModelError, UsageError, near
 from urial_local.base.gguf_header import read_header
 from urial_local.base.gguf_parts import read_model
+from urial_local.base.model_names import single
 from urial_local.base.registry import (
     EMBEDDED,
     Entry,
@@ -68,7 +69,7 @@ def resolve(name: str) -> list[Wanted]:
     Raises UsageError for a name that cannot be pulled, HubError where the hub does not answer or
     has no such file, ModelError where what it has is not what the registry means.
     """
-    entry = _entry(name)
+    entry = _entry(single(name))
     wanted = HubName(entry.repo, entry.file) if entry else parse_hub_name(name)
     there = hub.repository(wanted.repo)
     names = [file.name for file in there.files if is_file(file.name)]

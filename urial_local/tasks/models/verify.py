@@ -8,9 +8,19 @@ from pathlib import Path
 
 from urial_local.base import gguf_facts, hub
 from urial_local.base.errors import ModelError
+from urial_local.base.gguf_header import GGUFHeader
 from urial_local.base.gguf_parts import read_model
-from urial_local.base.registry import EMBEDDED, find_model, part_paths, registry, user_registry
-from urial_local.runtime.probe import check_unknown
+from urial_local.base.model_names import parse_name
+from urial_local.base.registry import (
+    EMBEDDED,
+    NamedModel,
+    find_model,
+    part_paths,
+    registry,
+    user_registry,
+)
+from urial_local.runtime.adapters import checked_adapters
+from urial_local.runtime.probe import check_adapters, check_unknown
 from urial_local.tasks.models import pulled
 from urial_local.tasks.models.cached import place
 from urial_local.tasks.models.pull import digest
@@ -31,7 +41,8 @@ class Check:
 def verify(name: str, tell: Progress = lambda what, done, total: None) -> Iterator[Check]:
     """Header, sha256 of each file, try; in this order, each as it is made. The first that fails is
     followed by its ModelError."""
-    path = find_model(name).path
+    named = find_model(name)
+    path = named.path
     doing = "header"
     try:
         header = read_model(path)
@@ -39,13 +50,30 @@ def verify(name: str, tell: Progress = lambda what, done, total: None) -> Iterat
         yield Check("header", True, f"{header.architecture}, {size / 1e6:,.1f} M parameters,"
                     f" {len(header.tensors)} tensors")  # fmt: skip
         doing = "sha256"
-        yield from checksums(name, [file for file in part_paths(path) if file.exists()], tell)
+        yield from checksums(
+            parse_name(name).base, [file for file in part_paths(path) if file.exists()], tell
+        )
         doing = "try"
         check_unknown(path, again=True)
         yield Check("try", True, "llama.cpp loads it, tokenises and decodes with it")
+        doing = "adapter"
+        yield from _adapters(named, header)
     except ModelError as error:
         yield Check(doing, True, error.message, failed=True)
         raise
+
+
+def _adapters(named: NamedModel, header: GGUFHeader) -> Iterator[Check]:
+    """The same of the adapters named with a model. Raises ModelError."""
+    adapters = checked_adapters(named.adapters, header)
+    for adapter in adapters:
+        facts = adapter.facts
+        count = len(adapter.header.tensors)
+        yield Check("adapter", True, f"{adapter.path.name} fits: {facts.kind}, {count} tensors")
+        yield Check("sha256", False, f"{adapter.sha256}; nobody vouches for this file")
+    if adapters:
+        check_adapters(named.path, header, adapters, again=True)
+        yield Check("try", True, "llama.cpp decodes with all of it together")
 
 
 def checksums(name: str, paths: list[Path], tell: Progress) -> Iterator[Check]:

@@ -28,6 +28,7 @@ class ShiftOptions:
     aligned: tuple[str, ...]
     base_prompts: tuple[str, ...] = ()
     aligned_prompt: str | None = None
+    chat_template: str | None = None  # a file: the aligned models', in place of their own
     noise_floor: str | None = None
     sampling: Sampling = Sampling()
     max_tokens: int = 512
@@ -87,7 +88,7 @@ def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path
         )
     base = model_file(options.base, on_check)
     contexts = _contexts(options.base_prompts or ("zero-shot", base_prompts(base)[0]))
-    aligned = tuple(model_file(name, on_check) for name in names)
+    aligned = tuple(model_file(name, on_check, options.chat_template) for name in names)
     if len({m.name for m in aligned}) < len(aligned):
         aligned = tuple(replace(m, name=f"{m.name}-{i}") for i, m in enumerate(aligned, 1))
     noise = model_file(options.noise_floor, on_check) if options.noise_floor else None
@@ -110,10 +111,11 @@ def _contexts(names: Sequence[str]) -> dict[str, Prompt]:
 
 
 def _aligned_prompt(model: ModelFile, name: str | None) -> Prompt:
-    if not (name or model.prompt or model.chat_template):
+    if not (name or model.aligned_prompt):
         raise UsageError(
-            f"{model.path.name} carries no chat template, so how to ask it is unknown.",
-            "Name a prompt with `aligned_prompt`, such as vanilla or zero-shot.",
+            f"{model.title} carries no chat template, so how to ask it is unknown.",
+            "Name a prompt with `aligned_prompt`, such as vanilla or zero-shot; or a file with its"
+            " template, with `chat_template`.",
         )
     return choose_prompt(model, name).candidates[0]
 
