@@ -22,7 +22,12 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
       urial-local generate q.json -m base.gguf --shard 2/2 -o part2
       urial-local merge part1 part2 -o whole
     """
-    from urial_local.cli.plumbing import benchmark_results, evaluate_results, shift_results
+    from urial_local.cli.plumbing import (
+        benchmark_results,
+        evaluate_results,
+        shift_results,
+        shift_texts,
+    )
     from urial_local.cli.plumbing.answered import answers
     from urial_local.cli.plumbing.output import Output
     from urial_local.records.generated import Generated
@@ -33,6 +38,8 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     from urial_local.tasks.generate.job import KEY as GENERATE_KEY
     from urial_local.tasks.shift.record import KEY as SHIFT_KEY
     from urial_local.tasks.shift.record import Answer
+    from urial_local.tasks.shift_texts.record import KEY as TEXTS_KEY
+    from urial_local.tasks.shift_texts.record import ScoredText
 
     kinds = {read_run(run).task for run in runs}
     if len(kinds) > 1:
@@ -44,6 +51,7 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     kinds_of_rows = {
         "generate": (GENERATE_KEY, Generated.read),
         "shift": (SHIFT_KEY, Answer.read),
+        "shift-texts": (TEXTS_KEY, ScoredText.read),
         "evaluate": (EVALUATE_KEY, JudgedRow.read),
     }
     if task not in kinds_of_rows:
@@ -54,6 +62,8 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
         out.note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
     if task == "shift":
         shift_results.print_summary(output, shift_results.finish(output), out)
+    elif task == "shift-texts":
+        shift_texts.print_summary(output, shift_texts.finish(output), out)
     elif task == "evaluate":
         evaluate_results.print_results(output, evaluate_results.finish(output), out)
     else:
