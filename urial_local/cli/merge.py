@@ -25,6 +25,7 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     from urial_local.cli.plumbing import (
         benchmark_results,
         evaluate_results,
+        shift_interventions,
         shift_results,
         shift_texts,
     )
@@ -36,6 +37,10 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     from urial_local.records.merge import merge_runs
     from urial_local.records.runs import read_run
     from urial_local.tasks.generate.job import KEY as GENERATE_KEY
+    from urial_local.tasks.interventions.handover_record import KEY as HANDOVER_KEY
+    from urial_local.tasks.interventions.handover_record import HandedOver
+    from urial_local.tasks.interventions.swap_record import KEY as SWAP_KEY
+    from urial_local.tasks.interventions.swap_record import Swapped
     from urial_local.tasks.shift.record import KEY as SHIFT_KEY
     from urial_local.tasks.shift.record import Answer
     from urial_local.tasks.shift_texts.record import KEY as TEXTS_KEY
@@ -51,6 +56,8 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     kinds_of_rows = {
         "generate": (GENERATE_KEY, Generated.read),
         "shift": (SHIFT_KEY, Answer.read),
+        "shift-handover": (HANDOVER_KEY, HandedOver.read),
+        "shift-swap": (SWAP_KEY, Swapped.read),
         "shift-texts": (TEXTS_KEY, ScoredText.read),
         "evaluate": (EVALUATE_KEY, JudgedRow.read),
     }
@@ -64,6 +71,8 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
         shift_results.print_summary(output, shift_results.finish(output), out)
     elif task == "shift-texts":
         shift_texts.print_summary(output, shift_texts.finish(output), out)
+    elif task in ("shift-handover", "shift-swap"):
+        shift_interventions.finish(task.removeprefix("shift-"), output, out)
     elif task == "evaluate":
         evaluate_results.print_results(output, evaluate_results.finish(output), out)
     else:

@@ -112,6 +112,8 @@ def command(questions: str | None, output: Path, out: Output, **options: Any) ->
         --base-prompt zero-shot --base-prompt urial-1 --base-prompt urial --limit 100
       urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run
       urial-local shift --texts wiki.txt --base b.gguf --aligned a.gguf -o texts
+      urial-local shift q.json --base b.gguf --aligned a.gguf --handover 0,1,2,5,sentence -o hand
+      urial-local shift q.json --base b.gguf --aligned a.gguf --swap "js>0.1" -o swap
     """
     from urial_local.cli.plumbing.session import tell_about_context
     from urial_local.cli.plumbing.shift_results import (
@@ -152,9 +154,12 @@ def run_mode(
     mode: str, questions: str | None, output: Path, out: Output, options: Mapping[str, Any]
 ) -> int:
     """A run of another kind; returns how many of its rows failed."""
-    from urial_local.cli.plumbing import shift_texts
+    from urial_local.cli.plumbing import shift_interventions, shift_texts
 
-    return shift_texts.run(options, output, out)
+    if mode == "texts":
+        return shift_texts.run(options, output, out)
+    asked = shift_options(options)
+    return shift_interventions.run(mode, str(questions), output, out, asked, options)
 
 
 def shift_options(options: Mapping[str, Any]) -> Any:

@@ -9,22 +9,52 @@ import click
 from click.core import ParameterSource
 
 from urial_local.base.errors import UsageError
-from urial_local.cli.plumbing.options import together
+from urial_local.cli.plumbing.options import Repeated, together
 
 # Options that belong to some of the modes only, by the name of their parameter.
 OF_MODES = {
     "ctx": ("texts",),
     "score": ("texts",),
+    "budget": ("swap",),
+    "writer": ("swap",),
 }
 # Options of the plain run that say nothing in a mode.
+_SCORED = ("allow_vocab_mismatch", "answers", "csv", "figures", "noise_floor", "save_prompts")
 UNUSED = {
+    "handover": _SCORED,
+    "swap": _SCORED,
     "texts": (
-        *("aligned_prompt", "answers", "base_prompts", "noise_floor", "sample", "temp"),
-        *("allow_vocab_mismatch", "save_prompts", "csv", "figures"),
+        *_SCORED,
+        *("aligned_prompt", "base_prompts", "max_tokens", "parallel", "sample", "seed", "temp"),
     ),
 }
 
 mode_options = together(
+    click.option(
+        "--handover",
+        metavar="K,…",
+        help="Let each model go on after the first K tokens of the other's answer: numbers,"
+        " sentence, all.",
+    ),
+    click.option(
+        "--swap",
+        "swaps",
+        cls=Repeated,
+        metavar="CRITERION",
+        help="Put the other model's token where this holds: js>0.1, dlogp>1, entropy>2, maxp<0.4,"
+        " random; may be given again.",
+    ),
+    click.option(
+        "--budget",
+        metavar="S%|N",
+        help="With --swap: at most this share of the positions, or so many.  [default: 5%]",
+    ),
+    click.option(
+        "--writer",
+        type=click.Choice(["base", "aligned"]),
+        default="base",
+        help="With --swap: who writes the rest.  [default: base]",
+    ),
     click.option(
         "--texts",
         metavar="FILE",
@@ -50,7 +80,7 @@ mode_options = together(
 def chosen_mode(questions: str | None, options: Mapping[str, Any]) -> str:
     """The mode, or an empty string for the plain run. Raises UsageError for what does not go
     together."""
-    modes = [name for name in UNUSED if options[name]]
+    modes = [name for name in UNUSED if options.get(name) or options.get(f"{name}s")]
     if len(modes) > 1:
         said = " and ".join(f"--{name}" for name in modes)
         raise UsageError(f"{said} are runs of their own; choose one.")
