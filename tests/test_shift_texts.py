@@ -336,8 +336,10 @@ PERPLEXITY = Path(os.environ.get("LLAMA_CPP_BIN", "")) / "llama-perplexity"
     reason="LLAMA_CPP_BIN names no folder with llama-perplexity",
 )
 def test_figures_are_those_of_llama_perplexity(tiny_llama, tiny_aligned, text, tmp_path):
-    """On float32 weights. Its file of the base's log-probabilities has 16 bits for each, over at
-    most 16 nats, so they are off by up to 1.3e-4 there; of a mean that leaves less than 1e-4."""
+    """On float32 weights. Its file of the base's log-probabilities has 16 bits for each, and none
+    is further than 16 nats below the largest: of a mean over positions the former leaves less than
+    1e-4, but the base's perplexity from that file is too low where the text has less likely tokens,
+    so its own run is what is compared."""
     compare_with_llama_perplexity(tiny_llama, tiny_aligned, text, tmp_path, 64)
 
 
@@ -351,7 +353,7 @@ def compare_with_llama_perplexity(base, aligned, text, folder, ctx):
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    perplexity("-m", base)
+    first = perplexity("-m", base)
     told = perplexity("-m", aligned, "--kl-divergence")
     done = urial(
         *("shift", "--texts", text, "--base", base, "--aligned", aligned, "--ctx", ctx),
@@ -361,13 +363,12 @@ def compare_with_llama_perplexity(base, aligned, text, folder, ctx):
     figures, kl = found["figures"], found["quantiles"]["kl"]
     want = {
         "Mean PPL(Q)": figures["ppl_aligned"],
-        "Mean PPL(base)": figures["ppl_base"],
-        "Mean ln(PPL(Q)/PPL(base))": figures["ln_ratio"],
-        "Mean PPL(Q)/PPL(base)": figures["ratio"],
+        "Final estimate: PPL =": figures["ppl_base"],
         "Mean    KLD": figures["kl"],
     }
     for name, figure in want.items():
-        match = re.search(rf"{re.escape(name)}\s*:\s*([-\d.]+) ±\s*([-\d.]+)", told)
+        said = first if name.startswith("Final") else told
+        match = re.search(rf"{re.escape(name)}\s*:?\s*([-\d.]+) (?:±|\+/-)\s*([-\d.]+)", said)
         assert match, name
         scale = max(1.0, abs(figure["value"]))
         assert float(match[1]) == pytest.approx(figure["value"], abs=1e-4 * scale), name
