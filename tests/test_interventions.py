@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from contextlib import ExitStack
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -49,7 +49,7 @@ SETUP = SimpleNamespace(
 class Fakes:
     """Two models with known logits in the place of files."""
 
-    logits = {"base": BASE, "aligned": GUIDE}
+    logits = MappingProxyType({"base": BASE, "aligned": GUIDE})
 
     def pair(self, stack: ExitStack) -> Pair:
         base, aligned = FakeModel(), FakeModel()

@@ -17,6 +17,7 @@ function chart(found) {
   return lineChart(found.series, {
     title: found.title, label: found.label, top: found.top,
     format: found.share ? share : undefined, xFormat: (v) => (found.names ? found.names[v] || "" : thousands(v)),
+    xTicks: found.names ? found.names.map((_, i) => i) : undefined,
     xName: (i) => (found.names ? found.names[i] : found.series[0].x[i]),
   });
 }

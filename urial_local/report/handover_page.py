@@ -35,6 +35,7 @@ _CHARTS = (
     ("kl_base_aligned", "KL(base‖aligned) after the handover, nats", False, None),
     ("kl_aligned_base", "KL(aligned‖base) after the handover, nats", False, None),
 )
+_SHORT = {"sentence": "sent."}  # under an axis
 _KEPT = 400  # questions whose answers the page shows
 
 
@@ -69,7 +70,7 @@ def write_page(run: HandoverRun, summary: HandoverSummary) -> Path:
 
 def _section(side: str, curves: list[Curve]) -> Section:
     gave = "aligned" if side == "base" else "base"
-    names = tuple(curves[0].points) if curves else ()
+    names = tuple(_SHORT.get(a, a) for a in curves[0].points) if curves else ()
     head = columns(
         *("answers", "whole", "ended", "refused", "faulty", "tokens", "same", "identical"),
         *("word F1", "KL(b‖a)", "KL(a‖b)"),
@@ -91,7 +92,7 @@ def _section(side: str, curves: list[Curve]) -> Section:
         charts=tuple(
             Chart(
                 title,
-                f"tokens of the {gave} model's answer that were given",
+                f"tokens given of the {gave} answer",
                 tuple(_line(c, name) for c in curves),
                 names,
                 share,

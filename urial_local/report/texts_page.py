@@ -35,6 +35,7 @@ _SHARES = (
     ("delta_p", "mean Δp"),
     ("delta_p_rms", "RMS of Δp"),
 )
+_ENDS = {"1": "most", "0.5": "median", "0": "least"}
 _READ = {
     "all": "Every token is scored, after BOS where the vocabulary adds one and what the stretch"
     " holds before it.",
@@ -77,7 +78,7 @@ def _sections(summary: TextsSummary, k: int) -> list[Section]:
     quantiles = summary.quantiles
     spread = [
         (
-            percent(float(q), 1 if 0.001 < float(q) < 0.999 else 2),
+            _ENDS.get(q, f"{100 * float(q):g} %"),
             number(quantiles["kl"][q], 6),
             number(quantiles["kl_back"][q], 6),
             percent(quantiles["delta_p"][q], 3),

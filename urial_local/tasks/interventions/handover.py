@@ -6,8 +6,8 @@ aligned after the first k tokens of the base's answer in that context. A row is 
 prompt is the model's own prompt with the k tokens after it, as ids. An answer may be `max_tokens`
 long, what it was given counted.
 
-What was written after the handover, its end left out, is then scored by both models where it stands,
-each after its own prompt (see tasks.shift.scoring).
+What was written after the handover, its end left out, is then scored by both models where it
+stands, each after its own prompt (see tasks.shift.scoring).
 """
 
 from __future__ import annotations

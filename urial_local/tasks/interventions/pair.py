@@ -191,8 +191,9 @@ class Pair:
     def ask(self, side: Side, step: Step) -> Request:
         """The step's question, as this side reads it."""
         asker = self.asker if side == "aligned" else self.contexts[step.context]
-        # An answer that is empty says something of the model: none is forced upon it here.
-        return replace(asker.request(step.item.query), retry_empty=False)
+        # An answer that is empty says something of the model: none is forced upon it here. And what
+        # was asked before leaves no trace, though many rows begin alike.
+        return replace(asker.request(step.item.query), retry_empty=False, alone=True)
 
 
 def item_fields(item: Item) -> Row:
