@@ -85,7 +85,7 @@ from urial_local.cli.plumbing.shift_modes import chosen_mode, mode_options
     type=click.IntRange(-limits.SEED, limits.SEED),
     default=0,
     metavar="N",
-    help="Seed for --sample.",
+    help="Seed for --sample, and for what --swap swaps at random.",
 )
 @parallel_option("Answers written at the same time.", 4)
 @click.option(

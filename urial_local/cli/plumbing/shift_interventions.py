@@ -27,6 +27,8 @@ def run(
 ) -> int:  # fmt: skip
     """Make the rows that a run lacks, and its summary and page; returns how many rows it still
     lacks. Raises Interrupted where it was stopped."""
+    from dataclasses import replace
+
     from urial_local.cli.plumbing.running import end, write_rows
     from urial_local.cli.plumbing.session import tell_about_context
     from urial_local.cli.plumbing.stopping import stoppable
@@ -42,6 +44,8 @@ def run(
     places = handovers(options["handover"]) if mode == "handover" else ()
     budget = Budget.parse(options["budget"] or DEFAULT_BUDGET)
     criteria = swap.criteria(options["swaps"], budget)
+    if mode == "swap":  # what is swapped at random has a seed, greedy or not
+        asked = replace(asked, sampling=replace(asked.sampling, seed=options["seed"]))
     items = read_items(questions, fields(options), selection(options), options["format"])
     setup = set_up(asked, lambda path: out.note(f"Trying {path.name} first, once."))
     check(setup)
