@@ -102,7 +102,7 @@ function chartSvg(series, options, format, width, readout) {
     text.textContent = format(v);
     svg.append(text);
   }
-  for (const v of ticks(xLow, xHigh, Math.max(2, Math.floor(width / 90)))) {
+  for (const v of options.xTicks || ticks(xLow, xHigh, Math.max(2, Math.floor(width / 90)))) {
     const text = draw("text", { x: px(v), y: height - bottom + 16, "text-anchor": "middle" });
     text.textContent = options.xFormat ? options.xFormat(v) : thousands(v);
     svg.append(text);

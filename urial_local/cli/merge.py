@@ -23,7 +23,13 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
       urial-local merge part1 part2 -o whole
       urial-local merge run-shard-*/ -o whole
     """
-    from urial_local.cli.plumbing import benchmark_results, evaluate_results, shift_results
+    from urial_local.cli.plumbing import (
+        benchmark_results,
+        evaluate_results,
+        shift_interventions,
+        shift_results,
+        shift_texts,
+    )
     from urial_local.cli.plumbing.answered import answers
     from urial_local.cli.plumbing.output import Output
     from urial_local.records.generated import Generated
@@ -32,8 +38,14 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     from urial_local.records.merge import merge_runs
     from urial_local.records.runs import read_run
     from urial_local.tasks.generate.job import KEY as GENERATE_KEY
+    from urial_local.tasks.interventions.handover_record import KEY as HANDOVER_KEY
+    from urial_local.tasks.interventions.handover_record import HandedOver
+    from urial_local.tasks.interventions.swap_record import KEY as SWAP_KEY
+    from urial_local.tasks.interventions.swap_record import Swapped
     from urial_local.tasks.shift.record import KEY as SHIFT_KEY
     from urial_local.tasks.shift.record import Answer
+    from urial_local.tasks.shift_texts.record import KEY as TEXTS_KEY
+    from urial_local.tasks.shift_texts.record import ScoredText
 
     kinds = {read_run(run).task for run in runs}
     if len(kinds) > 1:
@@ -45,6 +57,9 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     kinds_of_rows = {
         "generate": (GENERATE_KEY, Generated.read),
         "shift": (SHIFT_KEY, Answer.read),
+        "shift-handover": (HANDOVER_KEY, HandedOver.read),
+        "shift-swap": (SWAP_KEY, Swapped.read),
+        "shift-texts": (TEXTS_KEY, ScoredText.read),
         "evaluate": (EVALUATE_KEY, JudgedRow.read),
     }
     if task not in kinds_of_rows:
@@ -55,6 +70,10 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
         out.note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
     if task == "shift":
         shift_results.print_summary(output, shift_results.finish(output), out)
+    elif task == "shift-texts":
+        shift_texts.print_summary(output, shift_texts.finish(output), out)
+    elif task in ("shift-handover", "shift-swap"):
+        shift_interventions.finish(task.removeprefix("shift-"), output, out)
     elif task == "evaluate":
         evaluate_results.print_results(output, evaluate_results.finish(output), out)
     else:

@@ -47,6 +47,14 @@ def command(
         if figures:
             require_matplotlib()
         print_summary(runs[0], finish(runs[0], csv=csv, figures=figures), out)
+    elif tasks == {"shift-texts"} and len(runs) == 1:
+        from urial_local.cli.plumbing import shift_texts
+
+        shift_texts.print_summary(runs[0], shift_texts.finish(runs[0]), out)
+    elif tasks <= {"shift-handover", "shift-swap"} and len(runs) == 1:
+        from urial_local.cli.plumbing import shift_interventions
+
+        shift_interventions.finish(tasks.pop().removeprefix("shift-"), runs[0], out)
     elif tasks == {"benchmark"} and len(runs) == 1:
         from urial_local.cli.plumbing import benchmark_results
 

@@ -27,10 +27,11 @@ from urial_local.cli.plumbing.options import (
     runtime_options,
 )
 from urial_local.cli.plumbing.output import Output, json_option
+from urial_local.cli.plumbing.shift_modes import chosen_mode, mode_options
 
 
 @click.command()
-@click.argument("questions")
+@click.argument("questions", required=False)
 @click.option(
     "--base",
     required=True,
@@ -87,7 +88,7 @@ from urial_local.cli.plumbing.output import Output, json_option
     type=Whole(-limits.SEED, limits.SEED),
     default=0,
     metavar="N",
-    help="Seed for --sample.",
+    help="Seed for --sample, and for what --swap swaps at random.",
 )
 @parallel_option("Answers written at the same time.", 4)
 @click.option(
@@ -96,9 +97,10 @@ from urial_local.cli.plumbing.output import Output, json_option
 @click.option("--save-prompts", is_flag=True, help="Keep each prompt's text and ids in its row.")
 @click.option("--csv", is_flag=True, help="Also write positions.csv.")
 @click.option("--figures", is_flag=True, help="Also write figures as SVG files ([report] extra).")
+@mode_options
 @json_option("Print the summary as JSON.")
 @runtime_options
-def command(questions: str, output: Path, out: Output, **options: Any) -> None:
+def command(questions: str | None, output: Path, out: Output, **options: Any) -> None:
     """Compare a base model with its aligned counterpart, token by token.
 
     The aligned model answers QUESTIONS (JSON, JSONL, CSV, TSV, a line each, hf:user/dataset, or -
@@ -112,6 +114,9 @@ def command(questions: str, output: Path, out: Output, **options: Any) -> None:
       urial-local shift just_eval.json --base base.gguf --aligned chat.gguf -o run \\
         --base-prompt zero-shot --base-prompt urial-1 --base-prompt urial --limit 100
       urial-local shift q.json --base b.gguf --aligned a.gguf --answers answers.json -o run
+      urial-local shift --texts wiki.txt --base b.gguf --aligned a.gguf -o texts
+      urial-local shift q.json --base b.gguf --aligned a.gguf --handover 0,1,2,5,sentence -o hand
+      urial-local shift q.json --base b.gguf --aligned a.gguf --swap "js>0.1" -o swap
     """
     from urial_local.cli.plumbing.session import tell_about_context
     from urial_local.cli.plumbing.shift_results import (
@@ -125,8 +130,12 @@ def command(questions: str, output: Path, out: Output, **options: Any) -> None:
     from urial_local.records.datasets import read_items
     from urial_local.tasks.shift.setup import set_up
 
+    if mode := chosen_mode(questions, options):
+        if run_mode(mode, questions, output, out, options):
+            raise click.exceptions.Exit(FAILED)
+        return
     names, answers = fields(options), options["answers"]
-    items = read_items(questions, names, selection(options), options["format"])
+    items = read_items(str(questions), names, selection(options), options["format"])
     given = given_answers(answers, items, names) if answers and items else None
     if options["figures"]:
         require_matplotlib()
@@ -142,6 +151,18 @@ def command(questions: str, output: Path, out: Output, **options: Any) -> None:
     print_summary(output, summary, out)
     if failed or unmeasured(summary):
         raise click.exceptions.Exit(FAILED)
+
+
+def run_mode(
+    mode: str, questions: str | None, output: Path, out: Output, options: Mapping[str, Any]
+) -> int:
+    """A run of another kind; returns how many of its rows failed."""
+    from urial_local.cli.plumbing import shift_interventions, shift_texts
+
+    if mode == "texts":
+        return shift_texts.run(options, output, out)
+    asked = shift_options(options)
+    return shift_interventions.run(mode, str(questions), output, out, asked, options)
 
 
 def shift_options(options: Mapping[str, Any]) -> Any:
