@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from urial_local.base.errors import UsageError
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import Repeated, together
 
 # Options that belong to some of the modes only, by the name of their parameter.
@@ -63,7 +64,7 @@ mode_options = together(
     ),
     click.option(
         "--ctx",
-        type=click.IntRange(8, 1 << 15),
+        type=Whole(8, 1 << 15),
         metavar="N",
         help="With --texts: tokens read at a time.  [default: 512]",
     ),

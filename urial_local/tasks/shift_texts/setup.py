@@ -10,7 +10,8 @@ from typing import Any
 from urial_local.base.errors import UsageError
 from urial_local.base.registry import counterpart
 from urial_local.runtime.open import RuntimeOptions
-from urial_local.tasks.guide import difference
+from urial_local.runtime.vocabulary import Vocabulary
+from urial_local.runtime.vocabulary_pair import compare_vocabularies
 from urial_local.tasks.model_file import ModelFile, model_file
 from urial_local.tasks.shift_texts.chunks import SCORES, Score
 from urial_local.tasks.shift_texts.mining import listed
@@ -78,10 +79,28 @@ def set_up(options: TextOptions, on_check: Callable[[Path], None] = lambda path:
                 "Use a smaller `ctx`.",
             )
     with base.vocabulary() as ours, aligned.vocabulary() as theirs:
-        if apart := difference(ours, theirs):
+        if apart := _difference(ours, theirs):
             raise UsageError(
                 f"{base.path.name} and {aligned.path.name} have different vocabularies. {apart}",
                 "Texts are compared token by token, which needs the same tokens.",
             )
         size = ours.size
     return TextSetup(options, base, aligned, size)
+
+
+def _difference(base: Vocabulary, aligned: Vocabulary) -> str:
+    """What keeps two models from being compared on the same ids, or an empty string. Control tokens
+    may have other names: no text becomes one."""
+    if base is aligned:
+        return ""
+    try:
+        pair = compare_vocabularies(base, aligned)
+    except UsageError as error:
+        return error.message
+    if pair.same:
+        return ""
+    if base.size == aligned.size:
+        apart = set(range(base.size)) - set(pair.shared.tolist())
+        if apart <= base.controls.keys() and apart <= aligned.controls.keys():
+            return ""
+    return pair.difference
