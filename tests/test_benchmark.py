@@ -313,6 +313,7 @@ def test_contrast_needs_no_guide_and_proxy_two(tmp_path):
         assert done.returncode == 0, done.stderr
         cell = read_results(folder).cells[1]
         assert tuple(usage(cell).split()[6:-1]) == more
+        assert cell.facts.asked == f"urial-demo + {'contrast' if 'contrast' in more else 'guide'}"
 
 
 # --- wrong use ---------------------------------------------------------------------------------

@@ -75,7 +75,9 @@ class CellFacts:
     @property
     def asked(self) -> str:
         """How the model was asked, in words that tell its cells apart."""
-        return f"{self.prompt.name} + guide" if self.guide else self.prompt.name
+        if self.guide is None:
+            return self.prompt.name
+        return f"{self.prompt.name} + {'guide' if self.guide.model else self.guide.rule}"
 
 
 @dataclass(frozen=True, slots=True)
