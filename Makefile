@@ -6,6 +6,8 @@
 #             (MODEL=base.gguf, ALIGNED=chat.gguf, PROMPT=name-or-file)
 # make fuzz   set up, then run the tests that change inputs at random for longer
 # make bench  set up, then measure; figures go to benchmarks/results
+# make harness  set up, then run the tests over lm-evaluation-harness, which is put into build/harness
+#             (some 500 MB, no torch); without it they skip
 # make real-models  fetch real models for the tests marked `real` (1.9 GB; REAL="gemma-3-270m
 #             smollm2-135m" only these, 351 MB) into $URIAL_REAL_MODELS or the user's cache folder
 
@@ -27,7 +29,7 @@ export CXXFLAGS := $(strip $(CXXFLAGS) $(NO_AMX))
 
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: all check test lint types floors pytest sanitize fuzz demo bench real-models clean
+.PHONY: all check test lint types floors pytest sanitize fuzz harness demo bench real-models clean
 all: $(VENV)/.installed
 
 $(VENV)/.created:
@@ -85,6 +87,12 @@ fuzz: $(VENV)/.installed
 demo: $(VENV)/.ready
 	@$(BIN)/urial-local demo $(if $(MODEL),-m "$(MODEL)") $(if $(ALIGNED),--aligned "$(ALIGNED)") \
 	  $(if $(PROMPT),-p "$(PROMPT)")
+
+# In a folder of its own, since it brings other versions of what is in the environment.
+harness: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --upgrade --target build/harness 'lm-eval[api]>=0.4.13'
+	PYTHONPATH=$(abspath build/harness) $(BIN)/python -m pytest tests/test_lm_eval.py \
+	  tests/test_serve_lm_eval.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks

@@ -7,7 +7,9 @@ falls on all of them; a ratio is that of one round, and its scatter is told.
 
 A yardstick is run where it is there: `llama-server` in the folder that LLAMA_CPP_BIN names, and
 llama-cpp-python's own `llama_cpp.server` where its packages are installed, or lie in the folder
-that LLAMA_CPP_SERVER_PACKAGES names (they bring a starlette of their own).
+that LLAMA_CPP_SERVER_PACKAGES names (they bring a starlette of their own). URIAL_BENCH_THREADS sets
+the threads of each: on a machine that others use, 1 keeps servers comparable, since threads that
+wait for one another measure the others' load.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ from benchmarks.engine import row
 from urial_local.runtime.threads import CHOSEN, SPIN, cores
 
 TOKENS, WAIT = 64, 120.0  # of an answer; seconds to start
-ROUNDS = 5
+ROUNDS, THREADS = 5, "URIAL_BENCH_THREADS"
 LOADS = {1: 4, 8: 16}  # requests of a round, by clients at once
-CONTEXT = 2048  # tokens that one request may have
+CONTEXT, SHARED = 2048, 1000  # tokens that one request may have; that all of them share
 WORDS = "the sea and the rain then an old house of stone with seven windows stood there alone "
 OURS, LLAMA_SERVER, LLAMA_CPP = "urial-local serve", "llama-server", "llama_cpp.server"
 
@@ -52,10 +54,13 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Of the requests of a load: seconds to the first token, and tokens a second together."""
+    """Of the requests of a load: seconds to the first token, and tokens a second together; and
+    tokens for each second that the server computed, whoever else had the cores meanwhile (0 where
+    the system does not tell)."""
 
     first: tuple[float, ...]
     rate: float
+    work: float = 0.0
 
     @property
     def p50(self) -> float:
@@ -68,7 +73,7 @@ class Timing:
 
 def servers(path: Path, rows: int) -> list[Server]:
     """Those that can be started here, ours first."""
-    threads = str(cores().usable)
+    threads = os.environ.get(THREADS) or str(cores().usable)
     program = [sys.executable, "-m", "urial_local", "serve", "-m", str(path), "-c", str(CONTEXT)]
     program += ["-np", str(rows), "-t", threads, "--no-disk-cache"]
     found = [Server(OURS, program, "/health")]
@@ -88,9 +93,25 @@ def servers(path: Path, rows: int) -> list[Server]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers."""
+
+    address: str
+    pid: int
+
+    def computed(self) -> float:
+        """Seconds of all its threads so far."""
+        try:
+            told = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
-def running(server: Server) -> Iterator[str]:
-    """The server's address, once it answers. Its threads wait for each other as ours do, so that
+def running(server: Server) -> Iterator[Running]:
+    """A server, once it answers. Its threads wait for each other as ours do, so that
     servers are compared and not settings of OpenMP."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -112,7 +133,7 @@ def running(server: Server) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{server.name} does not start: {' '.join(server.command)}")
             time.sleep(0.2)
-        yield address
+        yield Running(address, process.pid)
     finally:
         process.terminate()
         try:
@@ -122,9 +143,12 @@ def running(server: Server) -> Iterator[str]:
             process.wait()
 
 
-def prompts() -> Callable[[int], list[str]]:
-    """Gives texts that were never asked before and share about 1,000 tokens."""
-    shared, asked = WORDS * 55, iter(range(1_000_000))
+def prompts(address: str) -> Callable[[int], list[str]]:
+    """Gives texts that were never asked before and share about 1,000 tokens, as our server there
+    counts them."""
+    reply = httpx.post(f"{address}/tokenize", json={"prompt": WORDS * 8}, timeout=None)
+    shared = WORDS * round(8 * SHARED / reply.raise_for_status().json()["count"])
+    asked = iter(range(1_000_000))
     return lambda count: [
         f"{shared}\n\nChapter {next(asked)}. The story goes on as it began:" for _ in range(count)
     ]
@@ -163,10 +187,10 @@ async def ask(client: httpx.AsyncClient, prompt: str) -> float:
     return first
 
 
-async def load(address: str, texts: Sequence[str], clients: int) -> Timing:
+async def load(server: Running, texts: Sequence[str], clients: int) -> Timing:
     """All texts, `clients` of them at a time."""
-    gate = asyncio.Semaphore(clients)
-    async with httpx.AsyncClient(base_url=address, timeout=None) as client:
+    gate, before = asyncio.Semaphore(clients), server.computed()
+    async with httpx.AsyncClient(base_url=server.address, timeout=None) as client:
 
         async def one(text: str) -> float:
             async with gate:
@@ -175,21 +199,23 @@ async def load(address: str, texts: Sequence[str], clients: int) -> Timing:
         start = time.perf_counter()
         first = await asyncio.gather(*(one(text) for text in texts))
         seconds = time.perf_counter() - start
-    return Timing(tuple(first), TOKENS * len(texts) / seconds)
+    tokens, work = TOKENS * len(texts), server.computed() - before
+    return Timing(tuple(first), tokens / seconds, tokens / work if work else 0.0)
 
 
 def measured(path: Path, rounds: int = ROUNDS) -> dict[str, dict[int, list[Timing]]]:
     """Of each server, by clients at once: what each round took."""
-    fresh, most = prompts(), max(LOADS)
+    most = max(LOADS)
     with contextlib.ExitStack() as stack:
         found = servers(path, most)
         at = {server.name: stack.enter_context(running(server)) for server in found}
+        fresh = prompts(at[OURS].address)
         (text,) = fresh(1)
-        counts = {name: prompt_tokens(address, text) for name, address in at.items()}
+        counts = {name: prompt_tokens(server.address, text) for name, server in at.items()}
         if len(set(counts.values())) > 1:
             raise RuntimeError(f"The servers read different prompts: {counts} tokens.")
-        for address in at.values():  # the shared part is read, by every row with cells of its own
-            asyncio.run(load(address, fresh(most), most))
+        for server in at.values():  # the shared part is read, by every row with cells of its own
+            asyncio.run(load(server, fresh(most), most))
         out: dict[str, dict[int, list[Timing]]] = {
             name: {clients: [] for clients in LOADS} for name in at
         }
@@ -242,7 +268,13 @@ def _rate(timing: Timing) -> float:
     return timing.rate
 
 
+def _work(timing: Timing) -> float:
+    return timing.work
+
+
 def _said(timings: Sequence[Timing], of: Callable[[Timing], float]) -> str:
     """The median of the rounds."""
     value = statistics.median(map(of, timings))
+    if of is _work:
+        return f"{value:.1f} tokens for each second of computing"
     return f"{value:.1f} tokens/s" if of is _rate else f"{value * 1e3:.0f} ms"

@@ -116,6 +116,32 @@ def test_a_defect_in_taking_a_request_fails_that_one_alone(stream, caplog):
         server.until(lambda: server.state.open == 0)
 
 
+def test_the_openai_client_reads_over_signs_of_life():
+    """Comments come while the decoder stands still; the client takes them for nothing."""
+    openai = pytest.importorskip("openai")
+    decoder = GatedDecoder(letters, n_seq=4, cells=1600)
+    with running(lambda: fake_lane(decoder), ping=0.05) as server:
+        decoder.open.clear()
+        raw = []
+        with httpx.stream(
+            "POST", f"{server.url}/v1/completions", json={**ASKED, "stream": True}, timeout=60
+        ) as reply:
+            lines = reply.iter_lines()
+            while raw.count(": ping") < 3:
+                raw.append(next(lines))
+        assert not any(line.startswith("data") for line in raw), "comments come before any text"
+        opener = threading.Thread(
+            target=lambda: (server.until(lambda: server.state.open == 1), decoder.open.set())
+        )
+        server.until(lambda: server.state.open == 0)
+        opener.start()
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as ai:
+            chunks = list(ai.completions.create(model="fake", stream=True, **ASKED))
+        opener.join()
+        assert "".join(chunk.choices[0].text for chunk in chunks) == ALONE
+        assert chunks[-1].choices[0].finish_reason == "length"
+
+
 def test_machines_that_are_gone_are_noticed():
     """Without a word from them: connections ask whether the other end is there."""
     listening = listen("127.0.0.1", 0)
