@@ -133,6 +133,8 @@ def test_embeddings(base, lora, tmp_path):
 def test_two_adapters_add_up(base, lora, other):
     expected = merged(weights(base), (lora, 0.5), (other, -1.5))
     near(logits(f"{base}+{lora}@0.5+{other}@-1.5"), forward(expected, IDS))
+    twice = merged(weights(base), (lora, 0.75), (other, 0.5))
+    near(logits(f"{base}+{lora}@0.5+{other}@0.5+{lora}@0.25"), forward(twice, IDS))
 
 
 def test_the_table_of_embeddings(base, tmp_path):

@@ -93,11 +93,16 @@ class Model:
         self._handles.close()
 
     def _load_adapters(self, weights: Weights) -> None:
-        """A scale of 0 is none at all: such a model's numbers are the base's, bit by bit."""
+        """A scale of 0 is none at all: such a model's numbers are the base's, bit by bit. The same
+        adapter twice is once with both scales, since a context keeps one scale for each."""
+        loras = [a for a in self.adapters if a.named.kind == "lora"]
+        scales: dict[str, float] = {}
+        for adapter in loras:
+            scales[adapter.sha256] = scales.get(adapter.sha256, 0.0) + adapter.scale
         self._loras: list[tuple[Any, float]] = []
-        for adapter in self.adapters:
-            if adapter.named.kind == "lora" and adapter.scale:
-                self._loras.append((weights.take_lora(adapter), adapter.scale))
+        for adapter in {a.sha256: a for a in loras}.values():
+            if scale := scales[adapter.sha256]:
+                self._loras.append((weights.take_lora(adapter), scale))
                 self._handles.callback(weights.release_lora, adapter)
         width = lib.llama_model_n_embd(self.handle)
         self._directions = directions(self.adapters, self.n_layer, width)
