@@ -10,6 +10,7 @@ import pytest
 from tests.command import urial
 from tests.experiment_runs import MAKERS
 from tests.test_shift_page import EVIL
+from urial_local.report import sections
 
 
 @pytest.fixture(params=list(MAKERS))
@@ -43,6 +44,17 @@ def test_hostile_texts_in_a_browser(kind, tmp_path, page):
     assert page.locator(".answer-row").count() == 1
     page.fill("#search", "no such text")
     assert page.locator(".answer-row").count() == 0
+
+
+def test_a_page_holds_the_first_questions_and_says_so(monkeypatch):
+    by_id = {f"q{i}": [i] * 4 for i in range(5)}
+    assert sections.first_questions(by_id) == (list(by_id.values()), "")
+    monkeypatch.setattr(sections, "SHOWN", 11)
+    kept, said = sections.first_questions(by_id)
+    assert kept == [[0] * 4, [1] * 4]
+    assert "The first 2 questions" in said
+    monkeypatch.setattr(sections, "SHOWN", 1)
+    assert sections.first_questions(by_id)[0] == [[0] * 4]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -14,7 +14,7 @@ from urial_local.base.errors import UsageError
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.rows import Request
 from urial_local.runtime.sampling import Sampling
-from urial_local.runtime.swaps import ALL, Budget, Criterion, Order, Swap, Swapping, drawn_number
+from urial_local.runtime.swaps import ALL, Budget, Criterion, Order, Swapping, drawn_number
 from urial_local.runtime.voice import Voice
 
 CRITERIA = ("js>0.3", "js<0.3", "dlogp>2", "entropy>2", "entropy<2", "maxp<0.4", "maxp>0.4")
@@ -196,4 +196,4 @@ def test_labels_read_as_they_were_written():
         assert Criterion.parse(text).label == text
         assert Criterion.parse(text.replace(">", " > ")).label == text
     assert [Budget.parse(b).label for b in BUDGETS] == list(BUDGETS)
-    assert Swap(0, 0.5, 1, 2).value == 0.5
+    assert Criterion.parse("js>0.12345678").label == "js>0.12345678", "rows are told apart by it"

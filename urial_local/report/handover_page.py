@@ -15,6 +15,7 @@ from urial_local.report.sections import (
     ShownRow,
     Table,
     columns,
+    first_questions,
     model_lines,
     write_sections,
 )
@@ -23,7 +24,6 @@ from urial_local.tasks.interventions.handover_summary import (
     Curve,
     HandoverRun,
     HandoverSummary,
-    Key,
 )
 from urial_local.tasks.interventions.points import Mean, Point
 
@@ -36,17 +36,15 @@ _CHARTS = (
     ("kl_aligned_base", "KL(aligned‖base) after the handover, nats", False, None),
 )
 _SHORT = {"sentence": "sent."}  # under an axis
-_KEPT = 400  # questions whose answers the page shows
 
 
 def write_page(run: HandoverRun, summary: HandoverSummary) -> Path:
     """Write the page from a run's rows and its summary; returns its path."""
     config = run.config
     base, aligned = config.base.name, config.aligned.name
-    shown = _answers(run)
     note = "What the other model had written is in the colour of soft text."
-    if len(shown) == _KEPT:
-        note += f" The first {_KEPT} questions; all are in rows.jsonl."
+    shown, cut = _answers(run)
+    note += cut
     return write_sections(
         run.info,
         Page(
@@ -120,19 +118,19 @@ def _line(curve: Curve, name: str) -> Line:
     return Line(curve.context, tuple(range(len(points))), tuple(m.value for m in found))
 
 
-def _answers(run: HandoverRun) -> tuple[ShownRow, ...]:
+def _answers(run: HandoverRun) -> tuple[tuple[ShownRow, ...], str]:
     rows = run.rows()
     order = {after: i for i, after in enumerate(run.config.after)}
     by_id: dict[str, list[HandedOver]] = {}
-    for row in rows.values():
+    for row in sorted(rows.values(), key=lambda r: (r.number, r.id)):
         by_id.setdefault(row.id, []).append(row)
-    chosen = sorted(by_id.values(), key=lambda found: (found[0].number, found[0].id))[:_KEPT]
-    return tuple(
+    chosen, cut = first_questions(by_id)
+    shown = tuple(
         ShownRow(
             found[0].id,
             found[0].query,
             tuple(
-                _shown(row, rows)
+                _shown(row)
                 for row in sorted(
                     (row for row in found if not row.whole),
                     key=lambda r: (r.goes_on, r.context, order.get(r.after, 0)),
@@ -141,9 +139,10 @@ def _answers(run: HandoverRun) -> tuple[ShownRow, ...]:
         )
         for found in chosen
     )
+    return shown, cut
 
 
-def _shown(row: HandedOver, rows: dict[Key, HandedOver]) -> ShownAnswer:
+def _shown(row: HandedOver) -> ShownAnswer:
     where = f", {row.context}" if row.context else ""
     given: list[Part] = [(row.answer[: row.given_characters], "given")]
     parts: list[Part] = [*given, (row.answer[row.given_characters :], "")]

@@ -3,14 +3,17 @@ tokens, and answers side by side. `templates/report/sections.js` draws what thes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from urial_local.base.formats import counted
 from urial_local.records.runs import RunInfo
 from urial_local.report.page import sessions, template, write_html
 
+T = TypeVar("T")
+SHOWN = 5000  # answers on a page
 Part = tuple[str, Literal["", "other", "given"]]  # text, and whose it is
 
 
@@ -118,10 +121,19 @@ def model_lines(base: Any, aligned: Any) -> list[tuple[str, str]]:
     ]
 
 
+def first_questions(by_id: Mapping[str, list[T]]) -> tuple[list[list[T]], str]:
+    """The answers to the first questions, at most SHOWN of them but of one question at least, and
+    what to say where that is not all. `by_id`: in the order of the questions."""
+    kept: list[list[T]] = []
+    count = 0
+    for found in by_id.values():
+        count += len(found)
+        if kept and count > SHOWN:
+            return kept, f" The first {counted(len(kept), 'question')}; all are in rows.jsonl."
+        kept.append(found)
+    return kept, ""
+
+
 def columns(*titles: str, first: str = "") -> tuple[Column, ...]:
     """A first column of names, then figures."""
     return (Column(first, number=False), *(Column(title) for title in titles))
-
-
-def texts(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(row) for row in rows)

@@ -13,6 +13,7 @@ from urial_local.report.sections import (
     ShownRow,
     Table,
     columns,
+    first_questions,
     model_lines,
     write_sections,
 )
@@ -20,16 +21,13 @@ from urial_local.tasks.interventions.points import Mean
 from urial_local.tasks.interventions.swap_record import Swapped
 from urial_local.tasks.interventions.swap_summary import Arm, SwapRun, SwapSummary
 
-_KEPT = 400  # questions whose answers the page shows
-
 
 def write_page(run: SwapRun, summary: SwapSummary) -> Path:
     """Write the page from a run's rows and its summary; returns its path."""
     config = run.config
     note = "Swapped tokens are marked."
-    shown = _answers(run)
-    if len(shown) == _KEPT:
-        note += f" The first {_KEPT} questions; all are in rows.jsonl."
+    shown, cut = _answers(run)
+    note += cut
     other = "aligned" if config.writer == "base" else "base"
     return write_sections(
         run.info,
@@ -94,13 +92,13 @@ def _reach(found: Mean) -> str:
     return reach((number(found.interval.low, 3), number(found.interval.high, 3)))
 
 
-def _answers(run: SwapRun) -> tuple[ShownRow, ...]:
+def _answers(run: SwapRun) -> tuple[tuple[ShownRow, ...], str]:
     order = {name: i for i, name in enumerate(run.arms())}
     by_id: dict[str, list[Swapped]] = {}
-    for row in run.rows().values():
+    for row in sorted(run.rows().values(), key=lambda r: (r.number, r.id)):
         by_id.setdefault(row.id, []).append(row)
-    chosen = sorted(by_id.values(), key=lambda found: (found[0].number, found[0].id))[:_KEPT]
-    return tuple(
+    chosen, cut = first_questions(by_id)
+    shown = tuple(
         ShownRow(
             found[0].id,
             found[0].query,
@@ -110,6 +108,7 @@ def _answers(run: SwapRun) -> tuple[ShownRow, ...]:
         )
         for found in chosen
     )
+    return shown, cut
 
 
 def _shown(row: Swapped) -> ShownAnswer:

@@ -79,7 +79,7 @@ class Criterion:
     def label(self) -> str:
         if self.name == "random":
             return "random"
-        return f"{self.name}{'>' if self.above else '<'}{self.threshold:g}"
+        return f"{self.name}{'>' if self.above else '<'}{self.threshold:.15g}"
 
     @property
     def sees_other(self) -> bool:
@@ -117,7 +117,7 @@ class Budget:
 
     @property
     def label(self) -> str:
-        return f"{100 * self.share:g}%" if self.share is not None else str(self.count)
+        return f"{100 * self.share:.12g}%" if self.share is not None else str(self.count)
 
     def allows(self, spent: int, position: int) -> bool:
         """Whether one more may be swapped at this position, after `spent` of them."""

@@ -19,14 +19,25 @@ OF_MODES = {
     "budget": ("swap",),
     "writer": ("swap",),
 }
+# Options whose parameter is called otherwise.
+_SPELLED = {"base_prompts": "base_prompt", "samples": "n"}
 # Options of the plain run that say nothing in a mode.
-_SCORED = ("allow_vocab_mismatch", "answers", "csv", "figures", "noise_floor", "save_prompts")
+_SCORED = (
+    "allow_vocab_mismatch",
+    "answers",
+    "csv",
+    "figures",
+    "noise_floor",
+    "samples",
+    "save_prompts",
+)
 UNUSED = {
     "handover": _SCORED,
     "swap": _SCORED,
     "texts": (
         *_SCORED,
         *("aligned_prompt", "base_prompts", "max_tokens", "parallel", "sample", "seed", "temp"),
+        *("chat_template", "top_p"),
     ),
 }
 
@@ -101,10 +112,11 @@ def chosen_mode(questions: str | None, options: Mapping[str, Any]) -> str:
 
 
 def _given(name: str) -> bool:
-    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+    source = click.get_current_context().get_parameter_source(name)
+    return source not in (None, ParameterSource.DEFAULT)
 
 
 def _flag(name: str) -> str:
     """How an option is spelled whose parameter is called so."""
-    own = name.removesuffix("s") if name in ("base_prompts",) else name
+    own = _SPELLED.get(name, name)
     return f"--{own.replace('_', '-')}"
