@@ -215,9 +215,10 @@ class RunLog:
             ) from None
         self._synced = time.monotonic()
 
-    def end_session(self, **figures: float) -> None:
-        """Keep what this start did (rows, tokens, seconds) beside when and how it was made."""
-        self._info["sessions"][-1].update(figures)
+    def end_session(self, *, finished: bool = True, **figures: float) -> None:
+        """Keep what this start did (rows, tokens, seconds) beside when and how it was made.
+        `finished`: nothing is left to be made."""
+        self._info["sessions"][-1].update(figures, finished=finished)
         write_json(self.folder / "run.json", self._info)
 
     def add_sessions(self, sessions: Sequence[Mapping[str, Any]], shards: Sequence[str]) -> None:
@@ -257,6 +258,7 @@ def session() -> dict[str, Any]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {
+        "finished": False,  # until it is
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": shlex.join(["urial-local", *map(told_argument, sys.argv[1:])]),
         "versions": versions,

@@ -61,6 +61,7 @@ class Session:
     rows: float = 0
     tokens: float = 0
     seconds: float = 0
+    finished: bool | None = None  # whether all was made that it was to make; earlier releases: None
 
 
 @dataclass(frozen=True, slots=True)

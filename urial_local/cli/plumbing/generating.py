@@ -138,6 +138,7 @@ def run(
             first = first or (item if not item.error else None)
             lacking += 1
         if not lacking:
+            log.end_session(finished=True)
             return Tally(), log.count_errors()
         with (
             stoppable() as stop,
