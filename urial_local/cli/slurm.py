@@ -128,13 +128,13 @@ def sharded(words: list[str]) -> tuple[list[str], str]:
 
 def parsed(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The command's name and what it would be called with."""
-    from urial_local.cli.main import cli
     from urial_local.tasks.slurm import names
 
     if words[0] not in SHARDED:
         raise UsageError(f"{words[0]!r} has no shards.", f"These have: {', '.join(SHARDED)}.")
-    outer = click.Context(cli, info_name="urial-local", auto_envvar_prefix="URIAL")
-    found = cli.get_command(outer, words[0])
+    outer = click.get_current_context().find_root()
+    assert isinstance(outer.command, click.Group)
+    found = outer.command.get_command(outer, words[0])
     assert found is not None
     head, rest = names(list(words))
     if isinstance(found, click.Group):
