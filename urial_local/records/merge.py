@@ -10,9 +10,9 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from urial_local.base.errors import UsageError
+from urial_local.records.known import key_digest
 from urial_local.records.runlog import RunLog, refuse_other, write_json
 from urial_local.records.runs import (
     Row,
@@ -72,7 +72,8 @@ def merge_runs(
         missing = _missing(log.merged_shards) if len(shards) == len(configs) else ()
         unfinished = tuple(info for info in infos if unfinished_run(info))
         log.end_session(finished=not missing and not unfinished)
-        return Merged(len(log.keys), log.count_errors(), missing, unfinished)
+        done, errors = log.count_done(), log.count_errors()
+        return Merged(done + errors, errors, missing, unfinished)
 
 
 def unfinished_run(info: RunInfo) -> bool:
@@ -122,14 +123,16 @@ def refuse_conflicts(
     folders: Sequence[Path], key: tuple[str, ...], read: Callable[[Row], Row] = any_row
 ) -> None:
     """Raises UsageError where two runs hold the same row with different answers."""
-    seen: dict[tuple[str, ...], tuple[Path, Any]] = {}
-    for folder in folders:
+    seen: dict[bytes, bytes] = {}  # by key: a digest of the row, and the number of its folder
+    for nth, folder in enumerate(folders):
         for row in latest_rows(folder, key, read):
             if row.get("error"):
                 continue
             names = key_of(row, key)
-            first, other = seen.setdefault(names, (folder, _content(row)))
-            if other != _content(row):
+            content = _content(row)
+            other = seen.setdefault(key_digest(names), content + nth.to_bytes(4, "little"))
+            if other[:-4] != content:
+                first = folders[int.from_bytes(other[-4:], "little")]
                 raise UsageError(
                     f"The row {' / '.join(names)} is in {first} and in {folder}, and differs.",
                     "Leave one of the two runs out.",
@@ -140,7 +143,8 @@ def _content(row: Row) -> bytes:
     """A digest of all of a row but when and where it was made, and what only some runs measure."""
     measured = ("seconds", "number", "cached_tokens", "batch_shape")
     same = {k: v for k, v in row.items() if k not in measured}
-    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).digest()
+    text = json.dumps(same, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _missing(names: Sequence[str]) -> tuple[str, ...]:

@@ -76,12 +76,12 @@ def write_rows(
     work: Work,
     stop: Stop,
     *,
-    total: int,
+    total: int | None,
     unit: str,
     figures: Callable[[Tally], dict[str, str]] = lambda tally: {},
 ) -> Tally:
     """Write rows to a run's log as they come. `total`: of the whole run, those that are there
-    already among them. `figures` stand after the bar."""
+    already among them; None where it is not known. `figures` stand after the bar."""
     from urial_local.cli.plumbing.progress import bar
     from urial_local.runtime.sequences import Aborted
 
@@ -100,7 +100,7 @@ def write_rows(
     return tally
 
 
-def end(log: RunLog, tally: Tally, total: int, **more: float) -> None:
+def end(log: RunLog, tally: Tally, total: int | None, **more: float) -> None:
     """Keep what this start did. Raises Interrupted where Ctrl-C stopped it, Unfinished where
     SIGTERM did."""
     did = {"rows": tally.done, "tokens": tally.tokens, "seconds": tally.seconds}
@@ -109,4 +109,5 @@ def end(log: RunLog, tally: Tally, total: int, **more: float) -> None:
         kind = Unfinished if tally.terminated else Interrupted
         done = log.count_done()
         failed = f", {tally.errors:,} failed" if tally.errors else ""
-        raise kind(f"Stopped; {done:,} of {total:,} rows are done{failed}.", RESUME)
+        of = "" if total is None else f" of {total:,}"
+        raise kind(f"Stopped; {done:,}{of} rows are done{failed}.", RESUME)

@@ -212,12 +212,14 @@ def within(request: Request, most: int) -> Request:
     return replace(request, max_tokens=most)
 
 
-def todo(log: RunLog, items: Iterable[Item], repeat: int) -> Iterator[Todo]:
-    """The rows that a run lacks. Raises UsageError where a question has changed."""
+def todo(log: RunLog | None, items: Iterable[Item], repeat: int) -> Iterator[Todo]:
+    """The rows that a run lacks, or all without a log. Raises UsageError where a question has
+    changed."""
     for item in items:
         asked = asked_digest(item.query, *item.later)
+        what = f"The question {item.id!r}"
         for n in range(repeat):
-            if log.lacks(item.id, str(n), asked=asked, what=f"The question {item.id!r}"):
+            if log is None or log.lacks(item.id, str(n), asked=asked, what=what):
                 yield item, n
 
 
