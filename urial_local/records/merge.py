@@ -141,7 +141,7 @@ def refuse_conflicts(
 
 def _content(row: Row) -> bytes:
     """A digest of all of a row but when and where it was made, and what only some runs measure."""
-    measured = ("seconds", "number", "cached_tokens", "batch_shape")
+    measured = ("seconds", "node", "number", "cached_tokens", "batch_shape")
     same = {k: v for k, v in row.items() if k not in measured}
     text = json.dumps(same, sort_keys=True).encode()
     return hashlib.blake2b(text, digest_size=16).digest()

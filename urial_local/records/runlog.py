@@ -376,6 +376,16 @@ def cut_torn_tail(path: Path) -> None:
 
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
     """Raises UsageError, with each difference on a line, unless the configurations are equal."""
+    if lines := differences(old, new, "there", "now"):
+        raise UsageError(
+            f"{folder} holds a run of another configuration.",
+            "\n".join([*lines, "Choose another folder with -o, or the options it was made with."]),
+        )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], one: str, other: str) -> list[str]:
+    """What differs between two configurations in what decides a row; `one` and `other` say which is
+    which."""
     flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
     lines = []
     for name in sorted(flat_old.keys() | flat_new.keys()):
@@ -383,12 +393,8 @@ def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -
             continue
         before, after = flat_old.get(name, "(none)"), flat_new.get(name, "(none)")
         if before != after:
-            lines.append(f"{name}: {before} there, {after} now")
-    if lines:
-        raise UsageError(
-            f"{folder} holds a run of another configuration.",
-            "\n".join([*lines, "Choose another folder with -o, or the options it was made with."]),
-        )
+            lines.append(f"{name}: {before} {one}, {after} {other}")
+    return lines
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

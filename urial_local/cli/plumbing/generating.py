@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,12 @@ from urial_local.cli.plumbing.guide_options import guide_choice
 from urial_local.cli.plumbing.options import runtime_choice
 
 if TYPE_CHECKING:
-    from urial_local.cli.plumbing.running import Tally
+    from urial_local.cli.plumbing.running import Tally, Work
     from urial_local.records.datasets import Fields, Item, Selection
     from urial_local.records.runlog import RunLog
     from urial_local.records.sources import Source
-    from urial_local.tasks.generate.job import Todo
+    from urial_local.tasks.crew.driver import Crew
+    from urial_local.tasks.generate.job import Job, Todo
     from urial_local.tasks.generate.setup import GenerateOptions, Plan, Weights
 
 
@@ -134,10 +135,15 @@ class Lacking:
 
 
 def run(
-    plan: Plan, data: Questions, output: Path, weights: Weights | None = None
+    plan: Plan,
+    data: Questions,
+    output: Path,
+    weights: Weights | None = None,
+    crew: Callable[[Plan, Lacking], Crew] | None = None,
 ) -> tuple[Tally, int]:
     """Answer the rows that a run folder lacks; returns what was done, and how many rows of the
-    folder are errors. `weights`: those of the model, where other runs go over them, too."""
+    folder are errors. `weights`: those of the model, where other runs go over them, too. `crew`:
+    several workers answer."""
     from urial_local.cli.plumbing.guiding import GuideRates
     from urial_local.cli.plumbing.running import Tally, end, write_rows
     from urial_local.cli.plumbing.stopping import stoppable
@@ -145,7 +151,7 @@ def run(
     from urial_local.records.generated import Generated
     from urial_local.records.runlog import RunLog
     from urial_local.records.runs import is_run
-    from urial_local.tasks.generate.job import KEY, Job
+    from urial_local.tasks.generate.job import KEY, longest_first
 
     job = plan.options.job
     survey, lacking = data.survey(), None
@@ -165,25 +171,42 @@ def run(
         if not lacking.rows:
             log.end_session(finished=True)
             return Tally(), log.count_errors()
-        opening = (lacking.rows, lacking.first, _trial)
-        with (
-            stoppable() as stop,
-            weights.open(plan, *opening[1:]) if weights else plan.open(*opening) as opened,
-        ):
-            if plan.options.parallel is None and not plan.options.exact and not opened.told:
-                note(f"{counted(opened.parallel, 'row')} at a time.")
-            opened.engine.resume()
-            work = Job(opened.engine, opened.method, job)
-            rates = GuideRates(plan.guide)
-            rows = rates.watched(work.rows(lacking.todo))
+        rates = GuideRates(plan.guide)
+        with stoppable() as stop, ExitStack() as stack:
+            work: Work
+            if crew:
+                work = together = crew(plan, lacking)
+                rows = together.rows(longest_first(lacking.todo))
+            else:
+                work = own = stack.enter_context(_alone(plan, lacking, weights))
+                rows = own.rows(lacking.todo)
             tally = write_rows(
-                log, rows, work, stop, total=lacking.total, unit="row", figures=_figures
-            )
+                log, rates.watched(rows), work, stop, total=lacking.total, unit="row",
+                figures=_figures,
+            )  # fmt: skip
         rates.tell()
         if lacking.total is None and survey.done:
             _tell_cut(survey)
         end(log, tally, lacking.total)
         return tally, log.count_errors()
+
+
+@contextmanager
+def _alone(plan: Plan, lacking: Lacking, weights: Weights | None) -> Iterator[Job]:
+    """One engine in this process."""
+    from urial_local.cli.plumbing.terminal import note
+    from urial_local.tasks.generate.job import Job
+
+    opening = (
+        weights.open(plan, lacking.first, _trial)
+        if weights
+        else plan.open(lacking.rows, lacking.first, _trial)
+    )
+    with opening as opened:
+        if plan.options.parallel is None and not plan.options.exact and not opened.told:
+            note(f"{counted(opened.parallel, 'row')} at a time.")
+        opened.engine.resume()
+        yield Job(opened.engine, opened.method, plan.options.job)
 
 
 def _in_all(log: RunLog | None, data: Questions, survey: Passing, repeat: int) -> Lacking:
