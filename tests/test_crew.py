@@ -24,9 +24,10 @@ from urial_local.runtime.sequences import Aborted
 from urial_local.tasks.crew.driver import Crew
 from urial_local.tasks.crew.messages import Lost, Made, Ready, Refused, Returned
 from urial_local.tasks.crew.worker import Inbox, work
-from urial_local.tasks.generate.crew import GenerateSpec, Maker
+from urial_local.tasks.generate.crew import GenerateSpec, Maker, spec_of
 from urial_local.tasks.generate.job import error_row
-from urial_local.tasks.generate.setup import GenerateOptions
+from urial_local.tasks.generate.setup import GenerateOptions, plan
+from urial_local.tasks.model_file import model_file
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,21 @@ def test_a_process_for_each_device_makes_the_single_run(tmp_path):
     assert urial(*args, "-o", tmp_path / "two").returncode == 0
 
 
+@pytest.mark.slow
+def test_under_exact_a_row_does_not_hang_on_a_wait_before_it():
+    """A worker that has nothing to do for a moment keeps the last row's cells. The next row must
+    begin as if they were not there: its last digits once told."""
+    options = GenerateOptions(exact=True, max_tokens=12)
+    spec = spec_of(plan(model_file("demo"), options), None, 1, threads=1, on_cpu=True)
+    questions = [f"Where can I find a {t} {i}?" for i in range(4) for t in THINGS]
+    tasks = [(Item(str(n), n, text), 0) for n, text in enumerate(questions)]
+    with spec.open() as maker:
+        together = {row["id"]: row for row in maker.rows(iter(tasks))}
+    with spec.open() as maker:
+        apart = {row["id"]: row for task in tasks for row in maker.rows(iter([task]))}
+    assert plain(apart) == plain(together)
+
+
 def children(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -278,10 +294,6 @@ def test_a_killed_process_and_a_killed_driver_cost_no_row(tmp_path):
 
 
 def test_another_model_is_refused_by_name(tmp_path, tiny_llama):
-    from urial_local.tasks.generate.crew import spec_of
-    from urial_local.tasks.generate.setup import plan
-    from urial_local.tasks.model_file import model_file
-
     options = GenerateOptions(prompt="zero-shot", parallel=1)
     spec = spec_of(plan(model_file(str(tiny_llama)), options), None, 1)
     with spec.open() as maker:

@@ -34,7 +34,7 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
       urial-local merge part1 part2 -o whole
     """
     from urial_local.cli.plumbing import benchmark_results, evaluate_results, shift_results
-    from urial_local.cli.plumbing.answered import answers
+    from urial_local.cli.plumbing.answered import PAGE_ROWS, answers
     from urial_local.cli.plumbing.output import Output
     from urial_local.records.generated import Generated
     from urial_local.records.judged import KEY as EVALUATE_KEY
@@ -68,7 +68,8 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
     elif task == "evaluate":
         evaluate_results.print_results(output, evaluate_results.finish(output), out)
     else:
-        answers((output,), output / "report.html", out)
+        page = merged.rows <= PAGE_ROWS
+        answers((output,), output / "report.html", out, page)
     tell_lacking(runs, merged)
 
 

@@ -114,7 +114,9 @@ class Job:
             if self._ready:
                 row, number, request = self._ready.popleft()
                 self._asked[self._count] = (row, number)
-                yield replace(request, tag=self._count)
+                # Alone, so that it does not matter what came before: another row, a turn of this
+                # one, or a wait for the next row, in which the last one's cells stay.
+                yield replace(request, tag=self._count, alone=self.engine.exact)
                 self._count += 1
             elif not more and self._asked:
                 yield None  # another turn may follow from a row in flight
