@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks import (
     busy,
+    crew,
     engine,
     evaluate,
     generate,
@@ -48,7 +49,7 @@ def real_or_random() -> Path:
 
 def main() -> None:
     usual = ["engine", "generate", "evaluate", "shift", "sampling", "busy", "serve", "guide"]
-    usual += ["many-rows"]
+    usual += ["many-rows", "crew"]
     parts = sys.argv[1:] or usual
     rows = []
     if "engine" in parts:
@@ -71,6 +72,8 @@ def main() -> None:
         rows += guide.run(model(random_model.HALF_BILLION), model(random_model.SIXTY_MILLION))
     if "many-rows" in parts:
         rows += many_rows.run()
+    if "crew" in parts:
+        rows += crew.run()
     if "serve" in parts:
         rows += serve.run(model(random_model.HALF_BILLION))
     print("\n| what | here | yardstick in the same run | ratio | goal |\n|---|---|---|---|---|")
