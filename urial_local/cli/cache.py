@@ -57,7 +57,7 @@ def list_entries(out: Output) -> None:
 
 @command.command()
 def clear() -> None:
-    """Delete all saved states, and the indexes of --retrieve's pools.
+    """Delete saved states, the indexes of --retrieve's pools, and what was read of large runs.
 
     \b
     Examples:
@@ -66,9 +66,11 @@ def clear() -> None:
     """
     from urial_local.base.files import remove_files
     from urial_local.base.paths import pools_dir
+    from urial_local.records.known import rows_dir
     from urial_local.runtime.prefix_cache import PrefixCache
 
     freed = PrefixCache().clear() + remove_files(pools_dir(), "*.sqlite", "*.vectors", "*.part")
+    freed += remove_files(rows_dir(), "*.rows", "*.part")
     Output().tell(f"Freed {size(freed)}.")
 
 

@@ -10,6 +10,7 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.formats import counted, rate
+from urial_local.cli.plumbing.crew_options import crew_of, crew_options
 from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
@@ -95,6 +96,7 @@ from urial_local.cli.plumbing.output import Output
 @prompt_options
 @sampling_options
 @guide_options
+@crew_options
 def command(data: str, output: Path, **options: Any) -> None:
     """Answer every row of DATA with a model under a prompt.
 
@@ -119,7 +121,8 @@ def command(data: str, output: Path, **options: Any) -> None:
         dataset = Dataset(source, fields(options), selection(options))
         asked = generate_options(options)
         with planned(options["model"], asked, options["embedding_model"]) as plan:
-            tally, errors = run(plan, dataset, output)
+            crew = crew_of(options, options["embedding_model"])
+            tally, errors = run(plan, dataset, output, crew=crew)
     out = Output()
     out.note(
         f"{counted(tally.done, 'row')}, {counted(tally.tokens, 'token')},"

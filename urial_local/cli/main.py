@@ -37,6 +37,7 @@ COMMANDS = {
     "leaderboard": ("urial_local.cli.leaderboard", "Judged runs side by side."),
     "agreement": ("urial_local.cli.leaderboard", "How far two judges agree."),
     "merge": ("urial_local.cli.merge", "Put the shards of a run together."),
+    "slurm": ("urial_local.cli.slurm", "A Slurm script that makes a run in shards."),
     "report": ("urial_local.cli.report", "Make a run's summary and page anew."),
     "lm-eval": ("urial_local.cli.lm_eval", "Tasks of lm-evaluation-harness, under any prompt."),
     "prompts": ("urial_local.cli.prompts", "List, show, render, lint and import prompts."),
@@ -99,7 +100,8 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some rows failed,
+    75 unfinished (SIGTERM, or a shard is missing), 130 interrupted."""
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):  # as nohup sets it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

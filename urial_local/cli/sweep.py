@@ -13,6 +13,7 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.model_names import parse_name
+from urial_local.cli.plumbing.crew_options import crew_of, crew_options
 from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
@@ -82,6 +83,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @prefill_option
 @chat_template_option("Ask in this chat template, in place of the models' own.")
 @guide_options
+@crew_options
 @json_option("Print the table as JSON.")
 @data_options
 @runtime_options
@@ -116,7 +118,7 @@ def command(data: str, output: Path, out: Output, **options: Any) -> None:
         for number, cell in enumerate(grid, 1):
             out.note(f"{number} of {len(grid)}: {cell.name}")
             with generating.planned(cell.model, cell.options) as plan:
-                _, errors = generating.run(plan, dataset, output / cell.name)
+                _, errors = generating.run(plan, dataset, output / cell.name, crew=crew_of(options))
             failed += errors
             found[cell.name], rates[cell.name] = summary_of(output / cell.name)
     write_json(output / "sweep.json", as_json(found, rates))

@@ -167,7 +167,7 @@ def read_rows(source: Source) -> Iterator[RawRow]:
 
 def _run(source: Source) -> Iterator[RawRow]:
     """The rows of a run: what the dataset held, with the answer that was made."""
-    rows = sorted(RunRows(source.path, ("id",), _Kept.read), key=lambda r: r.number)
+    rows = RunRows(source.path, ("id",), _Kept.read).ordered(lambda row: row.number)
     for number, row in enumerate(rows, 1):
         yield RawRow(number, {**row.fields, "id": row.id, "answer": row.answer})
 

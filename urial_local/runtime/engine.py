@@ -67,7 +67,7 @@ class Engine:
         """
         self.vocab, self.decoder = vocab, decoder
         self.ctx_size = min(ctx_size or decoder.cells, decoder.cells)
-        self.on_prefill = on_prefill
+        self.on_prefill, self.exact = on_prefill, exact
         self.held = Residency(decoder, cache)
         self.chooser = chooser or Sample()
         self._admission = Admission(self.held, rows or decoder.n_seq - 1, exact)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from urial_local.base.errors import Interrupted, RunError, UsageError
+from urial_local.base.errors import Interrupted, RunError, Unfinished, UsageError
 from urial_local.base.formats import counted, number, percent
 from urial_local.cli.plumbing.output import Output
 from urial_local.cli.plumbing.running import RESUME
@@ -59,9 +59,10 @@ def search(plan: Plan, folder: Path, seconds: float) -> Outcome:
                     shown.to(len(known) + done)
             except (Aborted, KeyboardInterrupt):
                 stop.asked = True
-        log.end_session(rows=done)
+        log.end_session(finished=fit.outcome is not None, rows=done)
     if fit.outcome is None:
-        raise Interrupted(f"Stopped; {counted(len(known) + done, 'score')} are kept.", RESUME)
+        kind = Unfinished if stop.terminated else Interrupted
+        raise kind(f"Stopped; {counted(len(known) + done, 'score')} are kept.", RESUME)
     return fit.outcome
 
 

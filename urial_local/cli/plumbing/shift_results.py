@@ -53,6 +53,8 @@ def analyse(
             )  # fmt: skip
         if lacking:
             end(log, tally, total)
+        else:
+            log.end_session(finished=True)
         return len(todo(log, setup, items, given))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from urial_local.base.errors import UrialError, UsageError
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
-from urial_local.records.datasets import Count, Item, in_shard
+from urial_local.records.datasets import Item, in_shard
 from urial_local.tasks.benchmark.probes import Probe, digest, load_probes
 from urial_local.tasks.generate import setup
 from urial_local.tasks.generate.setup import GenerateOptions, Plan, run_name
@@ -77,14 +77,26 @@ class Asked:
         """Those of this shard."""
         return tuple(p for i, p in enumerate(self.probes) if in_shard(item_of(p, i), self.shard))
 
-    def items(self) -> Iterator[Item]:
-        for number, probe in enumerate(self.probes):
-            item = item_of(probe, number)
-            if in_shard(item, self.shard):
-                yield item
+    in_one_pass = False  # they are few, and a changed one is told before a model is loaded
 
-    def count(self) -> Count:
-        return Count(len(self.own()), 0, 0)
+    def survey(self) -> Asking:
+        return Asking(self)
+
+
+class Asking:
+    """One pass over probes; see records.datasets.Survey."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self.rows, self.cut, self.done = 0, 0, False
+
+    def items(self) -> Iterator[Item]:
+        for number, probe in enumerate(self._asked.probes):
+            item = item_of(probe, number)
+            if in_shard(item, self._asked.shard):
+                self.rows += 1
+                yield item
+        self.done = True
 
 
 def item_of(probe: Probe, number: int) -> Item:
