@@ -75,6 +75,7 @@ def command(words: tuple[str, ...], **options: Any) -> None:
       urial-local slurm --shards 16 --time 4:00:00 --gpus 1 -- \\
         generate q.jsonl -m base.gguf -o run > run.sh
       bash run.sh
+      urial-local slurm --shards 8 -- shift q.json --base base.gguf -o run | bash
     """
     from urial_local.tasks.slurm import SlurmJob, script
 
