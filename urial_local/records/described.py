@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ UNCOMPARED = ("model.name", "model.file", "model.title")
 
 def asked_digest(*texts: str) -> str:
     """Tells whether what a row was made of is still the same when a run is resumed."""
-    return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()[:16]
+    # As json.dumps(texts) has it, in half of the time: it is asked of every row there is.
+    text = f"[{', '.join(map(encode_basestring_ascii, texts))}]"
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
 def session() -> dict[str, Any]:
