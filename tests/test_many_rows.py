@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tracemalloc
@@ -18,7 +19,7 @@ from urial_local.records.datasets import Fields, RawRow, Selection, as_item
 from urial_local.records.generated import Generated
 from urial_local.records.merge import merge_runs
 from urial_local.records.parts import parts
-from urial_local.records.runlog import RunLog, read_run
+from urial_local.records.runlog import RunLog, asked_digest, read_run
 from urial_local.records.runs import RunRows, latest_rows
 from urial_local.records.sources import open_source
 from urial_local.tasks.generate.job import KEY
@@ -327,6 +328,12 @@ def bytes_a_row(made, rows: int) -> float:
         return tracemalloc.get_traced_memory()[1] / rows
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("texts", [("",), ("a", 'b"\\\n'), ("é🙂\ud800\0", "", "x")])
+def test_a_questions_digest_is_what_it_was(texts):
+    expected = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()[:16]
+    assert asked_digest(*texts) == expected
 
 
 @pytest.mark.slow

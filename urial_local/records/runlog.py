@@ -9,26 +9,28 @@ What a folder holds may have come from anywhere: it is read by `runs`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 import json
 import os
 import platform
-import shlex
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import filelock
 
-from urial_local import __version__
-from urial_local.base.addresses import told_argument, without_secrets
+from urial_local.base.addresses import without_secrets
 from urial_local.base.errors import RunError, UsageError
-from urial_local.base.files import replacing, sync_folder
+from urial_local.base.files import sync_folder
 from urial_local.base.terminal import printable
+from urial_local.records.described import (
+    asked_digest,
+    differences,
+    refuse_other,
+    session,
+    write_json,
+)
 from urial_local.records.disk import MAX_ROW, open_plain, read_plain, whole_lines
 from urial_local.records.known import Kept, Known, asked_bytes, key_digest
 from urial_local.records.parts import FIRST, LATER, PART, part_path, parts
@@ -50,14 +52,24 @@ from urial_local.records.runs import (
     row_of,
 )
 
-__all__ = ["RunLog", "RunRows", "cut_torn_tail", "latest_rows", "read_rows", "read_run"]
+__all__ = [
+    "RunLog",
+    "RunRows",
+    "asked_digest",
+    "cut_torn_tail",
+    "differences",
+    "latest_rows",
+    "read_rows",
+    "read_run",
+    "refuse_other",
+    "session",
+    "write_json",
+]
 # What commands write into a run's folder, besides its lock.
 MADE = ("run.json", "rows.jsonl", "rows.torn", LATER, "summary.json", "report.html",
         "positions.csv", "tokens-*.json")  # fmt: skip
 KEEP = 64 << 20  # bytes of rows after which what was read and written is kept for the next start
 SYNC_SECONDS = 1.0  # a power cut costs the rows of so long at most
-# The same file under another name is the same model: its fingerprint says so.
-UNCOMPARED = ("model.name", "model.file", "model.title")
 
 
 class RunLog:
@@ -298,26 +310,6 @@ class RunLog:
         return self._known.errors
 
 
-def asked_digest(*texts: str) -> str:
-    """Tells whether what a row was made of is still the same when a run is resumed."""
-    return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()[:16]
-
-
-def session() -> dict[str, Any]:
-    """Provenance of one start: when, how it was called, with which versions, on what."""
-    versions = {"urial-local": __version__, "python": platform.python_version()}
-    for package in ("llama-cpp-python", "numpy"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return {
-        "finished": False,  # until it is
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(["urial-local", *map(told_argument, sys.argv[1:])]),
-        "versions": versions,
-        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-    }
-
-
 def _refuse_files_of_others(folder: Path) -> None:
     """Raises UsageError where a new run would come to replace files that no run has made."""
     for pattern in MADE[3:]:
@@ -372,44 +364,3 @@ def cut_torn_tail(path: Path) -> None:
             aside.write(b"\n")
             os.fsync(aside.fileno())  # before it is cut off here
         file.truncate(at)
-
-
-def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Raises UsageError, with each difference on a line, unless the configurations are equal."""
-    if lines := differences(old, new, "there", "now"):
-        raise UsageError(
-            f"{folder} holds a run of another configuration.",
-            "\n".join([*lines, "Choose another folder with -o, or the options it was made with."]),
-        )
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], one: str, other: str) -> list[str]:
-    """What differs between two configurations in what decides a row; `one` and `other` say which is
-    which."""
-    flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
-    lines = []
-    for name in sorted(flat_old.keys() | flat_new.keys()):
-        if name in UNCOMPARED:
-            continue
-        before, after = flat_old.get(name, "(none)"), flat_new.get(name, "(none)")
-        if before != after:
-            lines.append(f"{name}: {before} {one}, {after} {other}")
-    return lines
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _flat(inner, f"{name}[{i}]")
-    else:
-        yield name, json.dumps(value, ensure_ascii=False)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write under another name, then rename: a reader sees the old file or the new one."""
-    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
-    with replacing(path) as file:
-        file.write(text + "\n")

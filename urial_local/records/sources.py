@@ -156,7 +156,7 @@ def read_rows(source: Source) -> Iterator[RawRow]:
     try:
         for row in reader(source):
             try:
-                fields = plain(row.fields)
+                fields = row.fields if source.kind == "text" else plain(row.fields)
             except RecursionError:
                 yield RawRow(row.line, {}, f"row {row.line} is nested too deeply")
                 continue
