@@ -2,7 +2,7 @@
 
 Each asks again and again. `finishes` reads whole answers, streamed or not; `slow` reads a few bytes
 at a time through a small buffer; `leaves` closes amid an answer, politely or with a reset; `half`
-sends a part of a request and no more; `babbles` sends what is no request."""
+sends a part of a request and no more; `babbles` sends what is not a request."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def test_shards_and_merge_make_the_whole(measured, tmp_path):
     assert figures(tmp_path / "whole") == figures(measured / "run")
     assert (tmp_path / "whole" / "report.html").exists()
     alone = urial("merge", parts[0], "-o", tmp_path / "alone")
-    assert "Not among them: shard 2/2." in alone.stderr
+    assert "Missing: shard 2/2." in alone.stderr
     assert "another configuration" in run(parts[0], measured / "own.toml").stderr
 
 
@@ -343,7 +343,7 @@ def test_wrong_use_says_what_to_do(tmp_path, tiny_llama):
 
 
 def test_folders_of_others(measured, tmp_path):
-    """Names in run.json lead nowhere else, and what is no probe is named."""
+    """Names in run.json lead nowhere else, and what is not a probe is named."""
     import shutil
 
     folder = tmp_path / "run"

@@ -58,12 +58,12 @@ def test_the_same_command_goes_on(judged, tmp_path):
     args = ("evaluate", judged / "a.json", *JUDGE, "--expected", "-o", tmp_path / "again")
     done = urial(*args)
     assert done.returncode == 0, done.stderr
-    assert "8 of them are there already" in done.stderr
+    assert "8 of them are already there" in done.stderr
     assert by_key(tmp_path / "again") == by_key(judged / "judged")
     assert "reason_tokens: 8 there, 9 now" in fails(2, *args, "--reason-tokens", "9")
     changed = write_answers(tmp_path / "changed.json", tail=" Or not.")
     said = fails(2, "evaluate", changed, *JUDGE, "--expected", "-o", tmp_path / "again")
-    assert "is not the one that this run holds" in said
+    assert "differs from the one in this run" in said
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ def test_verify(models, tiny_llama, tmp_path):
     done = models("verify", cut)
     assert done.returncode == 1
     assert "should end at byte" in done.stderr
-    assert done.stdout == ""  # no checksum was taken of what is no model
+    assert done.stdout == ""  # no checksum was taken of what is not a model
     assert not cut.with_suffix(".lock").exists()
     assert json.loads(models("verify", tmp_path / "none.gguf", "--json").stdout)[0]["failed"]
 

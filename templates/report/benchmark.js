@@ -126,7 +126,7 @@ function differences() {
   });
   const cards = models.map((model) => [model, lines(model)]).filter(([, found]) => found.length);
   byId("differences-section").hidden = !cards.length;
-  byId("differences-note").textContent = `In points of a hundred, over the probes that both have. p is of McNemar’s exact test, two-sided; more than chance means p < ${data.sure}. No correction for the number of comparisons, and the best was picked by these figures. In brackets: probes that only the one has right, and only the other; “read” shows them.`;
+  byId("differences-note").textContent = `In percentage points, over the probes that both have. p is from McNemar’s exact test, two-sided; more than chance means p < ${data.sure}. No correction for the number of comparisons, and the best was picked by these figures. In brackets: probes that only the one has right, and only the other; “read” shows them.`;
   byId("differences").replaceChildren(...cards.map(([model, found]) => make("div", { class: "card" }, several ? make("h3", {}, foreign(model)) : null,
     table(["", "against", "points", "95 % interval", "p", ...(gaps ? ["gap closed"] : []), "in words", ""], found, (i) => i > 1 && i < (gaps ? 6 : 5)))));
 }

@@ -180,7 +180,7 @@ function provenance() {
   if (config.noise_floor) add("noise floor", model(config.noise_floor));
   add("answers", config.answers === "given" ? "given" : config.sampling.temperature ? `sampled, temperature ${config.sampling.temperature}, seed ${config.sampling.seed}` : "greedy");
   if (config.max_tokens) add("longest answer", `${thousands(config.max_tokens)} tokens`);
-  add("keys and values", config.kv_type);
+  add("KV cache", config.kv_type);
   data.sessions.forEach((s) => { add("run", `${s.started}, ${s.platform}; ${Object.entries(s.versions).map((v) => v.join(" ")).join(", ")}`); add("command", make("span", { class: "mono" }, s.command)); });
   byId("provenance").replaceChildren(list);
 }

@@ -82,7 +82,7 @@ class Answers {
         make("span", { class: "figures" }, `${percent(share(classes, "23"))} shifted · KL ${significant(kl)} · ${classes.length} tokens`)));
     }));
     const rest = found.length - shown.length;
-    byId("more").replaceChildren(found.length ? "" : "No answer fits.", rest > 0
+    byId("more").replaceChildren(found.length ? "" : "No answer matches.", rest > 0
       ? make("button", { type: "button", onclick: () => { this.drawn += PAGE; this.list(); } }, `Show more (${thousands(rest)} left)`) : "");
     if (found.length && !found.some(([, i]) => i === this.open)) this.show(found[0][1], false);
     else if (!found.length) { this.open = null; byId("answer").replaceChildren(make("p", { class: "soft" }, "Nothing to show.")); }

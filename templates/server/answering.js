@@ -124,9 +124,9 @@ async function saveRun(talk, model) {
   const turns = talk.turns().map(({ question }) => ({ question, node: talk.columns(question).find((c) => c.model === model)?.shown }));
   const gap = turns.findIndex(({ node }) => !node || !node.text || node.state !== "done" || !ENDS.includes(node.finish));
   const whole = gap < 0 ? turns : turns.slice(0, gap);
-  if (!whole.length) return notice(`${model} has no whole answer here.`);
+  if (!whole.length) return notice(`${model} has no complete answer here.`);
   const prompts = new Set(whole.map(({ node }) => node.prompt));
-  if (prompts.size > 1) return notice(`The answers that are shown are of ${prompts.size} prompts, and a run has one. Show answers of one prompt, then save.`);
+  if (prompts.size > 1) return notice(`The answers shown come from ${prompts.size} prompts, and a run has one. Show answers of one prompt, then save.`);
   const last = whole.at(-1).node;
   const sound = (node) => sameModel(node) ? node.tokens.map((t) => t[0]) : [];
   try {

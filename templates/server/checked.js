@@ -20,7 +20,7 @@ function need(true_, said) { if (!true_) throw new Unfit(said); }
 function conversationsOf(text) {
   need(text.length <= MOST.file, "The file is larger than 64 MB.");
   const found = parsed(text);
-  need(isObject(found) && found.format === FORMAT && found.version === 1, "The file is no export of conversations of this page.");
+  need(isObject(found) && found.format === FORMAT && found.version === 1, "The file is not an export from this page.");
   need(Array.isArray(found.conversations) && found.conversations.length <= MOST.conversations, `The file must hold at most ${MOST.conversations} conversations.`);
   return found.conversations.map((one, i) => {
     try { return talkOf(one); } catch (error) {
@@ -33,7 +33,7 @@ function conversationsOf(text) {
 // A conversation from its JSON. A node's parent comes before it, so that there are no circles.
 function talkOf(value) {
   need(isObject(value) && isId(value.id), "It has no id.");
-  need(Array.isArray(value.nodes) && value.nodes.length <= MOST.nodes, "It has no list of nodes, or too long a one.");
+  need(Array.isArray(value.nodes) && value.nodes.length <= MOST.nodes, "Its list of nodes is missing or too long.");
   const talk = new Talk(value.id);
   talk.title = textOr(value.title, "", 200);
   talk.named = value.named === true;

@@ -13,7 +13,7 @@ const CLASS_NAMES = ["unshifted", "marginal", "shifted"];
 const EXPLAINED = {
   probability: "How probable the model that wrote it found each token.",
   entropy: "How open the choice was at each token: the entropy of the model's distribution.",
-  rank: "Whether the other model would have written it, too: the token's rank there.",
+  rank: "Whether the other model would also have written it: the token's rank there.",
   ownRank: "Whether it was the model's own first choice: the token's rank.",
   guide: "Who wrote each token: the model, or its guide, which is asked where the model is unsure.",
   none: "",

@@ -62,7 +62,7 @@ class Interrupted(UrialError):
 
 
 class Unfinished(UrialError):
-    """Work was stopped by SIGTERM, or lacks a part; the same command goes on with it. Exit code 75,
+    """Work was stopped by SIGTERM, or lacks a part; the same command resumes with it. Exit code 75,
     the EX_TEMPFAIL of sysexits.h, so that a script can tell it from a failure."""
 
     exit_code = 75

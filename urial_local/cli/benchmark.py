@@ -77,10 +77,10 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     help="Its aligned counterpart, asked in its own chat template: how much of the gap is closed?",
 )
 @chat_template_option("The aligned model's chat template, in place of its own.")
-@click.option("--probes", metavar="FILE", help="Probes of your own, in the place of ours.")
+@click.option("--probes", metavar="FILE", help="Your own probes, instead of the shipped ones.")
 @click.option("--kinds", type=KindsType(), default=(), help="Only probes of these kinds.")
 @click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge.")
-@output_option("Gets a run folder for each cell. The same command goes on with it.")
+@output_option("Gets a run folder for each cell. Run the same command again to resume.")
 @click.option(
     "-np",
     "--parallel",
@@ -88,7 +88,9 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     default="auto",
     help="Rows at a time; auto measures which number is fastest.  [default: auto]",
 )
-@click.option("--exact", is_flag=True, help="One row at a time: no neighbour, no noise from one.")
+@click.option(
+    "--exact", is_flag=True, help="One row at a time, so that none depends on its neighbours."
+)
 @json_option("Print all figures as JSON.")
 @guide_options
 @sampling_options
@@ -121,7 +123,7 @@ def command(output: Path, out: Output, **options: Any) -> None:
     failed = run_cells(asked, output, out)
     print_results(output, finish(output), out)
     if failed:
-        out.note(f"{counted(failed, 'answer')} failed; the same command tries them again.")
+        out.note(f"{counted(failed, 'answer')} failed; run the same command again to retry them.")
         raise click.exceptions.Exit(FAILED)
 
 

@@ -78,7 +78,7 @@ def command() -> None:
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="The judgements' folder. The same command goes on with it."
+    help="The judgements' folder. Run the same command again to resume."
     "  [default: judged-JUDGE in the run]",
 )
 @click.option(
@@ -88,7 +88,7 @@ def command() -> None:
     help="auto judges safety rows for safety, others on five aspects.  [default: auto]",
 )
 @click.option("--against", metavar="RUN", help="pairwise: the answers to compare with.")
-@click.option("--template", metavar="FILE", help="A wording of your own (.jinja) for the mode.")
+@click.option("--template", metavar="FILE", help="Your own wording (.jinja) for the mode.")
 @click.option(
     "--expected",
     is_flag=True,
@@ -107,7 +107,7 @@ def command() -> None:
 @click.option(
     "--exact",
     is_flag=True,
-    help="Local judge: one row at a time, so that no score hangs on its neighbours.",
+    help="Local judge: one row at a time, so that no score depends on its neighbours.",
 )
 @click.option(
     "--max-tokens",
@@ -123,8 +123,8 @@ def command() -> None:
 def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
     """Judge ANSWERS: a run of `generate`, or a file with answers.
 
-    Files of JUST-EVAL, AlpacaEval and others are read as they are. Judgements go to
-    FOLDER/rows.jsonl as they are made; Ctrl-C finishes those in hand.
+    Files of JUST-EVAL, AlpacaEval and others are read as they are. Judgements are written to
+    FOLDER/rows.jsonl as they are made; Ctrl-C finishes those in flight.
 
     \b
     Examples:
@@ -219,7 +219,7 @@ def check(options: Mapping[str, Any]) -> None:
     if (options["mode"] == "pairwise") != bool(options["against"]):
         raise UsageError("--mode pairwise and --against go together.")
     if options["base_url"] and not endpoint:
-        raise UsageError("--base-url is an endpoint's; name its model as --judge openai:MODEL.")
+        raise UsageError("--base-url is for an endpoint; name its model with --judge openai:MODEL.")
     for name in ("expected", "judge_prompt", "exact"):
         if endpoint and options[name]:
             raise UsageError(f"--{name.replace('_', '-')} needs a judge on this machine.")
@@ -254,5 +254,5 @@ def default_folder(answers: str, judge: str, mode: str) -> Path:
     name = f"judged-{name.removesuffix('.gguf')}"
     chosen = folder / (name if mode == "auto" else f"{name}-{mode}")
     if chosen.is_symlink():  # not chosen by the user, perhaps, but by who made the run
-        raise UsageError(f"{chosen} is a symbolic link.", "Name where it leads to with -o.")
+        raise UsageError(f"{chosen} is a symbolic link.", "Name its target with -o.")
     return chosen

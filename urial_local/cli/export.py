@@ -80,7 +80,7 @@ def judged_pieces(run: Path) -> Iterator[str]:
 
     info = read_run(run)
     if info.task != "evaluate":
-        raise UsageError(f"{run} is a run of {info.task}; {JUDGED} is of judged ones.")
+        raise UsageError(f"{run} is a run of {info.task}; {JUDGED} needs a judged run.")
     judge = info.config_as(EvaluateConfig).judge.name
     rows = RunRows(run, KEY, JudgedRow.read)
     if failed := len(rows.errors()):
@@ -104,7 +104,7 @@ def write(pieces: Iterable[str], output: Path | None, force: bool = False) -> No
     first = next(pieces, "")
     if not force and holds_other(output, lambda head: begins_alike(head, first)):
         raise UsageError(
-            f"{output} is there and is not an export of this run, so it is left as it is.",
+            f"{output} exists and is not an export of this run, so it is left as it is.",
             "Choose another name, or add --force to replace it.",
         )
     with replacing(output) as file:

@@ -33,7 +33,7 @@ from urial_local.cli.plumbing.output import Output
 
 @click.command()
 @click.argument("data")
-@output_option("The run's folder. The same command goes on with it.")
+@output_option("The run's folder. Run the same command again to resume.")
 @data_options
 @click.option(
     "--shots",
@@ -91,7 +91,9 @@ from urial_local.cli.plumbing.output import Output
     default="auto",
     help="Rows at a time; auto measures which number is fastest.  [default: auto]",
 )
-@click.option("--exact", is_flag=True, help="One row at a time: no neighbour, no noise from one.")
+@click.option(
+    "--exact", is_flag=True, help="One row at a time, so that none depends on its neighbours."
+)
 @model_options
 @prompt_options
 @sampling_options
@@ -101,8 +103,8 @@ def command(data: str, output: Path, **options: Any) -> None:
     """Answer every row of DATA with a model under a prompt.
 
     DATA is JSON, JSONL, CSV, TSV, Parquet or text (a question a line), hf:user/dataset[:file], or -
-    for standard input. Rows go to FOLDER/rows.jsonl as they are finished; the same command goes on
-    after any stop. Ctrl-C finishes the rows in hand.
+    for standard input. Rows go to FOLDER/rows.jsonl as they are finished; the same command resumes
+    after any stop. Ctrl-C finishes the rows in flight.
 
     \b
     Examples:

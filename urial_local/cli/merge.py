@@ -101,7 +101,7 @@ def tell_lacking(runs: Sequence[Path], merged: Merged) -> None:
     infos = [read_run(run) for run in runs]
     said, hints = [], []
     if merged.missing_shards:
-        said.append(f"Not among them: shard {', '.join(merged.missing_shards)}.")
+        said.append(f"Missing: shard {', '.join(merged.missing_shards)}.")
         hints += [
             command_for(infos[0], shard, folder_of(shard, infos)) for shard in merged.missing_shards
         ]

@@ -105,7 +105,9 @@ def _row(row: CatalogRow) -> tuple[str, ...]:
 
 def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and 0 < value <= MOST_GB):
-        raise click.BadParameter(f"{value} is no number of gigabytes above 0, up to {MOST_GB:,.0f}")
+        raise click.BadParameter(
+            f"{value} is not a number of gigabytes above 0 and up to {MOST_GB:,.0f}"
+        )
     return value
 
 
@@ -114,9 +116,9 @@ def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) 
 @click.option("-c", "--ctx-size", type=Whole(0, limits.TOKENS), default=0, metavar="N",
               help="Memory for this context; 0 for the model's own, up to 4096.")  # fmt: skip
 @click.option("--kv-type", type=click.Choice(["f16", "f32", "q8_0"]), default="f16",
-              help="Type of cached keys and values.  [default: f16]")  # fmt: skip
+              help="Type of the KV cache.  [default: f16]")  # fmt: skip
 @click.option("--gpu-memory", type=float, metavar="GB", callback=_gigabytes,
-              help="Layers for a GPU with so much free, rather than the one here.")  # fmt: skip
+              help="Layers that fit a GPU with this much free, not this machine's.")  # fmt: skip
 @json_option("All as JSON.")
 def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, out: Output) -> None:
     """Describe a model: size, types, memory, which prompts fit; or an adapter.
@@ -155,7 +157,7 @@ def pull(name: str, dry_run: bool) -> None:
     """Fetch a model from the Hugging Face hub, and check it.
 
     NAME is one of `models list`, or hf:user/repo[:quant or file]. The file goes to the hub's
-    cache (HF_HOME) once its sha256 is the registry's or the hub's. An interrupted pull goes on
+    cache (HF_HOME) once its sha256 is the registry's or the hub's. An interrupted pull resumes
     with the same command.
 
     \b
@@ -185,7 +187,7 @@ def pull(name: str, dry_run: bool) -> None:
             pulled = pull_all(wanted, tell)
     except KeyboardInterrupt:
         on = all(file.goes_on for file in wanted)
-        how = "the same command goes on from there" if on else "the same command begins anew"
+        how = "run the same command again to resume" if on else "the same command starts over"
         Output().note(f"Stopped; {how}.")
         raise click.exceptions.Exit(130) from None
     for one in pulled:

@@ -93,7 +93,7 @@ def usual_prompt(model: str) -> tuple[str, str]:
 @command.command("default")
 @click.argument("model", shell_complete=complete_models)
 @click.argument("name", required=False, shell_complete=complete_prompts)
-@click.option("--clear", is_flag=True, help="Ask it under what suits its kind again.")
+@click.option("--clear", is_flag=True, help="Go back to the prompt that suits its kind.")
 def set_default(model: str, name: str | None, clear: bool) -> None:
     """Say under which prompt MODEL is asked where none is named, or make it NAME.
 
@@ -114,11 +114,11 @@ def set_default(model: str, name: str | None, clear: bool) -> None:
     out = Output()
     if clear or name:
         if clear and name:
-            raise UsageError("NAME and --clear are two wishes; choose one.")
+            raise UsageError("NAME and --clear exclude each other.")
         prompt = load_prompt(name) if name else None  # which says what is wrong with it
         if name and name not in prompt_files():
             raise UsageError(
-                f"{name} is a file, and a default is a name.",
+                f"{name} is a file, but a default must be a prompt's name.",
                 "Put it into the folder that `urial-local prompts path` prints.",
             )
         file = model_file(model, tell_about_check)
@@ -242,7 +242,7 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, out: O
         [{"prompt": n, "level": f.level, "where": f.where, "message": f.message} for n, f in rows],
     )
     if not rows and not out.as_json:
-        out.tell("Nothing to complain about.")
+        out.tell("No problems found.")
     if any(f.level == "error" for _, f in rows):
         raise click.exceptions.Exit(1)
 

@@ -47,7 +47,7 @@ from urial_local.cli.plumbing.shift_modes import chosen_mode, mode_options
     help="Its aligned counterpart; give it again to compare several."
     "  [default: the registry's counterpart of --base]",
 )
-@output_option("The run's folder. The same command goes on with it.")
+@output_option("The run's folder. Run the same command again to resume.")
 @click.option(
     "--base-prompt",
     "base_prompts",
@@ -80,7 +80,9 @@ from urial_local.cli.plumbing.shift_modes import chosen_mode, mode_options
     metavar="N",
     help="Longest answer.  [default: 512]",
 )
-@click.option("--sample", is_flag=True, help="Let the aligned model sample rather than be greedy.")
+@click.option(
+    "--sample", is_flag=True, help="Let the aligned model sample instead of decoding greedily."
+)
 @click.option("--temp", type=float, metavar="X", help="Temperature for --sample.  [default: 0.7]")
 @click.option(
     "-s",
@@ -92,7 +94,9 @@ from urial_local.cli.plumbing.shift_modes import chosen_mode, mode_options
 )
 @parallel_option("Answers written at the same time.", 4)
 @click.option(
-    "--allow-vocab-mismatch", is_flag=True, help="Go on with the token ids that both models share."
+    "--allow-vocab-mismatch",
+    is_flag=True,
+    help="Continue with the token ids that both models share.",
 )
 @click.option("--save-prompts", is_flag=True, help="Keep each prompt's text and ids in its row.")
 @click.option("--csv", is_flag=True, help="Also write positions.csv.")
@@ -173,9 +177,9 @@ def shift_options(options: Mapping[str, Any]) -> Any:
     if options["temp"] is not None and not options["sample"]:
         raise UsageError("--temp needs --sample; without it the model is greedy.")
     if options["temp"] == 0:
-        raise UsageError("--temp 0 is greedy, which is what leaving --sample out means.")
+        raise UsageError("--temp 0 is greedy; leave --sample out for that.")
     if options["answers"] and options["sample"]:
-        raise UsageError("--answers are given, so there is nothing to --sample.")
+        raise UsageError("With --answers, there is nothing to --sample.")
     temperature = (0.7 if options["temp"] is None else options["temp"]) if options["sample"] else 0
     return ShiftOptions(
         base=options["base"],

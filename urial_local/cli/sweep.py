@@ -52,7 +52,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         try:
             return tuple(self.kind(part) for part in str(value).split(","))
         except ValueError:
-            return self.fail(f"{value!r} is no list of numbers, such as 1.0,1.1", param, ctx)
+            return self.fail(f"{value!r} is not a list of numbers such as 1.0,1.1", param, ctx)
 
 
 @click.command()
@@ -67,7 +67,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.option("--shots", type=ListType(int), help="Numbers of examples, such as 0,1,3.")
 @click.option("--temp", type=ListType(float), help="Temperatures.")
 @click.option("--repeat-penalty", type=ListType(float), help="Repetition penalties.")
-@output_option("Gets a run folder for each cell. The same command goes on with it.")
+@output_option("Gets a run folder for each cell. Run the same command again to resume.")
 @click.option(
     "-n", "--max-tokens", type=Whole(1, limits.TOKENS), metavar="N", help="Longest answer."
 )

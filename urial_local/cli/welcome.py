@@ -48,7 +48,7 @@ def welcome() -> Iterator[list[str]]:
     say("urial-local makes a base language model answer like an assistant, on this machine.\n")
     for number, offer in enumerate(found, 1):
         say(f"  {number}  {offer.text}")
-    say("\nurial-local --help lists all commands; -m model.gguf uses a file of yours.")
+    say("\nurial-local --help lists all commands; -m model.gguf uses your own file.")
     keys = [str(number) for number in range(1, len(found) + 1)]
     chosen = click.prompt(
         "1, 2 or 3, or q to leave", type=click.Choice([*keys, "q"]), default="1", show_choices=False

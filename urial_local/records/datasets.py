@@ -26,7 +26,7 @@ ANSWER_FIELDS = ("answer", "output", "response", "completion", "text", "output_c
 ID_FIELDS = ("id", "question_id")
 TAG_FIELDS = ("category", "task", "topic", "difficulty", "dataset", "source")
 DIALOGUES = ("conversations", "messages")
-BY_COLUMNS = "a table by columns has to be written by rows"
+BY_COLUMNS = "a table stored by columns must be written by rows"
 USERS = ("user", "human")
 MAX_QUERY = 16 << 20  # characters
 _NUMBER = re.compile(r"(line-)?[0-9]{1,18}")  # what rows without an id are called
@@ -177,7 +177,7 @@ class Survey:
         if not usable:
             raise UsageError(f"No row of {source.name} can be used. The first: {first_error}")
         if not wanted:
-            raise UsageError(f"No row of {source.name} is chosen by `ids` or `where`.")
+            raise UsageError(f"No row of {source.name} matches `ids` or `where`.")
         self.done = True
 
     def _refuse_double(self, seen: dict[bytes, int], item: Item, number: int) -> None:
@@ -276,7 +276,7 @@ def unsound(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return "holds half a character, which is not valid Unicode"
+        return "holds a lone surrogate, which is not valid Unicode"
     return ""
 
 
@@ -322,7 +322,7 @@ def identity_of(fields: Mapping[str, Any], chosen: Fields = Fields()) -> tuple[s
         try:
             found = id_text(fields.get(name))
         except ValueError as error:
-            return None, f"has {error} for its {name}, and an id is a text or a whole number"
+            return None, f"has {error} for its {name}, but an id is a text or a whole number"
         if found is not None:
             return found, ""
     return None, ""

@@ -64,7 +64,7 @@ def read_plain(path: Path, limit: int = MAX_FILE) -> bytes:
         while len(data) <= limit and (piece := file.read(1 << 16)):
             data += piece
     if len(data) > limit:
-        raise RunError(f"{path} has more than {limit >> 20} MB, so it is not ours.")
+        raise RunError(f"{path} has more than {limit >> 20} MB, so urial-local did not write it.")
     return bytes(data)
 
 

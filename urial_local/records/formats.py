@@ -186,7 +186,7 @@ def plain_id(text: str) -> str | int:
 def _question_id(row: Generated) -> Any:
     if "question_id" not in row.fields:
         raise UsageError(
-            f"The row {row.id!r} has no question_id, so this is no MT-bench run.",
+            f"The row {row.id!r} has no question_id, so this is not an MT-bench run.",
             "Other shapes: just-eval, alpaca-eval, csv, text.",
         )
     return row.fields["question_id"]

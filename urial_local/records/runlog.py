@@ -74,7 +74,7 @@ SYNC_SECONDS = 1.0  # a power cut costs the rows of so long at most
 
 class RunLog:
     """An open run folder; a context manager. `key` names the fields that tell rows apart, `read`
-    makes a record of a row that is no error row, and raises Malformed where it is none."""
+    makes a record of a row that is not an error row, and raises Malformed where it is none."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class RunLog:
         # Rows of earlier releases say nothing of it.
         if self._known.asked(digest) not in (asked_bytes(""), asked_bytes(asked)):
             raise UsageError(
-                f"{what} is not the one that this run holds.",
+                f"{what} differs from the one in this run.",
                 "The data has changed; choose another folder with -o.",
             )
         return False
@@ -239,8 +239,8 @@ class RunLog:
                 os.ftruncate(self._rows.fileno(), size)
             raise RunError(
                 f"A row could not be written to {self.folder}: {failure.strerror or failure}.",
-                f"All {len(self._known):,} rows before it are safe. Make room; then the same"
-                " command goes on.",
+                f"All {len(self._known):,} rows before it are safe. Make room, then run the"
+                " same command again to resume.",
             ) from None
         self._note(data, key, str(row.get("asked_sha") or ""), error)
         if self._kept.unsaved >= KEEP:
@@ -275,7 +275,7 @@ class RunLog:
         except OSError as failure:
             raise RunError(
                 f"The rows of {self.folder} do not reach the disk: {failure.strerror or failure}.",
-                "Look after the disk; then the same command makes what is missing.",
+                "Check the disk, then run the same command again to make what is missing.",
             ) from None
         self._synced = time.monotonic()
 
@@ -334,7 +334,7 @@ def _is_new(folder: Path) -> bool:
     if empty:
         raise UsageError(f"{path} is empty.", REDESCRIBE)
     raise UsageError(
-        f"{folder} holds rows but no run.json, so they cannot be told apart.",
+        f"{folder} holds rows but no run.json, so what they belong to is unknown.",
         "Choose another folder with -o.",
     )
 

@@ -27,9 +27,7 @@ FORMAT = 1
 IN_PARTS = 2  # the format of a run whose rows lie in several files; see `parts`
 Row = dict[str, Any]
 Key = tuple[str, ...]
-DAMAGED = (
-    "The file was damaged from outside; remove that line, and the same command makes the row again."
-)
+DAMAGED = "The file was damaged from outside; remove that line and run the command again."
 REDESCRIBE = (
     "The rows beside it are whole, but what they were made with is not known. If you know the"
     " command that made them: run it with --limit 1 and another -o, copy the run.json that it"
@@ -234,7 +232,7 @@ def latest_rows(
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The whole rows of one file. A line in the middle that is no row raises RunError."""
+    """The whole rows of one file. A line in the middle that is not a row raises RunError."""
     for number, _, line in whole_lines(path):
         with named(path, number):
             row = row_of(line)
@@ -242,7 +240,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def row_of(line: bytes) -> Row:
-    """Raises Malformed where a line is no object."""
+    """Raises Malformed where a line is not an object."""
     try:
         row = parse(line)
     except ValueError as error:

@@ -107,7 +107,7 @@ class Engine:
         """Queue a request; returns its number. Raises ContextOverflow where it cannot fit,
         UrialError or UsageError for one that makes no sense."""
         if not len(request.tokens):
-            raise UrialError("The prompt is empty, so there is nothing to go on from.")
+            raise UrialError("The prompt is empty, so there is nothing to continue.")
         if request.max_tokens == 0 or request.max_tokens < -1:
             raise UsageError("max_tokens must be above 0, or -1 for as long as the context allows.")
         if not 0 <= request.top_logprobs <= MAX_TOP:
@@ -116,7 +116,7 @@ class Engine:
         row = row_of(self._count, request, self.vocab.piece, self.ctx_size)
         if row.over:
             raise UsageError(
-                "The answer cannot begin so: its prompt, or a stop string, ends it there.",
+                "The answer cannot begin like this: its prompt, or a stop string, ends it there.",
                 "Change `prefill`.",
             )
         self._queue.append(row)

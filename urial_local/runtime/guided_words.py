@@ -53,7 +53,7 @@ class _Word:
     text: bytes = b""
     done: bool = False
     error: str = ""
-    ahead: int = -1  # the token that showed where the word ends, where it is no part of it
+    ahead: int = -1  # the token that showed where the word ends, where it is not a part of it
 
     def take(self, token: int, piece: bytes, is_end: bool) -> None:
         if is_end or not piece:
@@ -150,7 +150,7 @@ class GuidedWords:
         self._ahead.pop(row.index, None)
 
     def _asks(self, row: Row, sure: Sure, i: int) -> bool:
-        """Not within a character: half of one is no text to hand over."""
+        """Not within a character: half of one is not text to hand over."""
         if not row.request.others or np.isnan(sure.top[i]):
             return False
         ends = self.base.is_end(sure.first[i])

@@ -125,7 +125,7 @@ def remedy(otherwise: str) -> str:
     return (
         f"{' and '.join(names)} may name a folder with another llama.cpp (libllama, libggml), which"
         f" is taken first: unset {'it' if len(names) == 1 else 'them'}, as in"
-        f" `env {' '.join(f'-u {name}' for name in names)} urial-local …`.\nIf it fails then, too:"
+        f" `env {' '.join(f'-u {name}' for name in names)} urial-local …`.\nIf it still fails:"
         f" {otherwise}"
     )
 

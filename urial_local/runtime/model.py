@@ -70,7 +70,7 @@ class Model:
         text."""
         if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
             raise ModelError(
-                f"{self.path} is not a decoder-only language model, so it cannot go on with a text."
+                f"{self.path} is not a decoder-only language model, so it cannot continue text."
             )
         self.vocab = Vocabulary(lib.llama_model_get_vocab(self.handle))
         self.ctx_train: int = lib.llama_model_n_ctx_train(self.handle)

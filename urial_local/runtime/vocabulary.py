@@ -185,7 +185,7 @@ class Vocabulary:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise TokenizeError(
-                f"The text holds half a character (at {error.start:,}), which is not valid Unicode."
+                f"The text holds a lone surrogate (at {error.start:,}), which is not valid Unicode."
             ) from None
         self._refuse_unknown(text)
         return self._native.ids(text, most)

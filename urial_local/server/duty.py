@@ -172,7 +172,7 @@ class Duty:
                 self._lane.engine.hold(index, False)
             elif row.held and now - row.held > self._stall:
                 self.leave(row.inbox)
-                row.inbox.put(Event(error="The answer was not read for too long."))
+                row.inbox.put(Event(error="The client did not read the answer for too long."))
 
     # --- scores -----------------------------------------------------------------------------------
 

@@ -144,7 +144,7 @@ class Own:
         `models`."""
         asked = fields.items("models", 8) or list(self._state.worker.lanes)
         if not all(isinstance(name, str) for name in asked):
-            raise wrong("models must be names of models.", "models")
+            raise wrong("models must be a list of model names.", "models")
         ids = fields.ids("ids", limits.TOKENS)
         position = fields.whole("position", 0, len(ids), len(ids))
         places = await self._places(fields, asked, ids[: position + 1])
@@ -218,7 +218,7 @@ class Own:
         folder = self._state.settings.runs
         if folder is None:
             raise ApiError(
-                403, "Nothing is saved here: start with --runs FOLDER.", code="not_saving"
+                403, "This server saves nothing: start it with --runs FOLDER.", code="not_saving"
             )
         lane, prompt = self._state.named(fields.text("model"))
         return await self._state.prepared(lambda: save(folder, lane, prompt, fields))

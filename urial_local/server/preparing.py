@@ -22,7 +22,7 @@ from urial_local.server.lanes import Lane
 from urial_local.server.requests import COMPLETION_TOKENS, Chat, Common, Completion, Said
 from urial_local.tasks.prompted import PromptedModel
 
-EMPTY = "The prompt is empty, so there is nothing to go on from."
+EMPTY = "The prompt is empty, so there is nothing to continue."
 DETAILS = 10  # most probable tokens in our own data of each token
 
 
@@ -37,8 +37,8 @@ class Talk:
 
 
 def talk_of(messages: Sequence[Said], go_on: bool = False) -> Talk:
-    """Raises ApiError for an order of roles that is no conversation. Neighbours of one role are one
-    message, with a blank line between them."""
+    """Raises ApiError for an order of roles that is not a conversation. Neighbours of one role are
+    one message, with a blank line between them."""
     merged: list[Said] = []
     for message in messages:
         if merged and merged[-1].role == message.role:
@@ -50,14 +50,14 @@ def talk_of(messages: Sequence[Said], go_on: bool = False) -> Talk:
     for i, message in enumerate(merged):
         if message.role == "system":
             raise wrong(
-                "A system message can stand at the start only: the prompt's frame has no place for"
+                "A system message can only come first: the prompt's frame has no place for"
                 " it between turns.",
                 message.param,
             )
         if message.role != ("user", "assistant")[i % 2]:
-            raise wrong("The conversation must begin with a message of the user.", message.param)
+            raise wrong("The conversation must begin with a user message.", message.param)
     if not merged:
-        raise wrong("There is no message of the user.", "messages")
+        raise wrong("There is no user message.", "messages")
     begun = ""
     if merged[-1].role == "assistant":
         if not go_on:

@@ -152,7 +152,7 @@ def chat(fields: Fields) -> Chat:
     """Raises ApiError."""
     common = _common(fields, ("max_completion_tokens", "max_tokens"), 1)
     if fields.flag("echo"):
-        raise wrong("echo is of /v1/completions.", "echo")
+        raise wrong("echo is for /v1/completions only.", "echo")
     asked = fields.flag("logprobs")
     top = fields.whole("top_logprobs", 0, MAX_LOGPROBS, 0)
     if top and not asked:

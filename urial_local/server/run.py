@@ -26,7 +26,7 @@ GONE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but a signal drains first: no new requests, and those in hand may end. A second
+    """uvicorn, but a signal drains first: no new requests, and those in flight may end. A second
     signal ends them at once."""
 
     def __init__(self, app: Starlette, on_drain: Callable[[int], None] = lambda open: None) -> None:
@@ -121,11 +121,11 @@ def serve(
                  f" {lane.ctx_size:,} tokens a row")  # fmt: skip
             if lane.remark:
                 tell(lane.remark)
-        tell(f"Ready: {address} (the chat page), {address}/v1 (OpenAI's API). Ctrl-C ends it.")
+        tell(f"Ready: {address} (the chat page), {address}/v1 (OpenAI's API). Ctrl-C stops it.")
 
     def on_drain(open: int) -> None:
         if open:
-            tell(f"Ending once {open:,} requests are answered; again to end at once.")
+            tell(f"Stopping once {open:,} requests are answered; again to stop at once.")
 
     app = make_app(settings, open_lanes, on_ready)
     server = Server(app, on_drain)

@@ -66,7 +66,7 @@ class State:
         if self.open >= self.settings.queue + room:
             raise ApiError(
                 429,
-                f"{self.open:,} requests are being answered or wait; try again later.",
+                f"{self.open:,} requests are being answered or waiting; try again later.",
                 code="queue_full",
                 headers={"retry-after": "1"},
             )

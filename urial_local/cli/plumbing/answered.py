@@ -26,7 +26,7 @@ def answered_run(folder: Path) -> RunInfo:
             f"{folder} is a run of {info.task!r}, not of generate.",
             f"Its cells are runs of generate: name one in {folder}."
             if info.task == "benchmark"
-            else "Its page is report.html; `urial-local report` makes it anew.",
+            else "Its page is report.html; `urial-local report` rebuilds it.",
         )
     return info
 

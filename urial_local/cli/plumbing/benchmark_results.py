@@ -49,7 +49,7 @@ def merge(output: Path, folders: Sequence[Path], out: Output) -> None:
     cells = [cell.name for cell in benchmark_run(folders[0]).config_as(BenchmarkConfig).cells]
     merged = merge_runs(output, folders, kept.KEY, kept.placed)
     if merged.missing_shards:
-        out.note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
+        out.note(f"Missing: shard {', '.join(merged.missing_shards)}.")
     for cell in cells:
         there = [folder / cell for folder in folders if is_run(folder / cell)]
         if there:

@@ -32,7 +32,9 @@ class DevicesType(click.ParamType):  # type: ignore[type-arg]  # generic since c
         if any(limits.count(part, limits.DEVICES) is None for part in numbers) or (
             len(found) > limits.DEVICES
         ):
-            return self.fail(f"{str(value)[:40]!r} is no list such as 0,1 or cpu,cpu", param, ctx)
+            return self.fail(
+                f"{str(value)[:40]!r} is not a list such as 0,1 or cpu,cpu", param, ctx
+            )
         if len(set(numbers)) < len(numbers):
             return self.fail("a GPU is named twice; more rows at a time use it better", param, ctx)
         return found

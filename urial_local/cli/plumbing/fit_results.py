@@ -137,7 +137,7 @@ def tell(plan: Plan, result: Result, folder: Path, out: Output, *, kept: bool, s
             f" `urial-local prompts default {plan.file.argument} --clear` takes it back."
         )
     elif not same and result.verdict != BETTER:
-        more = "; run the same command again to go on with the search" if result.n < 48 else ""
+        more = "; run the same command again to continue the search" if result.n < 48 else ""
         out.tell(f"The default stays. What was found is {path}; `-p` asks under it{more}.")
     elif not same:
         out.tell(f"The prompt is {path}; `-p` asks under it.")

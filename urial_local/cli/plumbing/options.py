@@ -118,7 +118,7 @@ runtime_options = together(
         "--gpu-layers",
         type=GpuLayersType(),
         default="auto",
-        help="Layers on the GPU; auto is all, where there is one.  [default: auto]",
+        help="Layers on the GPU; auto is all, if there is one.  [default: auto]",
     ),
     click.option(
         "-t",
@@ -139,7 +139,7 @@ runtime_options = together(
         "--kv-type",
         type=click.Choice(["f16", "f32", "q8_0"]),
         default="f16",
-        help="Type of cached keys and values.  [default: f16]",
+        help="Type of the KV cache.  [default: f16]",
     ),
     click.option(
         "--disk-cache/--no-disk-cache",
@@ -184,7 +184,7 @@ sampling_options = together(
         type=Whole(-1, limits.TOKENS),
         callback=_answer_limit,
         metavar="N",
-        help="Longest answer; -1 for all the context has.  [default: 1024]",
+        help="Longest answer; -1 for as long as the context allows.  [default: 1024]",
     ),
     click.option(
         "-s",
@@ -203,7 +203,7 @@ sampling_options = together(
         "--top-k",
         type=Whole(0, limits.TOKENS),
         metavar="N",
-        help="Draw among N; 0 is off.",
+        help="Draw from the N most probable tokens; 0 is off.",
     ),
     click.option("--top-p", type=float, metavar="X", help="Nucleus mass; 1 is off."),
     click.option(
@@ -228,7 +228,9 @@ sampling_options = together(
 
 
 prefill_option = click.option(
-    "--prefill", metavar="TEXT", help="The answer begins with this text, and the model goes on."
+    "--prefill",
+    metavar="TEXT",
+    help="The answer begins with this text, and the model continues it.",
 )
 
 

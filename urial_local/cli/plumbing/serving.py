@@ -33,7 +33,7 @@ def lane_plans(options: Mapping[str, Any], runtime: RuntimeOptions) -> list[Lane
         other = _plan(aligned, None, options, runtime, template)
         if other.name == plans[0].name:
             raise UsageError(
-                f"Both models are called {other.name}.", "Name the aligned one's file otherwise."
+                f"Both models are called {other.name}.", "Rename the aligned model's file."
             )
         plans.append(other)
     return plans

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a run of many rows: first those in hand are finished, then, asked again,
+"""Ctrl-C and SIGTERM in a run of many rows: first those in flight are finished, then, asked again,
 nothing is. SIGTERM is what Slurm and others send before they end a job."""
 
 from __future__ import annotations

@@ -234,5 +234,5 @@ def prompts_for(file: ModelFile, ctx_size: int) -> tuple[list[str], list[str]]:
             chosen += [prompt] * fits
             left_out += [name] * (not fits)
     remarks = [f"{file.title} is not asked under {', '.join(left_out)}: too long for its context,"
-               " or not in its characters."] * bool(left_out)  # fmt: skip
+               " or not in its vocabulary."] * bool(left_out)  # fmt: skip
     return [prompt.name for prompt in chosen], remarks

@@ -133,7 +133,7 @@ def _compare(
                 raise UsageError(
                     f"{base.path.name} and {model.path.name} have different vocabularies."
                     f" {pair.difference}",
-                    f"{len(pair.shared):,} ids stand for the same in both;"
+                    f"{len(pair.shared):,} ids mean the same in both;"
                     " `allow_vocab_mismatch` compares the models on those.",
                 )
             if pair.difference:
@@ -148,7 +148,7 @@ def _compare(
                 pair = compare_vocabularies(ours, theirs)
             if pair.difference:
                 raise UsageError(
-                    f"`noise_floor` {noise.path.name} is no other quantisation of"
+                    f"`noise_floor` {noise.path.name} is not another quantisation of"
                     f" {base.path.name}. {pair.difference}"
                 )
     return pairs, remarks
