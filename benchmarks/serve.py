@@ -244,11 +244,13 @@ def run(path: Path) -> list[dict[str, Any]]:
                 ("first token, p50", _p50, "≥ 1×" if name == LLAMA_SERVER else ""),
                 ("first token, p95", _p95, "≥ 1×" if name == LLAMA_SERVER else ""),
                 ("throughput", _rate, "≥ 2×" if (name, clients) == (LLAMA_CPP, 8) else ""),
+                ("work", _work, ""),
             ):
-                pairs = zip(ours[clients], other[clients], strict=True)
-                ratios = [
-                    of(mine) / of(its) if of is _rate else of(its) / of(mine) for mine, its in pairs
-                ]
+                pairs = list(zip(ours[clients], other[clients], strict=True))
+                if not all(of(timing) for pair in pairs for timing in pair):
+                    continue
+                more = of in (_rate, _work)  # is better
+                ratios = [of(mine) / of(its) if more else of(its) / of(mine) for mine, its in pairs]
                 scatter = f"rounds: {min(ratios):.2f} to {max(ratios):.2f}×"
                 yardstick = f"{name}: {_said(other[clients], of)} ({scatter})"
                 said, ratio = _said(ours[clients], of), statistics.median(ratios)
