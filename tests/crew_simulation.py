@@ -27,8 +27,7 @@ class SimulatedWorker:
 
 @dataclass
 class Outcome:
-    """What became of a run. `made` counts rows; a share of 1 is every place busy with a row that
-    counts, until the last row."""
+    """What became of a run. `made` counts rows."""
 
     made: Counter[int]
     given_up: list[int]
@@ -36,9 +35,13 @@ class Outcome:
     seconds: float
     useful: float  # seconds of rows that count
     drained: int  # times that a place was empty though rows were still to be handed out
+    full: tuple[float, float] = (0.0, 0.0)  # seconds, and useful ones, until all is handed out
 
     def share(self, workers: int, slots: int) -> float:
-        return self.useful / (workers * slots * self.seconds)
+        """Of the places' time, what went into rows that count; before the end of the run, in which
+        places become empty because nothing is left."""
+        seconds, useful = self.full
+        return useful / (workers * slots * seconds)
 
 
 @dataclass
@@ -75,6 +78,7 @@ class Simulation:
         for row in range(self.rows):
             self.left -= 1
             yield row
+        self.out.full = self.now, self.out.useful
 
     def _at(self, delay: float, call: Callable[..., Any], *args: Any) -> None:
         heapq.heappush(self.events, (self.now + delay, next(self.order), call, args))
