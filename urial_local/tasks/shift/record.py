@@ -39,6 +39,8 @@ ALIGNED_COLUMNS = (
     "aligned_outside",
     "aligned_top_ids",
     "aligned_top_logprobs",
+    "aligned_nucleus_entropy",
+    "aligned_nucleus_mass",
 )
 CONTEXT_COLUMNS = (
     "status",
@@ -51,6 +53,14 @@ CONTEXT_COLUMNS = (
     "base_outside",
     "base_top_ids",
     "base_top_logprobs",
+    "overlap",
+    "base_above",
+    "base_nucleus_entropy",
+)
+# What rows of earlier releases do not have; it reads as not measured (NaN).
+LATER_COLUMNS = (
+    *("aligned_nucleus_entropy", "aligned_nucleus_mass"),
+    *("overlap", "base_above", "base_nucleus_entropy"),
 )
 _WHOLE = ("status", "base_rank", "aligned_rank", "base_top_ids", "aligned_top_ids")
 NOT_FINITE = BASE_NOT_FINITE | ALIGNED_NOT_FINITE
@@ -68,7 +78,9 @@ SHAPES = {
     **dict.fromkeys(("base_logprob", "aligned_logprob"), _LOGPROB),
     **dict.fromkeys(("base_top_logprobs", "aligned_top_logprobs"), replace(_LOGPROB, width=TOP)),
     **dict.fromkeys(("base_outside", "aligned_outside"), _SHARE),
+    **dict.fromkeys(("overlap", "base_above", "aligned_nucleus_mass"), _SHARE),
     **dict.fromkeys(("base_entropy", "aligned_entropy", "js"), _NATS),
+    **dict.fromkeys(("base_nucleus_entropy", "aligned_nucleus_entropy"), _NATS),
     **dict.fromkeys(("kl_base_aligned", "kl_aligned_base"), _NATS),
     **dict.fromkeys(("kl_base_other", "kl_other_base"), _NATS),
 }
@@ -256,6 +268,9 @@ def _columns(row: Mapping[str, Any], at: str, names: tuple[str, ...], n: int) ->
     found = {}
     for name in names:
         place = f"{at}.{name}" if at else name
+        if name in LATER_COLUMNS and name not in row:
+            found[name] = np.full(n, np.nan)
+            continue
         found[name] = column(row.get(name), place, SHAPES[name])
         if len(found[name]) != n:
             raise Malformed(f"{place} must have {n:,} entries as answer_ids, not"
@@ -273,9 +288,15 @@ def _refuse_gaps(ours: Columns, theirs: Columns, at: str) -> None:
     for name in ("js", "base_entropy"):
         _refuse_gap(ours, name, ranked, at)
     _refuse_gap(theirs, "aligned_entropy", ranked, "")
+    for columns, name in ((ours, "overlap"), (ours, "base_nucleus_entropy"),
+                          (theirs, "aligned_nucleus_entropy"), (theirs, "aligned_nucleus_mass")):  # fmt: skip
+        if not np.isnan(columns[name]).all():  # of an earlier release
+            _refuse_gap(columns, name, ranked, at if columns is ours else "")
     known = ranked & (status & NOT_IN_BASE == 0)
     if (bad := np.flatnonzero(known & (ours["base_rank"] < 1))).size:
         raise Malformed(f"{at}.base_rank[{bad[0]}] must be 1 or more")
+    if not np.isnan(ours["base_above"]).all():
+        _refuse_gap(ours, "base_above", known, at)
 
 
 def _refuse_gap(columns: Columns, name: str, wanted: npt.NDArray[np.bool_], at: str) -> None:
