@@ -209,6 +209,7 @@ nb::dict shift_rows(std::uintptr_t base, std::uintptr_t aligned, std::size_t n_r
   column("aligned_outside", &R::aligned_outside);
   column("overlap", &R::overlap);
   column("base_above", &R::base_above);
+  column("aligned_above", &R::aligned_above);
   column("base_nucleus_entropy", &R::base_nucleus_entropy);
   column("aligned_nucleus_entropy", &R::aligned_nucleus_entropy);
   column("aligned_nucleus_mass", &R::aligned_nucleus_mass);

@@ -27,7 +27,7 @@ struct ShiftRow {
   double base_entropy, aligned_entropy;
   double base_outside, aligned_outside;  // probability of all that is not in the top-k list
   double overlap;                        // sum_v min(b(v), a(v))
-  double base_above;                     // probability of the tokens that the base puts first
+  double base_above, aligned_above;      // probability of the tokens put before the target
   double base_nucleus_entropy, aligned_nucleus_entropy;  // of the nucleus at 0.9, renormalised
   double aligned_nucleus_mass;           // the nucleus' probability, before that
 };

@@ -171,7 +171,7 @@ ShiftRow shift_row(const float *base, const float *aligned, std::size_t n, std::
   const Side b = side(base, n, target), a = side(aligned, n, target);
   const Leaders b_best = leaders(base, n, b, k), a_best = leaders(aligned, n, a, k);
   ShiftRow out{0,   0,   kShiftOk, nan, nan, nan, nan, nan, nan,
-               nan, nan, nan,      nan, nan, nan, nan, nan};
+               nan, nan, nan,      nan, nan, nan, nan, nan, nan};
   out.base_outside = write_top(b, b_best, k, top.base_ids, top.base_logprobs);
   out.aligned_outside = write_top(a, a_best, k, top.aligned_ids, top.aligned_logprobs);
   if (b.finite) {
@@ -187,6 +187,7 @@ ShiftRow shift_row(const float *base, const float *aligned, std::size_t n, std::
     out.aligned_rank = static_cast<std::int32_t>(a.rank);
     out.aligned_logprob = a.logprob(aligned[target]);
     out.aligned_entropy = a.all.entropy();
+    out.aligned_above = std::min(1.0, a.above.sum / a.all.sum);
     const Weights inside = nucleus(aligned, n, a, a_best);
     out.aligned_nucleus_entropy = inside.entropy();
     out.aligned_nucleus_mass = std::min(1.0, inside.sum / a.all.sum);

@@ -77,7 +77,21 @@ from urial_local.cli.plumbing.output import Output, json_option
     help="Longest answer.  [default: 512]",
 )
 @click.option("--sample", is_flag=True, help="Let the aligned model sample rather than be greedy.")
-@click.option("--temp", type=float, metavar="X", help="Temperature for --sample.  [default: 0.7]")
+@click.option(
+    "--n",
+    "samples",
+    type=click.IntRange(1, limits.REPEATS),
+    default=1,
+    metavar="N",
+    help="Answers sampled for each question; needs --sample.  [default: 1]",
+)
+@click.option(
+    "--temp",
+    type=float,
+    metavar="X",
+    help="Temperature for --sample.  [default: 0.7, and 1 with --n]",
+)
+@click.option("--top-p", type=float, metavar="P", help="Nucleus for --sample.  [default: 1, all]")
 @click.option(
     "-s",
     "--seed",
@@ -152,14 +166,27 @@ def shift_options(options: Mapping[str, Any]) -> Any:
         raise UsageError("--temp 0 is greedy, which is what leaving --sample out means.")
     if options["answers"] and options["sample"]:
         raise UsageError("--answers are given, so there is nothing to --sample.")
-    temperature = (0.7 if options["temp"] is None else options["temp"]) if options["sample"] else 0
+    several = options["samples"] > 1
+    if several and not options["sample"]:
+        raise UsageError("--n needs --sample; the greedy answer is always the same.")
+    if options["top_p"] is not None and not options["sample"]:
+        raise UsageError("--top-p needs --sample; without it the model is greedy.")
+    usual = 1.0 if several else 0.7
+    temperature = (
+        (usual if options["temp"] is None else options["temp"]) if options["sample"] else 0
+    )
     return ShiftOptions(
         base=options["base"],
         aligned=tuple(options["aligned"]),
         base_prompts=tuple(options["base_prompts"]),
         aligned_prompt=options["aligned_prompt"],
         noise_floor=options["noise_floor"],
-        sampling=Sampling(temperature=temperature, seed=options["seed"] if temperature else 0),
+        sampling=Sampling(
+            temperature=temperature,
+            top_p=1.0 if options["top_p"] is None else options["top_p"],
+            seed=options["seed"] if temperature else 0,
+        ),
+        samples=options["samples"],
         max_tokens=options["max_tokens"],
         shard=options["shard"],
         allow_vocab_mismatch=options["allow_vocab_mismatch"],

@@ -15,12 +15,12 @@ For one position, with the base model's probabilities b[v], the aligned model's 
                      at 0.9, the fewest tokens, most probable first, with Σ b ≥ 0.9 - 1e-6, where
                      1e-6 is for rounding: 27 of 30 even tokens are enough. Which ones of several
                      equally probable tokens are in N changes nothing (arXiv 2506.17871)
+    base_above       Σ b[v] over {v : b[v] > b[t]}: a top-p of that or less rules t out
 
 and the same of the aligned model, and further
 
     overlap          Σ_v min(b[v], a[v]) = 1 - ½ Σ_v |b[v] - a[v]|;      0 … 1
     aligned_nucleus_mass  Σ a[v] over the aligned model's nucleus
-    base_above       Σ b[v] over {v : b[v] > b[t]}: a top-p of that or less rules t out
 
 Everything is over the whole vocabulary.
 
@@ -65,6 +65,7 @@ class ShiftRows:
     aligned_outside: FloatArray  # [n], probability
     overlap: FloatArray  # [n], probability
     base_above: FloatArray  # [n], probability
+    aligned_above: FloatArray  # [n], probability
     base_nucleus_entropy: FloatArray  # [n]
     aligned_nucleus_entropy: FloatArray  # [n]
     aligned_nucleus_mass: FloatArray  # [n], probability
@@ -133,14 +134,16 @@ def shift_rows_numpy(base: Logits, aligned: Logits, targets: IdArray, *, k: int 
         js = (divergence(b, middle) + divergence(a, middle)) / 2
     overlap = np.where(either, nan, np.minimum(np.exp(b), np.exp(a)).sum(1))
     both = dict(zip(("base", "aligned"), sides, strict=True))
-    names = ("rank", "logprob", "entropy", "nucleus_entropy", "outside", "top_ids", "top_logprobs")
+    names = [
+        *("rank", "logprob", "above", "entropy", "nucleus_entropy"),
+        *("outside", "top_ids", "top_logprobs"),
+    ]
     return ShiftRows(
         status=(bad[0] * BASE_NOT_FINITE + bad[1] * ALIGNED_NOT_FINITE).astype(np.int32),
         kl_base_aligned=divergence(b, a),
         kl_aligned_base=divergence(a, b),
         js=js,
         overlap=overlap,
-        base_above=sides[0]["above"],
         aligned_nucleus_mass=sides[1]["nucleus_mass"],
         **{f"{model}_{name}": both[model][name] for model in both for name in names},
     )
