@@ -138,7 +138,7 @@ class Answers {
     const tags = Object.entries(answer.tags).map(([k, v]) => `${k}: ${v.join(", ")}`).join(" · ");
     byId("answer").replaceChildren(
       make("div", { class: "query" }, answer.query),
-      make("p", { class: "small soft" }, `${answer.id}${tags ? ` · ${tags}` : ""} · ${percent(share(classes, "23"))} shifted · mean KL ${significant(kl)} · ${classes.length} tokens${answer.ended ? "" : " · not ended"}`),
+      make("p", { class: "small soft" }, `${answer.id}${answer.sample === null ? "" : `, answer ${answer.sample + 1}`}${tags ? ` · ${tags}` : ""} · ${percent(share(classes, "23"))} shifted · mean KL ${significant(kl)} · ${classes.length} tokens${answer.ended ? "" : " · not ended"}`),
       box, this.bar, this.panel,
       make("p", { class: "small soft no-print" }, "Click a token, or use ← and → in the text; ↑ and ↓ go to the next token that is not unshifted. In the lists = marks tokens that are in both."));
     this.select(Math.min(this.token, details.ids.length - 1));

@@ -61,7 +61,9 @@ def _write(
         title=f"Shift: {base} → {', '.join(names)}",
         body=template("shift.html"),
         styles=[template("base.css"), template("shift.css")],
-        scripts=[template("charts.js"), template("shift_answers.js"), template("shift.js")],
+        scripts=[
+            template(f"{name}.js") for name in ("charts", "shift_answers", "shift_finer", "shift")
+        ],
         data=data,
         blobs=((f"answer-{place[n]}", text.rstrip()) for n, text in enumerate(blobs)),
     )
@@ -96,6 +98,7 @@ def _index_entry(answer: Answer, aligned: int) -> dict[str, Any]:
         )
     return {
         "id": answer.id,
+        "sample": answer.sample,
         "number": answer.number,
         "aligned": aligned,
         "query": answer.query,
