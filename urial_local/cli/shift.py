@@ -83,7 +83,21 @@ from urial_local.cli.plumbing.shift_modes import chosen_mode, mode_options
 @click.option(
     "--sample", is_flag=True, help="Let the aligned model sample instead of decoding greedily."
 )
-@click.option("--temp", type=float, metavar="X", help="Temperature for --sample.  [default: 0.7]")
+@click.option(
+    "--n",
+    "samples",
+    type=Whole(1, limits.REPEATS),
+    default=1,
+    metavar="N",
+    help="Answers sampled for each question; needs --sample.  [default: 1]",
+)
+@click.option(
+    "--temp",
+    type=float,
+    metavar="X",
+    help="Temperature for --sample.  [default: 0.7, and 1 with --n]",
+)
+@click.option("--top-p", type=float, metavar="P", help="Nucleus for --sample.  [default: 1, all]")
 @click.option(
     "-s",
     "--seed",
@@ -180,7 +194,15 @@ def shift_options(options: Mapping[str, Any]) -> Any:
         raise UsageError("--temp 0 is greedy; leave --sample out for that.")
     if options["answers"] and options["sample"]:
         raise UsageError("With --answers, there is nothing to --sample.")
-    temperature = (0.7 if options["temp"] is None else options["temp"]) if options["sample"] else 0
+    several = options["samples"] > 1
+    if several and not options["sample"]:
+        raise UsageError("--n needs --sample; the greedy answer is always the same.")
+    if options["top_p"] is not None and not options["sample"]:
+        raise UsageError("--top-p needs --sample; without it the model is greedy.")
+    usual = 1.0 if several else 0.7
+    temperature = (
+        (usual if options["temp"] is None else options["temp"]) if options["sample"] else 0
+    )
     return ShiftOptions(
         base=options["base"],
         aligned=tuple(options["aligned"]),
@@ -188,7 +210,12 @@ def shift_options(options: Mapping[str, Any]) -> Any:
         aligned_prompt=options["aligned_prompt"],
         chat_template=options["chat_template"],
         noise_floor=options["noise_floor"],
-        sampling=Sampling(temperature=temperature, seed=options["seed"] if temperature else 0),
+        sampling=Sampling(
+            temperature=temperature,
+            top_p=1.0 if options["top_p"] is None else options["top_p"],
+            seed=options["seed"] if temperature else 0,
+        ),
+        samples=options["samples"],
         max_tokens=options["max_tokens"],
         shard=options["shard"],
         allow_vocab_mismatch=options["allow_vocab_mismatch"],

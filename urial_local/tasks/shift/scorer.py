@@ -52,8 +52,9 @@ class Scorer:
     bases: TeacherForced
     noise: tuple[PromptedModel, TeacherForced] | None
 
-    def request(self, item: Item) -> Request:
-        """To the engine: as long an answer as every context has room for."""
+    def request(self, item: Item, sample: int = 0) -> Request:
+        """To the engine: as long an answer as every context has room for. Each of the samples of a
+        question has a seed of its own."""
         if item.error:
             raise UrialError(item.error)
         request = self.asker.request(item.query)
@@ -65,7 +66,7 @@ class Scorer:
                 f"The question and its prompts leave no room for an answer in"
                 f" {min(self.bases.room, self.aligned.room):,} tokens."
             )
-        sampling = replace(request.sampling, seed=row_seed(request.sampling.seed, item.id, 0))
+        sampling = replace(request.sampling, seed=row_seed(request.sampling.seed, item.id, sample))
         # An answer that is empty says something of the model: none is forced upon it here.
         return replace(
             request,

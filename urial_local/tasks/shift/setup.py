@@ -31,6 +31,7 @@ class ShiftOptions:
     chat_template: str | None = None  # a file: the aligned models', in place of their own
     noise_floor: str | None = None
     sampling: Sampling = Sampling()
+    samples: int = 1  # answers to each question
     max_tokens: int = 512
     shard: tuple[int, int] | None = None  # (i, n), i from 1
     allow_vocab_mismatch: bool = False
@@ -75,6 +76,8 @@ class Setup:
             "allow_vocab_mismatch": o.allow_vocab_mismatch,
             "top": TOP,
             "shard": "/".join(map(str, o.shard)) if o.shard else None,
+            # Where there is one, as in runs of earlier releases, nothing is said.
+            **({"samples": o.samples} if o.samples > 1 else {}),
         }
 
 
