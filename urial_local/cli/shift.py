@@ -79,7 +79,6 @@ from urial_local.cli.plumbing.output import Output, json_option
 @click.option("--sample", is_flag=True, help="Let the aligned model sample rather than be greedy.")
 @click.option(
     "--n",
-    "samples",
     type=click.IntRange(1, limits.REPEATS),
     default=1,
     metavar="N",
@@ -166,7 +165,7 @@ def shift_options(options: Mapping[str, Any]) -> Any:
         raise UsageError("--temp 0 is greedy, which is what leaving --sample out means.")
     if options["answers"] and options["sample"]:
         raise UsageError("--answers are given, so there is nothing to --sample.")
-    several = options["samples"] > 1
+    several = options["n"] > 1
     if several and not options["sample"]:
         raise UsageError("--n needs --sample; the greedy answer is always the same.")
     if options["top_p"] is not None and not options["sample"]:
@@ -186,7 +185,7 @@ def shift_options(options: Mapping[str, Any]) -> Any:
             top_p=1.0 if options["top_p"] is None else options["top_p"],
             seed=options["seed"] if temperature else 0,
         ),
-        samples=options["samples"],
+        samples=options["n"],
         max_tokens=options["max_tokens"],
         shard=options["shard"],
         allow_vocab_mismatch=options["allow_vocab_mismatch"],

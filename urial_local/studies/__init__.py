@@ -106,12 +106,14 @@ def shift(
     threads: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
+    n: int = 1,
 ) -> ShiftResult:
     """Compare a base model with its aligned counterpart, token by token, in several contexts (names
     of prompts; by default zero-shot and the URIAL prompt).
 
     aligned: by default the counterpart that the registry knows. answers: given ones, by id, in
-    place of those that the aligned model would write. Raises as `generate` does.
+    place of those that the aligned model would write. n: answers drawn for each question, which
+    needs a temperature. Raises as `generate` does.
     """
     setup = set_up(
         ShiftOptions(
@@ -120,6 +122,7 @@ def shift(
             base_prompts=tuple(contexts),
             aligned_prompt=aligned_prompt,
             sampling=Sampling(temperature=temperature, seed=seed),
+            samples=n,
             max_tokens=max_tokens,
             runtime=RuntimeOptions(ctx_size=ctx_size, parallel=parallel, threads=threads),
         )
