@@ -38,10 +38,15 @@ def model(shape: random_model.Shape, seed: int = 0) -> Path:
     return random_model.write_random(RESULTS / name, shape, seed)
 
 
-def real_or_random() -> Path:
-    """The real base model where `make real-models` has fetched it, else the random one."""
+def real_model() -> Path | None:
+    """The real base model, where `make real-models` has fetched it."""
     path = real_models.folder() / real_models.MODELS["gemma-3-270m"].file
-    if path.exists():
+    return path if path.exists() else None
+
+
+def real_or_random() -> Path:
+    """The real base model where it is there, else the random one."""
+    if path := real_model():
         return path
     print("The real base model is not here (make real-models); a random one stands in.")
     return model(random_model.HALF_BILLION)
@@ -63,6 +68,7 @@ def main() -> None:
             model(random_model.SIXTY_MILLION),
             model(random_model.SIXTY_MILLION, 1),
             model(random_model.HALF_BILLION),
+            real_model(),
         )
     if "sampling" in parts:
         rows += sampling.run(real_or_random())

@@ -52,7 +52,11 @@ def paired(ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[floa
 def analysis(base: Path, aligned: Path, items: list[Item], answers: dict[str, str]) -> float:
     """Seconds of the whole analysis of given answers, models opened and rows written."""
     options = ShiftOptions(
-        str(base), (str(aligned),), ("zero-shot",), runtime=RuntimeOptions(disk_cache=False)
+        str(base),
+        (str(aligned),),
+        ("zero-shot",),
+        aligned_prompt="raw" if base == aligned else None,  # a base has no template
+        runtime=RuntimeOptions(disk_cache=False),
     )
     setup = set_up(options)
     with tempfile.TemporaryDirectory() as folder:
@@ -201,11 +205,15 @@ def whole_analysis(name: str, base: Path, aligned: Path, n: int, goal: str) -> t
     return row(what, f"{ours:.2f} s", beside, 1 / ratio, goal), ours / n
 
 
-def run(base: Path, aligned: Path, large: Path) -> list[dict[str, Any]]:
-    """All of it, on a small pair and a larger model; about seven minutes."""
+def run(base: Path, aligned: Path, large: Path, wide: Path | None) -> list[dict[str, Any]]:
+    """All of it, on a small pair and a larger model, and on one of a vocabulary of 262,144 where it
+    is there; about eight minutes."""
     first, _ = whole_analysis("0.43B pair", large, large, 6, "≤ 1.05×")
     second, per_answer = whole_analysis("60M pair", base, aligned, ANSWERS, "")
     rows = [first, second]
+    if wide is not None:
+        name = "Gemma 3 270M with itself, vocabulary of 262,144"
+        rows.append(whole_analysis(name, wide, wide, 6, "≤ 1.05×")[0])
     prompt = rng.integers(300, 31000, 30).tolist()
     ids = rng.integers(300, 31000, TOKENS).tolist()
     theirs = one_forward_per_token(base, prompt, ids) + one_forward_per_token(aligned, prompt, ids)
@@ -225,7 +233,7 @@ def run(base: Path, aligned: Path, large: Path) -> list[dict[str, Any]]:
         )
         what = f"scoring after a context of 1,000 tokens, answers of {answer}"
         rows.append(row(what, f"{ours:.2f} s", f"without sharing it: {alone:.2f} s", ratio, goal))
-    rows += [kernel(32_000), kernel(128_256)]
+    rows += [kernel(32_000), kernel(128_256), kernel(262_144)]
     few, many = (peak_memory(base, aligned, n) for n in (10, 200))
     rows.append(
         row(

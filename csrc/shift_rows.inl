@@ -1,9 +1,11 @@
 // Included after draw.inl into a namespace for each instruction level. Same style: fixed lanes that
 // the compiler vectorises, no intrinsics, single precision inside a chunk, double across.
 //
-// Two passes: one over each row (shift_side.inl), one over both together, once their norms are known.
+// Two passes: one over each row (shift_side.inl; shift_nucleus.inl for the nucleus), one over both
+// together, once their norms are known.
 
 #include "shift_side.inl"
+#include "shift_nucleus.inl"
 
 namespace urial {
 namespace URIAL_LEVEL {

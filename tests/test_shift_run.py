@@ -226,6 +226,37 @@ def test_an_empty_shard_is_a_run_like_the_others(shifted, tmp_path):
     assert [("--shard" in s["command"]) for s in sessions] == [True, True, False]
 
 
+def test_several_sampled_answers_to_each_question(shifted, tmp_path):
+    """Rows of their own, with seeds of their own; what is missing is made again."""
+    args = ("shift", shifted / "q.json", *PAIR, "--base-prompt", "zero-shot", "--ids", "q0,q3")
+    assert "--n needs --sample" in fails(2, *args, "--n", "2", "-o", tmp_path / "x")
+    args = (*args, "--sample", "-n", "40", "--temp", "1.5")
+    done = urial(*args, "--n", "3", "-o", tmp_path / "a", "-np", "1")
+    assert done.returncode == 0, done.stderr
+    assert "6 answers to 2 questions: branching factor" in done.stdout
+    rows = [json.loads(line) for line in (tmp_path / "a" / "rows.jsonl").read_text().splitlines()]
+    found = {(row["id"], row["sample"]): row["answer_ids"] for row in rows}
+    assert sorted(found) == [(q, n) for q in ("q0", "q3") for n in range(3)]
+    assert len({tuple(ids) for ids in found.values()}) > 2
+    assert sum("batch_shape" in row for row in rows) == 2, "measured on a first answer only"
+    summary = summary_of(tmp_path / "a")["demo-aligned"]
+    assert (summary["answers"], summary["sampled"]["questions"]) == (6, 2)
+    entropies = [[v for r in rows if r["id"] == q for v in r["aligned_nucleus_entropy"]]
+                 for q in ("q0", "q3")]  # fmt: skip
+    assert all(len(found[key]) <= 50 for key in found)
+    want = np.mean([np.exp(np.mean(v)) for v in entropies])
+    assert summary["sampled"]["branching"]["mean"] == pytest.approx(want, rel=1e-5)
+    # Rows that are gone are made again, the same.
+    kept = [row for row in rows if (row["id"], row["sample"]) != ("q3", 1)]
+    text = "".join(json.dumps(row) + "\n" for row in kept)
+    (tmp_path / "a" / "rows.jsonl").write_text(text)
+    done = urial(*args, "--n", "3", "-o", tmp_path / "a", "-np", "1")
+    assert "5 of 6 rows are there already." in done.stderr
+    again = [json.loads(line) for line in (tmp_path / "a" / "rows.jsonl").read_text().splitlines()]
+    assert {(r["id"], r["sample"]): r["answer_ids"] for r in again} == found
+    assert "samples: 3 there" in fails(2, *args, "-o", tmp_path / "a")
+
+
 @pytest.mark.slow
 def test_the_demo_shows_what_a_prompt_repairs(tmp_path):
     done = urial("demo", "-o", tmp_path / "demo")

@@ -85,7 +85,6 @@ from urial_local.cli.plumbing.shift_modes import chosen_mode, mode_options
 )
 @click.option(
     "--n",
-    "samples",
     type=Whole(1, limits.REPEATS),
     default=1,
     metavar="N",
@@ -194,7 +193,7 @@ def shift_options(options: Mapping[str, Any]) -> Any:
         raise UsageError("--temp 0 is greedy; leave --sample out for that.")
     if options["answers"] and options["sample"]:
         raise UsageError("With --answers, there is nothing to --sample.")
-    several = options["samples"] > 1
+    several = options["n"] > 1
     if several and not options["sample"]:
         raise UsageError("--n needs --sample; the greedy answer is always the same.")
     if options["top_p"] is not None and not options["sample"]:
@@ -215,7 +214,7 @@ def shift_options(options: Mapping[str, Any]) -> Any:
             top_p=1.0 if options["top_p"] is None else options["top_p"],
             seed=options["seed"] if temperature else 0,
         ),
-        samples=options["samples"],
+        samples=options["n"],
         max_tokens=options["max_tokens"],
         shard=options["shard"],
         allow_vocab_mismatch=options["allow_vocab_mismatch"],

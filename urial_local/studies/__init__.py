@@ -110,13 +110,15 @@ def shift(
     threads: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
+    n: int = 1,
 ) -> ShiftResult:
     """Compare a base model with its aligned counterpart, token by token, in several contexts (names
     of prompts; by default zero-shot and the URIAL prompt).
 
     aligned: by default the counterpart that the registry knows. chat_template: a file with one, in
-    place of the aligned model's own. answers: given ones, by id, in
-    place of those that the aligned model would write. Raises as `generate` does.
+    place of the aligned model's own. answers: given ones, by id, in place of those that the aligned
+    model would write. n: answers drawn for each question, which needs a temperature. Raises as
+    `generate` does.
     """
     setup = set_up(
         ShiftOptions(
@@ -126,6 +128,7 @@ def shift(
             aligned_prompt=aligned_prompt,
             chat_template=chat_template,
             sampling=Sampling(temperature=temperature, seed=seed),
+            samples=n,
             max_tokens=max_tokens,
             runtime=RuntimeOptions(ctx_size=ctx_size, parallel=parallel, threads=threads),
         )

@@ -20,7 +20,7 @@ OF_MODES = {
     "writer": ("swap",),
 }
 # Options whose parameter is called otherwise.
-_SPELLED = {"base_prompts": "base_prompt", "samples": "n"}
+_SPELLED = {"base_prompts": "base_prompt", "n": "n"}
 # Options of the plain run that say nothing in a mode.
 _SCORED = (
     "allow_vocab_mismatch",
@@ -28,7 +28,7 @@ _SCORED = (
     "csv",
     "figures",
     "noise_floor",
-    "samples",
+    "n",
     "save_prompts",
 )
 UNUSED = {

@@ -83,6 +83,9 @@ class Setup:
 
 def set_up(options: ShiftOptions, on_check: Callable[[Path], None] = lambda path: None) -> Setup:
     """Check files, prompts and vocabularies. Raises ModelError, PromptError or UsageError."""
+    if options.samples > 1 and options.sampling.temperature == 0:
+        raise UsageError(f"{options.samples} greedy answers to a question are all the same.",
+                         "Give a `temperature`.")  # fmt: skip
     other = counterpart(options.base)
     names = options.aligned or ((other,) if other else ())
     if not names:
