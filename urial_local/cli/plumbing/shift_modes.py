@@ -20,7 +20,7 @@ OF_MODES = {
     "writer": ("swap",),
 }
 # Options whose parameter is called otherwise.
-_SPELLED = {"base_prompts": "base_prompt", "n": "n"}
+_SPELLED = {"base_prompts": "base_prompt"}
 # Options of the plain run that say nothing in a mode.
 _SCORED = (
     "allow_vocab_mismatch",
