@@ -297,7 +297,7 @@ def test_rows_of_a_file_are_texts(tmp_path):
     assert [row["id"] for row in rows_of(tmp_path / "r")] == ["n0", "n1", "n2"]
     lines[0]["text"] = "another"
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert "is not the one that this run holds" in fails(2, *args)
+    assert "differs from the one in this run" in fails(2, *args)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_ctrl_c_ends_ask_with_130(terminal, tiny_endless, long_prompt, when):
         "--no-disk-cache",
         "Hi",
     )
-    t.wait_for("Reading the prompt" if when == "prefill" else r"answers get worse\.\s+.{40,}")
+    t.wait_for("Reading the prompt" if when == "prefill" else r"longer ones get worse\.\s+.{40,}")
     t.interrupt()
     assert t.end() == 130
     assert "Stopped." in t.text
