@@ -295,7 +295,7 @@ def test_a_changed_question_is_found_in_one_pass_too(tmp_path):
     path.write_text("one\ntwo\n")
     generate(path, tmp_path / "run")
     path.write_text("one\nthree\nfour\n")
-    with pytest.raises(UsageError, match="'1' is not the one that this run holds"):
+    with pytest.raises(UsageError, match="'1' differs from the one in this run"):
         generate(path, tmp_path / "run")
 
 

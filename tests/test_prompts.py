@@ -245,7 +245,7 @@ def test_a_malformed_file_is_not_imported():
     ("text", "message"),
     [
         ("x = ", "malformed"),
-        ("nonsense = 1", "not known"),
+        ("nonsense = 1", "not a known"),
         ("system = 3", "system must be a text"),
         ('[sampling]\ntemperature = "hot"', "sampling"),
         ("[sampling]\nlr = 1", "sampling"),

@@ -184,7 +184,7 @@ def test_shards_that_are_stopped_lost_and_requeued_make_the_single_run(tmp_path)
     lose(lost)
     said = cluster.merge(merge)
     assert said.returncode == 75
-    assert "Not among them: shard 3/3." in said.stderr
+    assert "Missing: shard 3/3." in said.stderr
     for i, shard in enumerate(shards, 1):
         assert f"--shard {i}/3 -o run-shards/{i}-of-3" in said.stderr, shard
     # As the message says, and as Slurm does of its own where a node is lost.
