@@ -99,7 +99,9 @@ class Gemma:
         """float32 [n, vocabulary]; for texts short enough that all of them fit the memory."""
         return self._multiply(self.hidden(tokens, lora), self.embedding())
 
-    def _layer(self, layer: int, x: Tensor, mask: Tensor, turn: Tensor, lora: Lora | None) -> Tensor:
+    def _layer(
+        self, layer: int, x: Tensor, mask: Tensor, turn: Tensor, lora: Lora | None
+    ) -> Tensor:
         def linear(name: str, inputs: Tensor) -> Tensor:
             return self._linear(f"blk.{layer}.{name}.weight", inputs, lora)
 
