@@ -1,5 +1,5 @@
-"""tools/real_pair on a tiny Gemma 3 with random weights: its forward pass is llama.cpp's, it learns,
-and llama.cpp computes with its adapter what it computes itself."""
+"""tools/real_pair on a tiny Gemma 3 with random weights: its forward pass is llama.cpp's, it
+learns, and llama.cpp computes with its adapter what it computes itself."""
 
 from __future__ import annotations
 

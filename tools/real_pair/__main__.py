@@ -1,8 +1,8 @@
 """Trains a LoRA adapter on a real base: ``python -m tools.real_pair --data ANSWERS``.
 
-The base is the one that ``make real-models`` fetches. ANSWERS is a file of an aligned model's answers
-to just-eval-instruct, such as vicuna-7b-v1.5.to_eval.json. The same command goes on after a stop.
-Needs the train extra. What comes out is measured in docs/real-models.md.
+The base is the one that ``make real-models`` fetches. ANSWERS is a file of an aligned model's
+answers to just-eval-instruct, such as vicuna-7b-v1.5.to_eval.json. The same command goes on after
+a stop. Needs the train extra. What comes out is measured in docs/real-models.md.
 """
 
 from __future__ import annotations
