@@ -11,7 +11,7 @@ CHUNK = 64  # positions whose logits exist at the same time: 67 MB in float32
 
 
 class AnswerLoss(torch.autograd.Function):
-    """Σ_t -log softmax(E h_t)[target_t] in nats, for h [n, width] and a frozen E [vocabulary, width].
+    """Σ_t -log softmax(E h_t)[target_t] in nats: h [n, width], a frozen E [vocabulary, width].
 
     The gradient ∂/∂h_t = (softmax(E h_t) - onehot(target_t)) E is found in the forward pass, while
     the logits of a chunk are there, so no logits are kept or computed twice.
