@@ -1,10 +1,13 @@
-# make        set everything up in .venv
+# make        set everything up in .venv, the developers' tools too
 # make check  set up, then lint, types, floors and the tests that take no time: while you work
 # make test   set up, then lint, types, floors and all tests: before a change lands
-# make demo   set up, then ask a model a few questions and compare it with its aligned counterpart
+# make demo   set up what a user needs, then ask a model a few questions and compare it with its
+#             aligned counterpart
 #             (MODEL=base.gguf, ALIGNED=chat.gguf, PROMPT=name-or-file)
 # make fuzz   set up, then run the tests that change inputs at random for longer
 # make bench  set up, then measure; figures go to benchmarks/results
+# make harness  set up, then run the tests over lm-evaluation-harness, which is put into build/harness
+#             (some 500 MB, no torch); without it they skip
 # make real-models  fetch real models for the tests marked `real` (1.9 GB; REAL="gemma-3-270m
 #             smollm2-135m" only these, 351 MB) into $URIAL_REAL_MODELS or the user's cache folder
 
@@ -26,7 +29,7 @@ export CXXFLAGS := $(strip $(CXXFLAGS) $(NO_AMX))
 
 NATIVE := CMakeLists.txt pyproject.toml $(wildcard csrc/*)
 
-.PHONY: all check test lint types floors pytest sanitize fuzz demo bench real-models clean
+.PHONY: all check test lint types floors pytest sanitize fuzz harness demo bench real-models clean
 all: $(VENV)/.installed
 
 $(VENV)/.created:
@@ -38,11 +41,15 @@ $(VENV)/.created:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@touch $@
 
-# llama.cpp is compiled here once, which takes some minutes; pip keeps the wheel for the next time.
-$(VENV)/.installed: $(VENV)/.created $(NATIVE)
-	@echo "Installing urial-local; the first time this compiles llama.cpp (some minutes) …"
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+# What a user needs. llama.cpp is compiled here once; pip keeps the wheel for the next time.
+$(VENV)/.ready: $(VENV)/.created $(NATIVE)
+	@$(BIN)/python tools/install.py serve
 	@touch $@
+
+# And what a developer needs.
+$(VENV)/.installed: $(VENV)/.created $(NATIVE)
+	@$(BIN)/python tools/install.py dev
+	@touch $(VENV)/.ready $@
 
 test: lint types floors pytest sanitize
 
@@ -77,9 +84,15 @@ sanitize: $(VENV)/.installed
 fuzz: $(VENV)/.installed
 	URIAL_FUZZ_ROUNDS=2000 $(BIN)/python -m pytest -m fuzz
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.ready
 	@$(BIN)/urial-local demo $(if $(MODEL),-m "$(MODEL)") $(if $(ALIGNED),--aligned "$(ALIGNED)") \
 	  $(if $(PROMPT),-p "$(PROMPT)")
+
+# In a folder of its own, since it brings other versions of what is in the environment.
+harness: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --upgrade --target build/harness 'lm-eval[api]>=0.4.13'
+	PYTHONPATH=$(abspath build/harness) $(BIN)/python -m pytest tests/test_lm_eval.py \
+	  tests/test_serve_lm_eval.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks

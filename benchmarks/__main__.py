@@ -13,10 +13,12 @@ from pathlib import Path
 
 from benchmarks import (
     busy,
+    crew,
     engine,
     evaluate,
     generate,
     guide,
+    many_rows,
     random_model,
     sampling,
     serve,
@@ -47,6 +49,7 @@ def real_or_random() -> Path:
 
 def main() -> None:
     usual = ["engine", "generate", "evaluate", "shift", "sampling", "busy", "serve", "guide"]
+    usual += ["many-rows", "crew"]
     parts = sys.argv[1:] or usual
     rows = []
     if "engine" in parts:
@@ -67,6 +70,10 @@ def main() -> None:
         rows += busy.run(real_or_random())
     if "guide" in parts:
         rows += guide.run(model(random_model.HALF_BILLION), model(random_model.SIXTY_MILLION))
+    if "many-rows" in parts:
+        rows += many_rows.run()
+    if "crew" in parts:
+        rows += crew.run()
     if "serve" in parts:
         rows += serve.run(model(random_model.HALF_BILLION))
     print("\n| what | here | yardstick in the same run | ratio | goal |\n|---|---|---|---|---|")
@@ -81,6 +88,7 @@ def main() -> None:
         "kernel level": instruction_level(),
         "rows": rows,
     }
+    RESULTS.mkdir(exist_ok=True)
     out = RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
     out.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     print(f"\nKept in {out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out}")

@@ -72,12 +72,15 @@ inline double weight(float x, float top, double rate) {
   return exp_fine((static_cast<double>(x) - static_cast<double>(top)) * rate);
 }
 
-// The largest of lanes, by halves.
-inline float largest_lane(float *lanes) {
-  for (int half = kLanes / 2; half; half /= 2)
-    for (int l = 0; l < half; ++l)
-      lanes[l] = lanes[l + half] > lanes[l] ? lanes[l + half] : lanes[l];
-  return lanes[0];
+// The largest of lanes, by halves. Loops of fixed length, which the compiler unrolls.
+inline float largest_lane(const float *lanes) {
+  static_assert(kLanes == 32);
+  float a[16], b[8];
+  for (int l = 0; l < 16; ++l) a[l] = lanes[l + 16] > lanes[l] ? lanes[l + 16] : lanes[l];
+  for (int l = 0; l < 8; ++l) b[l] = a[l + 8] > a[l] ? a[l + 8] : a[l];
+  float most = b[0];
+  for (int l = 1; l < 8; ++l) most = b[l] > most ? b[l] : most;
+  return most;
 }
 
 // The largest logit; `bad` gets a mark in some lane for each NaN.

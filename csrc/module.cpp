@@ -207,6 +207,12 @@ nb::dict shift_rows(std::uintptr_t base, std::uintptr_t aligned, std::size_t n_r
   column("aligned_entropy", &R::aligned_entropy);
   column("base_outside", &R::base_outside);
   column("aligned_outside", &R::aligned_outside);
+  column("overlap", &R::overlap);
+  column("base_above", &R::base_above);
+  column("aligned_above", &R::aligned_above);
+  column("base_nucleus_entropy", &R::base_nucleus_entropy);
+  column("aligned_nucleus_entropy", &R::aligned_nucleus_entropy);
+  column("aligned_nucleus_mass", &R::aligned_nucleus_mass);
   out["base_top_ids"] = own(base_ids, n, width);
   out["aligned_top_ids"] = own(aligned_ids, n, width);
   out["base_top_logprobs"] = own(base_logprobs, n, width);

@@ -26,6 +26,10 @@ struct ShiftRow {
   double js;                             // Jensen-Shannon divergence, at most ln 2
   double base_entropy, aligned_entropy;
   double base_outside, aligned_outside;  // probability of all that is not in the top-k list
+  double overlap;                        // sum_v min(b(v), a(v))
+  double base_above, aligned_above;      // probability of the tokens put before the target
+  double base_nucleus_entropy, aligned_nucleus_entropy;  // of the nucleus at 0.9, renormalised
+  double aligned_nucleus_mass;           // the nucleus' probability, before that
 };
 
 // Where the top-k lists go: ids (-1 past the last token of non-zero probability) and logprobs.

@@ -10,6 +10,8 @@ from typing import Any
 import gguf
 import numpy as np
 
+from urial_local.base.gguf_parts import read_model
+
 RANK, ALPHA = 4, 8.0
 # Every kind of matrix that a LoRA of all linear layers changes, the output's among them.
 _KINDS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
@@ -54,7 +56,7 @@ def lora_tensors(
     """Random halves for these tensors of a model: A [rank, in], B [out, rank]; of a table of
     embeddings, whose rows are read, A [vocabulary, rank] and B [width, rank]."""
     rng = np.random.default_rng(seed)
-    shapes = {name: data.shape for name, data in weights(model).items()}
+    shapes = {t.name: t.shape[::-1] for t in read_model(model).tensors}
     found: Tensors = {}
     for name in names:
         out, inner = shapes[name]

@@ -197,14 +197,17 @@ def until(true: Callable[[], object], child: subprocess.Popen, seconds: float = 
         time.sleep(0.005)
 
 
-def interrupted_at_rows(rows: Path, *args: Argument) -> tuple[int, str]:
-    """Ctrl-C for a command as soon as it has written rows: its exit code, and what it said."""
+def interrupted_at_rows(
+    rows: Path, *args: Argument, number: int = signal.SIGINT
+) -> tuple[int, str]:
+    """Ctrl-C, or another signal, for a command as soon as it has written rows: its exit code, and
+    what it said."""
     child = subprocess.Popen(
         [*COMMAND, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
         until(lambda: size_of(rows), child)
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         _, said = child.communicate(timeout=60)
     finally:
         child.kill()

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
 from types import SimpleNamespace
@@ -23,14 +23,19 @@ from tests.fakes import END, ByteVocab, FakeDecoder, FakeModel
 from urial_local.base.errors import TokenizeError
 from urial_local.prompting.library import load_prompt
 from urial_local.runtime.engine import Engine
+from urial_local.runtime.guided import Ends, Guided
+from urial_local.runtime.guides import Rule
 from urial_local.runtime.open import RuntimeOptions
+from urial_local.runtime.voice import Voice
 from urial_local.server.app import make_app
 from urial_local.server.lanes import Lane, LanePlan, open_lanes, usable_prompts
 from urial_local.server.run import Server, listen
 from urial_local.server.settings import ServeSettings
 from urial_local.server.state import State
+from urial_local.tasks.guide import GuideOptions, GuidePlan, GuidePrompts, plan_guide
 from urial_local.tasks.model_file import model_file
 from urial_local.tasks.prompt_choice import PromptChoice, choose_prompt
+from urial_local.tasks.prompted import PromptedModel
 
 SOUP = [{"role": "user", "content": "How do I make soup?"}]
 FOX = [{"role": "user", "content": "Where can I find a fox?"}]
@@ -42,12 +47,15 @@ def plan(
     *,
     parallel: int = 2,
     exact: bool = False,
+    guide: GuideOptions | None = None,
     **more: Any,
 ) -> LanePlan:
     file = model_file(str(name))
     runtime = RuntimeOptions(parallel=1 if exact else parallel, threads=1, disk_cache=False, **more)
     choice = choose_prompt(file, prompt)
-    return LanePlan(file.name, file, choice, runtime, exact, library=usable_prompts(file))
+    planned = plan_guide(guide, choice)
+    library = usable_prompts(file)
+    return LanePlan(file.name, file, choice, runtime, exact, library=library, guide=planned)
 
 
 def pair(**more: Any) -> list[LanePlan]:
@@ -135,6 +143,9 @@ class FakeVocab(ByteVocab):
             raise TokenizeError("This vocabulary is ASCII.")
         return np.array(self.encode(text), np.int32)
 
+    def continuation(self, prompt: str, answer: str, **_: Any) -> np.ndarray:
+        return np.array(self.encode(answer), np.int32)
+
     def count(self, text: str) -> int:
         return len(text)
 
@@ -156,12 +167,26 @@ class GatedDecoder(FakeDecoder):
 
 
 @contextmanager
-def fake_lane(decoder: FakeDecoder, rows: int = 2, ctx_size: int = 400) -> Iterator[list[Lane]]:
-    """A lane over known logits; its only prompt is `raw`."""
+def fake_lane(
+    decoder: FakeDecoder,
+    rows: int = 2,
+    ctx_size: int = 400,
+    guide: FakeDecoder | None = None,
+    gamma: float = 0.4,
+) -> Iterator[list[Lane]]:
+    """A lane over known logits; its only prompt is `raw`. `guide`: known, too; it nudges, and is
+    asked under the base's prompt."""
     model = FakeModel()
     model.vocab = FakeVocab()
     file = SimpleNamespace(title="fake", name="fake", fingerprint="f" * 32, chat_template="")
     runtime = RuntimeOptions(parallel=rows)
     lane_plan = LanePlan("fake", file, PromptChoice((load_prompt("raw"),)), runtime)
     engine = Engine(model.vocab, decoder, ctx_size=ctx_size, rows=rows)
-    yield [Lane(lane_plan, model, engine)]
+    lane = Lane(lane_plan, model, engine)
+    if guide is not None:
+        rule = Rule("nudge", gamma=gamma)
+        lane.plan = replace(lane_plan, guide=GuidePlan(rule, None, None, None))
+        ends = Ends(model.vocab, model.vocab, END)
+        engine.chooser = Guided(rule, [Voice(guide)], ends)
+        lane.guide = GuidePrompts(PromptedModel(model, lane.default), False, follows=True)
+    yield [lane]

@@ -6,18 +6,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import urial_local
-from tests.adapters import write_lora
+from tests.adapters import write_lora, write_vector
 from tests.command import fails, urial
 from tests.tiny_gguf import PLAIN_CHAT, write_llama
 from urial_local.base.errors import PromptError, UsageError
 from urial_local.cli.sweep import at_scales
-from urial_local.records.generated import Generated
+from urial_local.records.generated import Generated, ModelFacts
 from urial_local.records.runs import latest_rows
+from urial_local.records.typed import read_as
 from urial_local.runtime.llama_api import lib
+from urial_local.tasks.benchmark.usage import _model as named_again
 from urial_local.tasks.generate.job import KEY
+from urial_local.tasks.generate.setup import GenerateOptions
+from urial_local.tasks.guide import KEYS
 from urial_local.tasks.model_file import model_file
 from urial_local.tasks.prompt_choice import choose_prompt
 
@@ -76,6 +81,20 @@ def test_a_template_from_a_file(base, lora, template):
     assert demo.chat_template == template.read_text()
 
 
+def test_a_benchmark_asks_the_aligned_model_in_the_template(base, lora, template):
+    from urial_local.tasks.benchmark import setup
+
+    options = GenerateOptions(chat_template=str(template))
+    asked = {"models": (str(base),), "prompts": ("zero-shot",), "kinds": ("facts",)}
+    adapted = f"{base}+{lora}"
+    found = setup.plan(setup.BenchmarkOptions(**asked, aligned=adapted, generate=options))
+    assert [bool(cell.plan.file.template_sha) for cell in found.cells] == [False, True]
+    assert found.cells[1].plan.prompt.certain.name == "chat"
+    for wrong in ({"generate": options}, {"aligned": adapted}):
+        with pytest.raises(UsageError):
+            setup.plan(setup.BenchmarkOptions(**asked, **wrong))
+
+
 def test_templates_are_bounded_and_tried(base, tmp_path):
     bad = tmp_path / "t.jinja"
     args = ("ask", "-m", base, "--chat-template", bad, "Why?")
@@ -128,6 +147,17 @@ def test_scales_are_an_axis_of_a_sweep(base, lora, tmp_path):
     )
 
 
+def test_what_to_type_to_ask_a_cells_model(base, lora, tmp_path):
+    """Files are called as they are, wherever they lie now."""
+    vector = write_vector(tmp_path / "v.gguf", {1: np.ones(64)})
+    for name, expected in (
+        (f"{base}+{lora}@0.25+cvec:{vector}", "base.gguf+lora.gguf@0.25+cvec:v.gguf"),
+        (str(base), "base.gguf"),
+        ("demo", "demo"),
+    ):
+        assert named_again(read_as(ModelFacts, model_file(name).about())) == expected
+
+
 def test_scales_are_factors():
     assert at_scales(["a.gguf+b.gguf+cvec:c.gguf@-2", "d"], [0.5]) == [
         "a.gguf+b.gguf@0.5+cvec:c.gguf@-1",
@@ -162,7 +192,7 @@ def test_a_served_pair_shares_the_weights(base, lora, template, loaded):
 
     options = {"model": str(base), "aligned": f"{base}+{lora}@0.5", "prompt": "zero-shot",
                "frame": None, "chat_template": str(template), "parallel": 2, "exact": False,
-               "markers": "escape"}  # fmt: skip
+               "markers": "escape", **dict.fromkeys(("guide", *KEYS))}  # fmt: skip
     plans = lane_plans(options, RuntimeOptions(ctx_size=128, threads=1))
     assert [plan.name for plan in plans] == ["base", "base+lora@0.5"]
     with open_lanes(plans) as lanes:

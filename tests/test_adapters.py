@@ -19,7 +19,7 @@ from tests.adapters import (
     write_vector,
 )
 from tests.command import fails, urial
-from tests.tiny_gguf import write_llama
+from tests.tiny_gguf import write_llama, write_mamba, write_windowed
 from urial_local.records.runlog import latest_rows
 from urial_local.runtime import weights as shared
 from urial_local.runtime.llama_api import lib
@@ -30,7 +30,7 @@ from urial_local.tasks.model_file import model_file
 from urial_local.tasks.shift.record import KEY
 
 IDS = [1, *range(270, 300), 290, 280]
-LAYERS = 2
+_MAMBA = ("in", "x", "dt", "out")
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +102,39 @@ def test_an_adapter_equals_merged_weights(base, lora, tmp_path, scale):
     assert np.abs(found - unchanged).max() > 0.05 * np.abs(unchanged).max(), "it does something"
 
 
+@pytest.mark.parametrize(
+    ("made", "architecture", "names"),
+    [
+        (write_windowed, "gemma3", ALL[:-1]),
+        (write_mamba, "mamba", [f"blk.{i}.ssm_{n}.weight" for i in (0, 1) for n in _MAMBA]),
+    ],
+)
+def test_other_architectures_equal_merged_weights(made, architecture, names, tmp_path):
+    model = made(tmp_path / "m.gguf")
+    path = write_lora(tmp_path / "a.gguf", model, architecture=architecture, names=names)
+    changed = merged(weights(model), (path, 0.7))
+    found = logits(f"{model}+{path}@0.7")
+    near(found, logits(str(with_weights(model, tmp_path / "merged.gguf", changed))))
+    assert np.abs(found - logits(str(model))).max() > 0.05
+
+
+def test_embeddings(base, lora, tmp_path):
+    changed = with_weights(base, tmp_path / "m.gguf", merged(weights(base), (lora, 0.5)))
+
+    def embedded(name: str) -> np.ndarray:
+        with model_file(name).embedder() as embedder:
+            return embedder.embed("the rain in the hat")
+
+    found = embedded(f"{base}+{lora}@0.5")
+    near(found, embedded(str(changed)))
+    assert found @ embedded(str(base)) < 0.99
+
+
 def test_two_adapters_add_up(base, lora, other):
     expected = merged(weights(base), (lora, 0.5), (other, -1.5))
     near(logits(f"{base}+{lora}@0.5+{other}@-1.5"), forward(expected, IDS))
+    twice = merged(weights(base), (lora, 0.75), (other, 0.5))
+    near(logits(f"{base}+{lora}@0.5+{other}@0.5+{lora}@0.25"), forward(twice, IDS))
 
 
 def test_the_table_of_embeddings(base, tmp_path):

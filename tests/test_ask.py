@@ -131,7 +131,7 @@ def test_a_file_that_breaks_llama_cpp_is_a_clear_error(tiny_llama, tmp_path):
     data[at : at + 4] = bytes(4)
     (tmp_path / "bad.gguf").write_bytes(data)
     said = fails(1, "ask", "-m", tmp_path / "bad.gguf", "-p", "raw", "hi")
-    assert "breaks down (SIGABRT)" in said
+    assert "crashes (SIGABRT)" in said
     assert "download it again" in said
 
 

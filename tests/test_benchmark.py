@@ -224,7 +224,7 @@ def test_shards_and_merge_make_the_whole(measured, tmp_path):
     assert figures(tmp_path / "whole") == figures(measured / "run")
     assert (tmp_path / "whole" / "report.html").exists()
     alone = urial("merge", parts[0], "-o", tmp_path / "alone")
-    assert "Not among them: shard 2/2." in alone.stderr
+    assert "Missing: shard 2/2." in alone.stderr
     assert "another configuration" in run(parts[0], measured / "own.toml").stderr
 
 
@@ -261,6 +261,61 @@ def test_prompts_that_are_tried_by_default(tmp_path, tiny_llama):
     assert len(set(prompts)) == len(prompts) > 1
 
 
+# --- guides ------------------------------------------------------------------------------------
+
+
+def test_a_guide_adds_a_cell_to_each_prompt(tmp_path):
+    """The five ways of the table in docs/guides.md: base and URIAL, each without and with a guide,
+    and the guide alone."""
+    more = ("--guide", "demo-aligned", "--gamma", "0.9")
+    done = run(tmp_path / "run", own(tmp_path), *more)
+    assert done.returncode == 0, done.stderr
+    found = read_results(tmp_path / "run")
+    names = [cell.name for cell in found.cells]
+    assert names == [*CELLS[:2], *(f"{name}__guided" for name in CELLS[:2]), CELLS[2]]
+    assert [c.facts.asked for c in found.cells[:4]] == [
+        "zero-shot", "urial-demo", "zero-shot + guide", "urial-demo + guide"
+    ]  # fmt: skip
+    assert [c.measures.guides is None for c in found.cells] == [True, True, False, False, True]
+    guided = found.cells[2]
+    rows = list(rows_of(tmp_path / "run" / guided.name).values())
+    turns = [turn for row in rows for turn in row.get("turns") or [row]]
+    theirs = sum(len(turn["guide"]["at"]) for turn in turns)
+    assert guided.measures.guides == theirs / sum(turn["completion_tokens"] for turn in turns) > 0
+    assert found.comparisons[0].zero_shot is None, "held against zero-shot without the guide"
+    assert found.comparisons[2].zero_shot is not None
+    assert usage(guided) == (
+        'urial-local ask -m demo -p zero-shot --guide demo-aligned --gamma 0.9 "…"'
+    )
+    (line,) = [x for x in done.stdout.splitlines() if x.startswith("guide's tokens")]
+    assert line.split()[2] == "–"
+    assert f"{100 * guided.measures.guides:.1f} %" in line
+    again = run(tmp_path / "run", tmp_path / "own.toml", *more)
+    assert again.returncode == 0
+    other = run(tmp_path / "run", tmp_path / "own.toml", *more[:2], "--gamma", "0.3")
+    assert "another configuration" in other.stderr
+
+
+def test_a_benchmark_without_a_guide_says_nothing_of_one(measured):
+    config = json.loads((measured / "run" / "run.json").read_text())["config"]
+    assert all("guide" not in cell for cell in config["cells"]), "such runs go on as before"
+    assert "guide" not in (measured / "stdout").read_text()
+
+
+def test_contrast_needs_no_guide_and_proxy_two(tmp_path):
+    pair = ("-m", "demo", "-p", "urial-demo")
+    for more in (
+        ("--guide-rule", "contrast", "--alpha", "0.2"),
+        ("--guide", "demo-aligned", "--guide-base", "demo", "--guide-rule", "proxy"),
+    ):
+        folder = tmp_path / more[-1]
+        done = run(folder, own(tmp_path), "-n", "6", *more, pair=pair)
+        assert done.returncode == 0, done.stderr
+        cell = read_results(folder).cells[1]
+        assert tuple(usage(cell).split()[6:-1]) == more
+        assert cell.facts.asked == f"urial-demo + {'contrast' if 'contrast' in more else 'guide'}"
+
+
 # --- wrong use ---------------------------------------------------------------------------------
 
 
@@ -288,7 +343,7 @@ def test_wrong_use_says_what_to_do(tmp_path, tiny_llama):
 
 
 def test_folders_of_others(measured, tmp_path):
-    """Names in run.json lead nowhere else, and what is no probe is named."""
+    """Names in run.json lead nowhere else, and what is not a probe is named."""
     import shutil
 
     folder = tmp_path / "run"

@@ -186,7 +186,7 @@ def test_going_on_from_another_token_is_a_branch(server, visit):
     other.click()
     settled(page)
     expect(page.locator(".answer .branches")).to_contain_text("2/2")
-    assert "Goes on from branch 1 at token 1" in page.locator(".whence").inner_text()
+    assert "Continues from branch 1 at token 1" in page.locator(".whence").inner_text()
     assert page.locator(".tokens .t").first.text_content().strip() == word.replace("␣", "")
     page.click("#view-text")
     assert page.locator(".answer .body").inner_text() != before
@@ -220,7 +220,7 @@ def test_an_answer_goes_on_where_it_was_cut(server, visit):
     page.click("#open-settings")
     page.fill("#set-max_tokens", "")
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     settled(page)
     expect(page.locator(".answer .branches")).to_contain_text("3/3")
     assert page.locator(".answer .body").inner_text() == whole
@@ -268,7 +268,7 @@ def test_questions_are_edited_and_branch(server, visit):
     expect(page.locator(".turn")).to_have_count(1)
     expect(page.locator(".answer.done")).to_have_count(1)
     expect(page.locator(".question .branches")).to_contain_text("2/2")
-    page.get_by_role("button", name="The branch before").click()
+    page.get_by_role("button", name="Previous branch").click()
     expect(page.locator(".turn")).to_have_count(2)
     # Another answer to the first question has nothing behind it, since nothing was asked of it.
     page.locator(".turn").first.get_by_role("button", name="Again").click()

@@ -42,7 +42,7 @@ def test_help_imports_nothing_heavy():
             "report",
         ),
         *("evaluate", "leaderboard", "agreement", "prompts", "models", "doctor", "completion"),
-        *("demo", "cache"),
+        *("demo", "cache", "slurm"),
     ],
 )
 def test_every_command_has_help(command):

@@ -50,6 +50,19 @@ def test_completion_of_words(words, begun, expected, tmp_path):
     assert [line.split(",", 1)[1] for line in done.stdout.splitlines()] == expected, done.stderr
 
 
+@pytest.mark.parametrize("kind", ["", "cvec:"])
+def test_completion_of_adapters(kind, tmp_path):
+    """Behind a plus: files of the folder that is begun."""
+    for name in ("lora1.gguf", "lora2.gguf", "other.gguf", "lora.txt"):
+        (tmp_path / name).touch()
+    begun = f"demo+{kind}{tmp_path}/lora"
+    env = {"_URIAL_LOCAL_COMPLETE": "bash_complete", "COMP_WORDS": f"urial-local ask -m {begun}",
+           "COMP_CWORD": "3"}  # fmt: skip
+    done = urial(**env)
+    words = [line.split(",", 1)[1] for line in done.stdout.splitlines()]
+    assert words == [f"{begun}1.gguf", f"{begun}2.gguf"], done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "expected"),

@@ -112,7 +112,7 @@ def test_standard_input_tells_its_format(monkeypatch):
         ("q.json", "[{not json", "is not JSON"),
         ("q.json", "{not json", "is not JSON"),
         ("q.txt", "\n\n", "is empty"),
-        ("q.dat", "x", "no ending that says its format"),
+        ("q.dat", "x", "no extension that tells its format"),
         ("q.json", "[]", "is empty"),
         ("q.jsonl", '{"id": 1, "query": "a"}\n{"id": 1, "query": "b"}\n', "id '1' twice"),
         ("q.jsonl", '{"x": 1}\n', "No row"),
@@ -174,7 +174,7 @@ def test_a_dataset_on_the_hub(tmp_path, monkeypatch):
         assert "q.jsonl, data/other.json" in done.stderr
         assert "no dataset user/none" in generate("hf:user/none:q.jsonl").stderr
         assert "no file" in generate("hf:user/set:gone.jsonl").stderr
-        assert "is no dataset" in generate("hf:nonsense").stderr
+        assert "is not a dataset name" in generate("hf:nonsense").stderr
         del repos["user/set"]["data/other.json"]
         assert generate("hf:user/set").returncode == 0
 

@@ -1,6 +1,6 @@
 """The embedded pair, as shipped: what it must show, on its held-out questions, through the engine.
 
-The bounds lie a little below what was measured (docs/demo-models.md), so that they hold on other
+The bounds lie a little below what was measured (README.md of tools/demo_pair): they hold on other
 processors, whose rounding may turn an answer or two.
 """
 

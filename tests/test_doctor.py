@@ -134,7 +134,7 @@ def test_show(tmp_path, monkeypatch):
     assert "no model file" in fails(1, "models", "show", str(tmp_path / "none.gguf"))
     for absurd in ("nan", "inf", "0", "-1", "1e7"):
         said = fails(2, "models", "show", "demo", "--gpu-memory", absurd)
-        assert "no number of gigabytes" in said
+        assert "not a number of gigabytes" in said
     assert "ctx-size" in fails(2, "models", "show", "demo", "-c", str(2**31))
 
 

@@ -163,7 +163,7 @@ def test_ids_from_a_file(tmp_path):
         (b"[" * 100_000, "is not JSON"),
         (b'["1", true]', "has True among its ids"),
         (b"[[1]]", "a list of 1 among"),
-        (b'{"a": 1}', "no list of ids"),
+        (b'{"a": 1}', "not hold a list of ids"),
         (b"[1", "is not JSON"),
         (b"[%s]" % (b"9" * 5000), "is not JSON"),
     ]:
@@ -198,7 +198,7 @@ def test_homes_of_unknown_users_and_pipes(tmp_path):
     questions.write_text('{"query":"a"}\n')
     run = ("-o", tmp_path / "run")
     for name, said in [
-        ("~nosuchuser/x.jsonl", "home of a user"),
+        ("~nosuchuser/x.jsonl", "home of an unknown user"),
         (tmp_path / "pipe.jsonl", "is a pipe or a device"),
         ("/dev/zero", "is a pipe or a device"),
     ]:
@@ -223,5 +223,5 @@ def test_homes_of_unknown_users_and_pipes(tmp_path):
         ):
             with pytest.raises(UsageError, match=said):
                 cli([str(arg) for arg in args], standalone_mode=False)
-    with pytest.raises(UsageError, match="home of a user"):
+    with pytest.raises(UsageError, match="home of an unknown user"):
         chosen_ids("@~nosuchuser/x")

@@ -143,7 +143,7 @@ def test_what_cannot_be_asked(monkeypatch):
         with pytest.raises(UsageError, match="base URL"):
             EndpointJudge(EndpointOptions("m", url))
     monkeypatch.setenv("OPENAI_API_KEY", "sk-\u2013")
-    with pytest.raises(UsageError, match="is no key"):
+    with pytest.raises(UsageError, match="is not a key"):
         EndpointJudge(EndpointOptions("m", "https://judges.example/v1"))
     monkeypatch.delenv("OPENAI_API_KEY")
     for url in (None, "https://judges.example/v1", "http://8.8.8.8/v1"):

@@ -58,12 +58,12 @@ def test_the_same_command_goes_on(judged, tmp_path):
     args = ("evaluate", judged / "a.json", *JUDGE, "--expected", "-o", tmp_path / "again")
     done = urial(*args)
     assert done.returncode == 0, done.stderr
-    assert "8 of them are there already" in done.stderr
+    assert "8 of them are already there" in done.stderr
     assert by_key(tmp_path / "again") == by_key(judged / "judged")
     assert "reason_tokens: 8 there, 9 now" in fails(2, *args, "--reason-tokens", "9")
     changed = write_answers(tmp_path / "changed.json", tail=" Or not.")
     said = fails(2, "evaluate", changed, *JUDGE, "--expected", "-o", tmp_path / "again")
-    assert "is not the one that this run holds" in said
+    assert "differs from the one in this run" in said
 
 
 @pytest.mark.slow
@@ -216,6 +216,15 @@ def test_options_that_do_not_go_together(judged, tmp_path):
     assert "8 to judge (6 general, 2 safety), about" in done.stdout
     assert not (tmp_path / "x").exists()
     assert "not been judged" in fails(2, "agreement", judged / "judged", make_run(tmp_path))
+
+
+def test_a_folder_may_be_called_like_a_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path).rename("run")
+    done = urial("evaluate", "run", *JUDGE)
+    assert done.returncode == 0, done.stderr
+    assert Path("run", "judged-demo-aligned", "summary.json").exists()
+    assert "Missing argument" in fails(2, "evaluate", "summarize", "--json")
 
 
 def make_run(tmp_path: Path) -> Path:

@@ -73,8 +73,8 @@ def test_another_pool_is_refused(answers, tmp_path):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--aligned", "demo-aligned", "--answers", "x.json"), "two goals"),
-        (("--probes", "x.toml", "--answers", "x.json"), "unasked"),
+        (("--aligned", "demo-aligned", "--answers", "x.json"), "exclude each other"),
+        (("--probes", "x.toml", "--answers", "x.json"), "not be used"),
         (("--answers", "few.json"), "needs 8 answers at least"),
         (("--answers", "bare.json"), "needs 8 answers at least"),
         (("--pool", "bare.json"), "none can be an example"),

@@ -165,7 +165,7 @@ def test_a_probe_is_right_by_its_rule_and_without_fault():
     assert [found[f"p{i}"].score for i in range(4)] == [1.0, 0.0, 0.0, 1.0]
     assert found["p1"].why
     assert "repetitive" in found["p2"].flags, "right by its rule, and no answer"
-    assert "truncated" in found["p3"].flags, "which is no fault where answers are kept short"
+    assert "truncated" in found["p3"].flags, "which is not a fault where answers are kept short"
     assert found["p0"].answer == "yes, it is"
     assert found["p0"].tokens > 0
 

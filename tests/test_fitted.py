@@ -157,7 +157,7 @@ def test_the_same_file_under_another_name_has_the_same_default(tmp_path):
     ("args", "said"),
     [
         (("vanila",), "vanilla"),
-        (("vanilla", "--clear"), "two wishes"),
+        (("vanilla", "--clear"), "exclude each other"),
         (("broken",), "malformed"),
         (("chat",), "chat template"),
     ],
@@ -172,7 +172,7 @@ def test_a_default_that_makes_no_sense(own_prompt, args, said):
 
 def test_a_file_is_no_default(tmp_path, own_prompt):
     path = own_prompt.rename(tmp_path / "there.toml")
-    assert "a default is a name" in fails(2, "prompts", "default", "demo", path)
+    assert "a default must be a prompt's name" in fails(2, "prompts", "default", "demo", path)
 
 
 @pytest.mark.parametrize("text", [None, "[[", "frame = 'chat'", "frame = 'gone.jinja'"])

@@ -26,6 +26,8 @@ from tests.crafted_runs import (
     just_eval_file,
     shift_run,
 )
+from tests.experiment_runs import KINDS as EXPERIMENTS
+from tests.experiment_runs import MAKERS as EXPERIMENT_MAKERS
 from tests.mutations import ROUNDS, changed, changed_bytes, written
 from urial_local.base.errors import UrialError
 from urial_local.cli.main import cli
@@ -65,11 +67,17 @@ COMMANDS = {
         ("merge", "RUN", "COPY", "-o", "OUT"),
     ),
 }  # fmt: skip
+COMMANDS |= dict.fromkeys(
+    EXPERIMENTS,
+    (("report", "RUN", "--json"), ("merge", "RUN", "COPY", "-o", "OUT"), ("report", "RUN")),
+)
 MAKERS = {"generate": generated_run, "shift": shift_run, "evaluate": judged_run}
+MAKERS |= EXPERIMENT_MAKERS
 LOGS = {
     "generate": (GENERATE, GENERATE_KEY, Generated.read),
     "shift": (SHIFT, SHIFT_KEY, Answer.read),
     "evaluate": (JUDGED, JUDGED_KEY, JudgedRow.read),
+    **EXPERIMENTS,
 }
 
 

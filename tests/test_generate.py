@@ -71,7 +71,7 @@ def test_which_rows_there_are_not(generated, tmp_path):
     )
     args = ("generate", generated / "q.json", "-o", tmp_path / "x")
     assert "no row 'zz'" in fails(2, *args, "--ids", "zz")
-    assert "chosen by" in fails(2, *args, "--where", "category=nothing")
+    assert "matches --ids" in fails(2, *args, "--where", "category=nothing")
     assert not (tmp_path / "x").exists()
 
 
@@ -141,7 +141,7 @@ def test_what_is_refused_before_a_model_is_loaded(generated, tmp_path):
     changed[3]["instruction"] = "Where can I find a snail?"
     (tmp_path / "changed.json").write_text(json.dumps(changed))
     said = fails(2, "generate", tmp_path / "changed.json", "-m", "demo", "-o", generated / "run")
-    assert "'q3' is not the one that this run holds" in said
+    assert "'q3' differs from the one in this run" in said
     said = fails(
         2, "generate", generated / "q.json", "-m", "demo", "-o", tmp_path / "run", "--ids", "q1,zz"
     )

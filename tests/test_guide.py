@@ -60,6 +60,22 @@ def test_every_rule_runs_and_one_model_may_be_both():
             assert assistant.about()["guide_model"]["rule"] == rule
 
 
+def test_contrast_opens_the_weights_once(monkeypatch):
+    from urial_local.runtime import model
+
+    opened = []
+    load = model.lib.llama_model_load_from_file
+    monkeypatch.setattr(
+        model.lib, "llama_model_load_from_file", lambda *all: opened.append(all) or load(*all)
+    )
+    with urial_local.load("demo", max_tokens=4, guide_rule="contrast") as assistant:
+        assistant.complete(ASK)
+        alone = len(opened)
+    with urial_local.load("demo", max_tokens=4) as assistant:
+        assistant.complete(ASK)
+    assert len(opened) - alone == alone, "no more than without it"
+
+
 def test_a_conversation_and_other_settings_keep_the_guide():
     with urial_local.load("demo", max_tokens=24, guide="demo-aligned", gamma=0.9) as assistant:
         talk = assistant.chat()
@@ -121,7 +137,7 @@ def test_ask_tells_the_rate_and_marks_only_terminals():
     args = ["ask", "-n", 24, "-p", "zero-shot", "--guide", "demo-aligned", "--gamma", "1.1", ASK]
     done = urial(*args, "--show-guide")
     assert "The guide wrote 100.0 % of the tokens" in done.stderr
-    assert "More than a fifth" in done.stderr
+    assert "Above a fifth" in done.stderr
     assert "\x1b" not in done.stdout
     found = json.loads(urial(*args, "--json").stdout)
     assert found["guide"]["rate"] == 1
@@ -130,9 +146,7 @@ def test_ask_tells_the_rate_and_marks_only_terminals():
 
 def test_other_vocabularies_exchange_words_and_refuse_tokens(tmp_path):
     base = write_llama(tmp_path / "base.gguf", endless=True)
-    other = write_llama(
-        tmp_path / "other.gguf", seed=1, extra=32, endless=True, chat_template=PLAIN_CHAT
-    )
+    other = write_llama(tmp_path / "other.gguf", seed=1, byte_pairs=True, chat_template=PLAIN_CHAT)
     swapped = write_llama(tmp_path / "swapped.gguf", seed=2, swapped=(300, 310), endless=True)
     for guide in (other, swapped):
         with urial_local.load(

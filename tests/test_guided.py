@@ -133,6 +133,23 @@ def test_rows_say_which_tokens_the_guide_wrote():
     assert total == decoder.decoded, "the cost is told"
 
 
+def test_a_guide_decodes_once_a_step_for_all_rows_what_they_lack():
+    rule = Rule("nudge", gamma=0.5)
+    engine, (decoder, _) = opened(rule, rows=8)
+    for request in asked(8):
+        engine.submit(request)
+    nudges = 0
+    while engine.running or engine.waiting:
+        before = len(decoder.batches)
+        asks = sum(step.guided for step in engine.step())
+        nudges += asks
+        # A step may also ask for consent to an end, so that one without a nudge can decode, too.
+        assert len(decoder.batches) - before <= 1
+        assert not asks or len(decoder.batches) > before
+    assert len(decoder.batches) < nudges, "several rows in one"
+    assert len(decoder.batches) <= engine.batches
+
+
 def test_prefill_reaches_the_guide():
     engine, _ = opened(Rule("nudge", gamma=1.1))
     request = asked(1, prefill=VOCAB.encode("Well"))[0]

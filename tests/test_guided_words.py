@@ -115,6 +115,25 @@ def test_eight_rows_equal_one_by_one_and_lazy_equals_eager(rows, batch):
     assert len(set(found[0])) == 1
 
 
+def test_a_word_right_after_a_word_costs_no_decode_for_what_is_known():
+    """The token that showed where the last word ended is the first of the next one."""
+    engine, decoder = opened(follows(GUIDED), follows(GUIDED), gamma=1.1, rows=1)
+    (done,) = engine.complete([request()])
+    assert done.text == GUIDED
+    told = len(OTHER.encode("|")) + len(OTHER.encode(GUIDED))
+    assert decoder.decoded == told, "each token is read once"
+    assert len(decoder.batches) == len(OTHER.encode(GUIDED)) + 1, "the prompt goes with the first"
+
+
+def test_rows_that_are_nudged_share_the_guides_decodes():
+    counts = []
+    for rows in (1, 8):
+        engine, decoder = opened(follows(GUIDED), follows(GUIDED), gamma=1.1, rows=rows)
+        engine.complete([request() for _ in range(8)])
+        counts.append(len(decoder.batches))
+    assert counts[0] == 8 * counts[1]
+
+
 def test_characters_of_several_tokens_are_not_torn():
     vocab = WordVocab()
     vocab.piece = lambda token: {1: b"\xc3", 2: b"\xa9"}.get(

@@ -101,7 +101,7 @@ def test_where_and_tags_take_whole_floats(tmp_path):
         ({"messages": [{"role": "user", "content": [{"text": "a"}, {"text": "b"}]}]}, "2 parts"),
         ({"query": "a\0b"}, "NUL"),
         ({"turns": ["a", "b\0"]}, "NUL"),
-        ({"instruction": "a", "input": "\ud800"}, "half a character"),
+        ({"instruction": "a", "input": "\ud800"}, "a lone surrogate"),
     ],
 )
 def test_questions_of_which_a_part_would_be_asked_are_refused(tmp_path, row, said):
@@ -129,7 +129,7 @@ def test_half_a_character_in_an_answer_costs_its_row(tmp_path):
     path.write_text(f'{{"query":"a","answer":{HALF}}}\n{{"query":"b","answer":"yes"}}\n')
     rows = prepare(rows_to_judge(read_answered(str(path)), "general"), plan("general"))
     problems = {row["query"]: row.get("error", "") for row, _ in rows}
-    assert "half a character" in problems["a"]
+    assert "a lone surrogate" in problems["a"]
     assert not problems["b"]
     other = tmp_path / "b.jsonl"
     other.write_text('{"query":"a","answer":"x"}\n{"query":"b","answer":"y"}\n')

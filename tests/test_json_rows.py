@@ -79,7 +79,7 @@ def test_a_field_that_is_there_twice_is_an_error_of_its_row(tmp_path):
     text = '{"query":"a","query":"b"}\n{"query":"c","x":{"y":1,"y":2}}\n'
     (tmp_path / "q.jsonl").write_text(text)
     first, second = read_items(tmp_path / "q.jsonl")
-    assert "'query' is there twice" in first.error
+    assert "'query' appears twice" in first.error
     assert (second.query, second.error) == ("c", "")
 
 

@@ -34,7 +34,7 @@ def test_scores_off_the_scale_are_errors(tmp_path):
         assert j.not_applicable("depth") == (score is None)
     for wrong in ("10", "1_0", 0, -3, "99", "5/5", True, None, [5], {"x": 1}, 1e300, "nan", "٣"):
         (j,) = read_judgements(str(written(wrong)))
-        assert "none of the scale" in j.error, wrong
+        assert "not on the scale" in j.error, wrong
 
 
 def test_schema_and_check():
@@ -46,8 +46,8 @@ def test_schema_and_check():
     assert MODES["general"].check({**good, "extra": 1}).keys() == good.keys()
     for wrong, said in (
         ({**good, "depth": {"reason": "r"}}, "depth.score is missing"),
-        ({**good, "depth": {"reason": "r", "score": "7"}}, "none of 1, 2"),
-        ({**good, "depth": {"reason": "r", "score": True}}, "is no text"),
+        ({**good, "depth": {"reason": "r", "score": "7"}}, "not one of 1, 2"),
+        ({**good, "depth": {"reason": "r", "score": True}}, "is not a text"),
         ({**good, "depth": "4"}, "is missing"),
         ([], "is missing"),
     ):
@@ -117,7 +117,7 @@ def test_odd_files_of_others(tmp_path):
     deep = "[" * 5000 + "]" * 5000
     for config in ('{"mode": ["a"]}', '{"mode": "reward"}', "5", "null"):
         path.write_text(f'[{{"id": 1, "parsed_result": {{}}, "eval_config": {config}}}]')
-        with pytest.raises(UsageError, match="no judgement that is known"):
+        with pytest.raises(UsageError, match="not a known kind of judgement"):
             list(read_judgements(str(path)))
     path.write_text(f'[{{"id": 1, "x": {deep}}}]')
     with pytest.raises(UsageError):

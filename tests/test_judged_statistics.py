@@ -327,7 +327,7 @@ def test_agreement_works_from_the_files_alone(shared_file):
     found = agreement(vicuna, vicuna)
     assert found.shared == 200
     assert found.aspects["safety"].kappa == pytest.approx(1)
-    with pytest.raises(UsageError, match="ids meet, with other answers"):
+    with pytest.raises(UsageError, match="ids are in both, with other answers"):
         agreement(vicuna[:3], mistral[:3])
 
 
@@ -374,7 +374,7 @@ def test_answers_that_nobody_judged_fill_what_is_missing(tmp_path):
     found = summary_of([one])
     assert (found.answers, found.scores.words, found.scores.judged) == (3, 2.0, 0)
     assert found.as_json()["generators"] == ["m"]
-    with pytest.raises(UsageError, match="one file at a time"):
+    with pytest.raises(UsageError, match="one file of unjudged answers"):
         summary_of([one, two])
     chosen = summary_of([one, two], ids=frozenset({"3", "4"}))
     assert (chosen.answers, chosen.scores.words) == (2, 2.0), "the first file has none of them"

@@ -121,7 +121,7 @@ def test_the_runtime_checks_them_too(tiny_llama, change):
 def test_a_context_beyond_all_memory_is_refused(tiny_llama):
     header = read_header(tiny_llama)
     refuse_beyond_memory(header, 4096, "f16")
-    with pytest.raises(ModelError, match="GB for keys and values"):
+    with pytest.raises(ModelError, match="GB for the KV cache"):
         refuse_beyond_memory(header, 1 << 50, "f16")
 
 

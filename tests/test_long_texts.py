@@ -42,7 +42,7 @@ def test_long_runs_of_one_class_do_not_overflow_the_stack(tmp_path, pre):
 
 def test_a_run_that_no_stack_holds_is_refused_and_lines_are_not(newlines, monkeypatch):
     monkeypatch.setattr(native_tokenizer, "LONGEST_RUN", 5000)
-    with pytest.raises(TokenizeError, match="6,000 characters without a blank"):
+    with pytest.raises(TokenizeError, match="6,000 characters without a space"):
         newlines.tokenize("a" * 6000)
     assert len(newlines.tokenize("a b\n" * 3000)) > 3000
 

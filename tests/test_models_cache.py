@@ -56,7 +56,7 @@ def test_rm_says_what_it_cannot_do(models, tiny_llama):
     assert "nothing to remove" in fails(1, "models", "rm", "mistral-7b", "--yes")
     assert "no model 'mistral-8b'" in fails(1, "models", "rm", "mistral-8b", "--yes")
     pulled(models, Q4)
-    assert "nobody to ask" in fails(2, "models", "rm", Q4)
+    assert "not a terminal" in fails(2, "models", "rm", Q4)
 
 
 def test_rm_keeps_what_another_file_needs(hub, models):
@@ -126,7 +126,7 @@ def test_verify(models, tiny_llama, tmp_path):
     done = models("verify", cut)
     assert done.returncode == 1
     assert "should end at byte" in done.stderr
-    assert done.stdout == ""  # no checksum was taken of what is no model
+    assert done.stdout == ""  # no checksum was taken of what is not a model
     assert not cut.with_suffix(".lock").exists()
     assert json.loads(models("verify", tmp_path / "none.gguf", "--json").stdout)[0]["failed"]
 

@@ -71,7 +71,7 @@ def test_every_command_tries_an_unknown_file_first(command, tmp_path, monkeypatc
     from urial_local.cli.main import cli
 
     def refuse(path, *more, **named):
-        raise ModelError(f"llama.cpp breaks down (SIGABRT) when it loads {path}.")
+        raise ModelError(f"llama.cpp crashes (SIGABRT) when it loads {path}.")
 
     for module in (door, probe):
         monkeypatch.setattr(module, "check_unknown", refuse)
@@ -83,7 +83,7 @@ def test_every_command_tries_an_unknown_file_first(command, tmp_path, monkeypatc
         "ANSWERS": tmp_path / "answers.json",
         "OUT": tmp_path / "out",
     }
-    with pytest.raises(ModelError, match="breaks down"):
+    with pytest.raises(ModelError, match="crashes"):
         cli.main([str(names.get(part, part)) for part in command], standalone_mode=False)
 
 

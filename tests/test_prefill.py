@@ -53,7 +53,7 @@ def test_the_stop_policy_sees_it():
     )
     (done,) = engine.complete([request])
     assert (done.text, done.finish_reason) == ("one ", "stop")
-    with pytest.raises(UsageError, match="cannot begin so"):
+    with pytest.raises(UsageError, match="cannot begin like this"):
         engine.submit(
             Request([5], prefill=VOCAB.encode("a STOP"), stop=StopPolicy("", "", ("STOP",)))
         )

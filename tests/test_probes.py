@@ -108,7 +108,7 @@ def test_a_file_of_ones_own(tmp_path):
     [
         ('kind = "mine"', "", "`kind` must be"),
         ('kind = "mine"', 'kind = "my own"', "`kind` must be"),
-        ('kind = "mine"', 'kind = "mine"\nrules = 1', "'rules' is not known there"),
+        ('kind = "mine"', 'kind = "mine"\nrules = 1', "'rules' is not a known key"),
         ("max_tokens = 20", "max_tokens = 0", "`max_tokens` must be"),
         ("max_tokens = 20", "max_tokens = true", "`max_tokens` must be"),
         ("max_tokens = 20", "", "'mine-sky' is malformed: `max_tokens`"),

@@ -59,12 +59,12 @@ BROKEN = {  # prompts in TOML, and what is said of each
     "a day": ("x = 2021-13-45", "Expected"),
     "a control character": ("\0", "Invalid"),
     "a text without its end": ('system = """' + '\\"""' * 1000, ""),
-    "a long name": ('"' + "a" * 100_000 + '" = 1', "not known there"),
+    "a long name": ('"' + "a" * 100_000 + '" = 1', "not a known key"),
     "the name of a frame with a zero byte": ('frame = "\\u0000.jinja"', "null"),
     "a frame of nobody": ('frame = "~nosuchuser/x.jinja"', "home"),
     "a frame in a loop of links": ('frame = "loop.jinja"', "symbolic links"),
-    "a frame without an end": ('frame = "zero.jinja"', "not an ordinary file"),
-    "a frame that nobody writes": ('frame = "pipe.jinja"', "not an ordinary file"),
+    "a frame without an end": ('frame = "zero.jinja"', "not a regular file"),
+    "a frame that nobody writes": ('frame = "pipe.jinja"', "not a regular file"),
     "a frame's long name": (f'frame = "{"a" * 5000}.jinja"', "5,006 characters"),
     "a frame that is not there": (f'frame = "{"a" * 5000}"', "no frame"),
     "a name longer than a disk's": (f'frame = "{"a" * 300}.jinja"', "too long"),
@@ -131,11 +131,11 @@ def test_what_the_limits_allow():
 def test_only_ordinary_files_of_some_size_are_read(name, tmp_path):
     path = tmp_path / name
     path.symlink_to("/dev/zero")
-    with pytest.raises(PromptError, match="not an ordinary file"):
+    with pytest.raises(PromptError, match="not a regular file"):
         LOADERS[name](str(path))
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(PromptError, match="not an ordinary file"):
+    with pytest.raises(PromptError, match="not a regular file"):
         LOADERS[name](str(path))
     path.unlink()
     with path.open("wb") as file:
@@ -170,7 +170,7 @@ def test_a_folder_and_a_socket_are_no_texts(tmp_path):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         for path in (tmp_path, tmp_path / "s"):
-            with pytest.raises(PromptError, match=r"The text .* (not an ordinary|cannot be read)"):
+            with pytest.raises(PromptError, match=r"The text .* (not a regular|cannot be read)"):
                 read_text(path, "The text", 10)
     path = tmp_path / "ten"
     path.write_bytes(b"\r\n345\r789\n")

@@ -49,7 +49,7 @@ def test_names_of_the_hub(hub, models):
     assert done.stdout.strip().endswith(NAMES[1])
     assert urial("models", "path", f"hf:{REPO}").stdout == done.stdout
     assert models("pull", f"hf:{REPO}:{NAMES[2]}").returncode == 0
-    assert "may be any of" in fails(1, "models", "path", f"hf:{REPO}")
+    assert "could be any of" in fails(1, "models", "path", f"hf:{REPO}")
     said = fails(2, "models", "pull", f"hf:{REPO}:Q8_0")
     assert "2 models" in said
     assert f"hf:{REPO}:{NAMES[2]}" in said
@@ -78,7 +78,7 @@ def test_missing_names_say_what_is_near(hub, models):
     assert "models pull mistral-7b" in fails(1, "ask", "-m", "mistral-7b", "hello")
     assert "names no repository" in fails(2, "models", "pull", "hf:../../etc/passwd")
     assert "neither a quantisation" in fails(2, "models", "pull", f"hf:{REPO}:../x")
-    assert "no name of a GGUF" in fails(2, "models", "pull", f"hf:{REPO}:../../x.gguf")
+    assert "not the name of a GGUF" in fails(2, "models", "pull", f"hf:{REPO}:../../x.gguf")
 
 
 def test_no_network(hub, models):

@@ -71,7 +71,7 @@ def test_ctrl_c_says_that_it_goes_on(hub, models, large, tmp_path):
     hub.slow = 0.1
     code, out, said = stopped(tmp_path / "hf", signal.SIGINT)
     assert (code, out) == (130, "")
-    assert "Stopped; the same command goes on from there." in said
+    assert "Stopped; run the same command again to resume." in said
     assert "Traceback" not in said
     hub.slow = 0
     assert models("pull", f"hf:{REPO}:Q6_K").returncode == 0
@@ -98,7 +98,7 @@ def test_a_cut_download_goes_on(hub, models, large, tmp_path):
     hub.cuts[NAME] = 1000  # until it gives up
     said = fails(1, "models", "pull", f"hf:{REPO}:Q6_K")
     assert "could not be fetched" in said
-    assert "same command goes on from there" in said
+    assert "same command again to resume" in said
     hub.cuts.clear()
     (left,) = begun(tmp_path / "hf")
     there = left.stat().st_size
@@ -124,7 +124,7 @@ def test_a_hub_that_has_less_than_it_says(hub, models, large, tmp_path):
     hub.repos[REPO][NAME] = large
     assert models("pull", f"hf:{REPO}:Q6_K", "--dry-run").returncode == 0
     hub.short.add(NAME)
-    assert "same command goes on" in fails(1, "models", "pull", f"hf:{REPO}:Q6_K")
+    assert "same command again to resume" in fails(1, "models", "pull", f"hf:{REPO}:Q6_K")
     assert "hub refused" in fails(1, "models", "pull", f"hf:{REPO}:Q6_K")  # to send what follows
     assert begun(tmp_path / "hf")[0].stat().st_size == 0
     hub.short.clear()

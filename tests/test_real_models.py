@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.adapters import write_lora
 from tests.command import process, urial
+from urial_local.base.gguf_parts import read_model
 from urial_local.runtime.alphabet import Alphabet
 from urial_local.runtime.forms import Choice, Form, Literal, Text
 from urial_local.runtime.model import Model
@@ -19,6 +21,7 @@ from urial_local.runtime.open import RuntimeOptions, open_engine
 from urial_local.runtime.rows import Request
 from urial_local.runtime.sequences import BatchToken, Sequences
 from urial_local.runtime.shift_rows import shift_rows_numpy
+from urial_local.tasks.model_file import ModelFile, model_file
 from urial_local.tasks.prompted import PromptedModel
 
 pytestmark = pytest.mark.real
@@ -217,3 +220,33 @@ def test_a_guide_of_another_family_puts_words(real_base, real_aligned):
     refused = process("ask", "-m", real_base, *more, "--guide-rule", "bet", "Hi")
     assert refused.returncode != 0
     assert "vocabularies" in refused.stderr
+
+
+def test_an_adapter_on_the_real_base(real_base, tmp_path):
+    """Of all of its layers' matrices, beside quantised and repacked weights: half of it twice is
+    the whole of it, and the base's numbers are untouched beside it."""
+    names = [
+        t.name for t in read_model(real_base).tensors if t.name[:4] == "blk." and len(t.shape) == 2
+    ]
+    made = write_lora(
+        tmp_path / "a.gguf", real_base, architecture="gemma3", names=names, rank=8, size=0.05
+    )
+    tokens = [BatchToken(t, i, 0, True) for i, t in enumerate([2, *range(1000, 1040)])]
+
+    def logits(file: ModelFile) -> np.ndarray:
+        with file.load(0) as model:
+            sequences = Sequences(model, cells=256, n_seq=1, batch=256, threads=2)
+            try:
+                return sequences.decode(tokens).astype(np.float64)
+            finally:
+                sequences.close()
+
+    base = model_file(str(real_base))
+    before = logits(base)
+    with base.load(0):
+        whole = logits(model_file(f"{real_base}+{made}"))
+        halves = logits(model_file(f"{real_base}+{made}@0.5+{made}@0.5"))
+        assert np.array_equal(logits(base), before)
+    effect = np.abs(whole - before).mean()
+    assert effect > 0.1
+    assert np.abs(whole - halves).mean() < 0.05 * effect

@@ -64,33 +64,33 @@ def test_the_shipped_registry():
     [
         ("tiny some/repo", "2 columns instead of 11"),
         (LINE + " more", "12 columns"),
-        (changed(0, "Tiny"), "'Tiny' is no name"),
-        (changed(0, "../x"), "is no name"),
+        (changed(0, "Tiny"), "'Tiny' is not a name"),
+        (changed(0, "../x"), "is not a name"),
         (changed(0, "demo"), "embedded"),
-        (changed(1, "repo"), "no repository"),
-        (changed(1, "../repo"), "no repository"),
-        (changed(1, "a/b/c"), "no repository"),
-        (changed(1, "a/..b"), "no repository"),
-        (changed(2, "tiny.bin"), "no name of a GGUF"),
-        (changed(2, "../tiny.gguf"), "no name of a GGUF"),
-        (changed(2, "/etc/tiny.gguf"), "no name of a GGUF"),
-        (changed(2, "a/../tiny.gguf"), "no name of a GGUF"),
-        (changed(2, "a\\tiny.gguf"), "no name of a GGUF"),
-        (changed(2, ".hidden.gguf"), "no name of a GGUF"),
-        (changed(3, "Q8-"), "no quantisation"),
+        (changed(1, "repo"), "not a repository"),
+        (changed(1, "../repo"), "not a repository"),
+        (changed(1, "a/b/c"), "not a repository"),
+        (changed(1, "a/..b"), "not a repository"),
+        (changed(2, "tiny.bin"), "not the name of a GGUF"),
+        (changed(2, "../tiny.gguf"), "not the name of a GGUF"),
+        (changed(2, "/etc/tiny.gguf"), "not the name of a GGUF"),
+        (changed(2, "a/../tiny.gguf"), "not the name of a GGUF"),
+        (changed(2, "a\\tiny.gguf"), "not the name of a GGUF"),
+        (changed(2, ".hidden.gguf"), "not the name of a GGUF"),
+        (changed(3, "Q8-"), "not a quantisation"),
         (changed(2, "m-00002-of-00003.gguf"), "not the first part"),
-        (changed(4, "abc"), "no sha256"),
-        (changed(4, "A" * 64), "no sha256"),
-        (changed(5, "1.5GB"), "no size in bytes"),
-        (changed(5, "-1"), "no size in bytes"),
-        (changed(6, "0"), "no number of tokens"),
+        (changed(4, "abc"), "not a sha256"),
+        (changed(4, "A" * 64), "not a sha256"),
+        (changed(5, "1.5GB"), "not a size in bytes"),
+        (changed(5, "-1"), "not a size in bytes"),
+        (changed(6, "0"), "not a number of tokens"),
         (changed(8, "chat"), "role is 'chat'"),
         (changed(9, "a b"), "12 columns"),
-        (changed(9, "A"), "is no name"),
+        (changed(9, "A"), "is not a name"),
         (changed(7, "x" * 5000), "more than 4096 characters"),
-        (changed(7, "\x1b[31mmit"), "no licence"),
-        (changed(7, "x" * 65), "no licence"),
-        (changed(10, "\x1b[5m"), "no source"),
+        (changed(7, "\x1b[31mmit"), "not a licence"),
+        (changed(7, "x" * 65), "not a licence"),
+        (changed(10, "\x1b[5m"), "not a source"),
     ],
 )
 def test_malformed_lines(text, message):
@@ -119,7 +119,7 @@ def test_the_users_own_registry(tmp_path):
     assert "mistral-7b" in found.entries
     assert [p.split(": ", 1)[1] for p in found.problems[:2]] == [
         "it has 2 columns instead of 11.",
-        "the name tiny stands there twice.",
+        "the name tiny appears twice.",
     ]
     assert f"{mine}, line 4" in found.problems[0]
     assert "tiny names tiny-chat as its counterpart" in found.problems[2]
@@ -151,13 +151,13 @@ def test_what_editors_leave(mine):
 
 def test_what_is_no_registry(mine):
     os.mkfifo(mine)
-    assert "is no file" in registry().problems[0]
+    assert "is not a file" in registry().problems[0]
     mine.unlink()
     mine.mkdir()
-    assert "is no file" in registry().problems[0]
+    assert "is not a file" in registry().problems[0]
     mine.rmdir()
     mine.symlink_to("/dev/zero")
-    assert "is no file" in registry().problems[0]
+    assert "is not a file" in registry().problems[0]
     mine.unlink()
     mine.write_bytes(b"#" * (module.MAX_FILE + 1))
     assert "at most 1 MB" in registry().problems[0]
@@ -168,7 +168,7 @@ def test_a_counterpart_need_not_know_of_it(mine):
     mine.write_text(LINE.replace("tiny-chat", "mistral-7b-instruct"))
     assert registry().problems == ()
     mine.write_text(LINE.replace("tiny-chat", "mistral-7b"))
-    assert "mistral-7b as its counterpart, which is base, too" in registry().problems[0]
+    assert "mistral-7b as its counterpart, which is also base" in registry().problems[0]
 
 
 def test_a_malformed_line_is_named_where_its_model_is_not_found(mine):
@@ -275,7 +275,7 @@ def test_a_pointer_in_place_of_rows_is_not_asked(tmp_path):
     path = tmp_path / "rows.txt"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
     said = fails(2, "generate", str(path), "-m", "demo", "-o", str(tmp_path / "run"))
-    assert "pointer of Git LFS" in said
+    assert "Git LFS pointer" in said
     assert "git lfs pull" in said
 
 

@@ -3,9 +3,12 @@ answers whoever asks beside them."""
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -14,7 +17,13 @@ pytest.importorskip("starlette")
 
 from tests.serving import FOX, SOUP, pair, plan, running
 
-TITLE = "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history."
+chats = pytest.importorskip("openai.types.chat")
+openai_types = pytest.importorskip("openai.types")
+RECORDED = json.loads((Path(__file__).parent / "client_requests.json").read_text("utf-8"))
+
+
+def _name(asked: dict) -> str:
+    return f"{asked['client']}: {asked['call']}"
 
 
 @pytest.fixture(scope="module")
@@ -23,39 +32,8 @@ def server():
         yield found
 
 
-# What these send, with the fields that they add to what the user chose.
-OPEN_WEBUI = {"authorization": "Bearer", "x-openwebui-user-name": "User", "accept": "*/*"}
+# Of the other clients: what these send, with the fields that they add to what the user chose.
 PAYLOADS = {
-    "open webui, a chat": (
-        "/v1/chat/completions",
-        {"stream": True, "model": "demo", "messages": SOUP,
-         "stream_options": {"include_usage": True}},
-    ),
-    "open webui, with settings and a file's text": (
-        "/v1/chat/completions",
-        {
-            "stream": True, "model": "demo", "temperature": 0.8, "max_tokens": 30, "top_p": 0.9,
-            "frequency_penalty": 0, "presence_penalty": 0, "seed": 1, "stop": ["Human:"],
-            "messages": [{"role": "system", "content": "Be brief."},
-                         {"role": "user", "content": [{"type": "text", "text": "Hello"}]}],
-        },
-    ),
-    "open webui, a title": (
-        "/v1/chat/completions",
-        {"model": "demo", "messages": [{"role": "user", "content": TITLE}], "stream": False,
-         "max_completion_tokens": 50},
-    ),
-    "langchain, ChatOpenAI": (
-        "/v1/chat/completions",
-        {"messages": [{"content": "Hello", "role": "user"}], "model": "demo",
-         "max_completion_tokens": 9, "stream": False, "temperature": 0.7, "n": 1},
-    ),
-    "langchain, OpenAI": (
-        "/v1/completions",
-        {"model": "demo", "prompt": ["An owl", "A fox"], "frequency_penalty": 0, "logit_bias": {},
-         "logprobs": None, "max_tokens": 9, "n": 1, "presence_penalty": 0, "seed": None,
-         "temperature": 0.7, "top_p": 1, "stop": None},
-    ),
     "llm, a completion": (
         "/v1/completions",
         {"model": "demo", "prompt": "An owl", "stream": True, "max_tokens": 9, "logprobs": 3,
@@ -72,13 +50,57 @@ PAYLOADS = {
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_what_clients_send_is_taken(server, name):
     path, body = PAYLOADS[name]
-    reply = server.post(path, body, headers=OPEN_WEBUI)
-    assert reply.status_code == 200, reply.text
-    if body.get("stream"):
-        assert reply.text.rstrip().endswith("data: [DONE]")
-        assert '"error"' not in reply.text
+    told(server.post(path, body), body)
+
+
+@pytest.mark.parametrize("asked", RECORDED["requests"], ids=_name)
+def test_recorded_requests_are_answered_or_refused_by_name(server, asked):
+    """Byte for byte what the client sent. See the file for how it was recorded."""
+    body = asked["body"]
+    reply = server.post(asked["path"], body, headers=RECORDED["headers"][asked["client"]])
+    if refused := asked.get("refused"):
+        assert reply.status_code == 400
+        error = reply.json()["error"]
+        assert (error["param"], error["type"]) == (refused, "invalid_request_error")
+        assert reply.headers["x-should-retry"] == "false"
     else:
-        assert reply.json()["choices"]
+        told(reply, body)
+
+
+def told(reply: httpx.Response, body: dict) -> None:
+    """The reply is one that openai's own types take, with all that was asked for."""
+    assert reply.status_code == 200, reply.text
+    chat, n = "messages" in body, body.get("n") or 1
+    prompts = body.get("prompt")
+    n *= len(prompts) if isinstance(prompts, list) else 1
+    most = body.get("max_completion_tokens") or body.get("max_tokens")
+    if body.get("stream"):
+        lines = [line for line in reply.text.splitlines() if line.startswith("data: ")]
+        assert lines.pop() == "data: [DONE]"
+        chunks = [_chunk(json.loads(line.removeprefix("data: ")), chat) for line in lines]
+        usage = chunks.pop().usage if body.get("stream_options") else None
+        assert bool(usage) == bool(body.get("stream_options"))
+        assert sum('"finish_reason":"' in line for line in lines) == n
+        assert all(c.usage is None for c in chunks)
+        return
+    kind = chats.ChatCompletion if chat else openai_types.Completion
+    done = kind.model_validate_json(reply.text)
+    assert [c.index for c in done.choices] == list(range(n))
+    for choice in done.choices:
+        assert choice.finish_reason in ("stop", "length")
+        assert isinstance(choice.message.content if chat else choice.text, str)
+        assert (choice.logprobs is not None) == bool(body.get("logprobs"))
+    assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
+    assert most is None or done.usage.completion_tokens <= most * n
+
+
+def _chunk(sent: dict, chat: bool) -> Any:
+    if chat:
+        return chats.ChatCompletionChunk.model_validate(sent)
+    for choice in sent["choices"]:
+        # OpenAI's own chunks have null here before the last, which its type does not allow.
+        choice["finish_reason"] = choice["finish_reason"] or "stop"
+    return openai_types.Completion.model_validate(sent)
 
 
 def test_an_empty_key_is_accepted(server):
@@ -90,7 +112,8 @@ def test_an_empty_key_is_accepted(server):
 
 
 def test_models_are_listed_at_once(server):
-    listed = httpx.get(f"{server.url}/v1/models", headers=OPEN_WEBUI, timeout=10).json()
+    headers = RECORDED["headers"]["open webui"]
+    listed = httpx.get(f"{server.url}/v1/models", headers=headers, timeout=10).json()
     assert listed["object"] == "list"
     assert all({"id", "object", "created", "owned_by"} <= set(m) for m in listed["data"])
 

@@ -27,7 +27,7 @@ def test_the_help_has_examples():
 
 def test_what_cannot_be_served_is_told_before_weights_are_loaded(tmp_path):
     assert "key is needed" in fails(2, "serve", "--host", "0.0.0.0")
-    assert "holds no key" in fails(2, "serve", "--api-key-file", _file(tmp_path, ""))
+    assert "does not hold a key" in fails(2, "serve", "--api-key-file", _file(tmp_path, ""))
     assert "must be exact" in fails(2, "serve", "--allow-origin", "*")
     assert "no prompt" in fails(1, "serve", "-p", "nothing-such")
     said = fails(1, "serve", "-m", "demo", "--aligned", tmp_path / "none.gguf")

@@ -109,7 +109,7 @@ def test_other_addresses_need_a_key(tmp_path):
     assert read_key(tmp_path / "key") == KEY
     for wrong in ("", "two words", "\u00e9"):
         (tmp_path / "key").write_text(wrong)
-        with pytest.raises(UsageError, match="holds no key"):
+        with pytest.raises(UsageError, match="does not hold a key"):
             read_key(tmp_path / "key")
 
 

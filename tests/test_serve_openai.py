@@ -151,8 +151,13 @@ def test_a_streamed_completion_has_the_same_bytes(ai):
     [
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
-        ({"logit_bias": {"5": 100}}, "logit_bias"),
+        ({"presence_penalty": 2.5}, "presence_penalty"),
+        ({"frequency_penalty": -2.5}, "frequency_penalty"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"logit_bias": {"5": "1"}}, "logit_bias.5"),
+        ({"logit_bias": {"the": 1}}, "logit_bias"),
+        ({"logit_bias": {"999999": 1}}, "logit_bias"),
+        ({"logit_bias": {str(n): 1 for n in range(1025)}}, "logit_bias"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"n": 33}, "n"),
@@ -171,6 +176,51 @@ def test_what_is_wrong_is_named(ai, asked, param):
         ai.chat.completions.create(model="demo", messages=SOUP, **asked)
     assert caught.value.param == param
     assert caught.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_bias_and_penalties_change_what_is_drawn(ai, chat):
+    """And neither the log-probabilities that are told, nor what a stream says."""
+
+    def said(**more):
+        asked = {"model": "demo:zero-shot", "max_tokens": 20, "temperature": 0, **more}
+        if chat:
+            asked |= {"messages": FOX, "logprobs": True, "top_logprobs": 2}
+            choice = ai.chat.completions.create(**asked).choices[0]
+            chunks = list(ai.chat.completions.create(**asked, stream=True))
+            streamed = "".join(c.choices[0].delta.content or "" for c in chunks)
+            assert streamed == choice.message.content
+            told = [(t.token, t.logprob) for t in choice.logprobs.content]
+            return choice.message.content, told, choice.logprobs.content[0].top_logprobs
+        choice = ai.completions.create(**asked, prompt="A fox lives in", logprobs=2).choices[0]
+        told = list(zip(choice.logprobs.tokens, choice.logprobs.token_logprobs, strict=True))
+        return choice.text, told, choice.logprobs.top_logprobs[0]
+
+    def ids(text):
+        reply = {"model": "demo", "prompt": text, "add_special_tokens": False}
+        return httpx.post(f"{ai.base_url}../tokenize", json=reply, timeout=30).json()["tokens"]
+
+    plain, told, top = said()
+    first = ids(told[0][0])[-1]
+    _, other, same = said(logit_bias={first: -100})
+    assert other[0][0] != told[0][0]
+    assert same == top, "log-probabilities are the model's"
+    forced, _, _ = said(logit_bias={first: 100}, max_tokens=5)
+    assert forced.strip().split() == [told[0][0].strip()] * 5 or forced == told[0][0] * 5
+    assert said(frequency_penalty=-2, presence_penalty=-2)[0] != plain, "it says more of the same"
+    assert said(logit_bias={first: 0}, presence_penalty=0.0)[0] == plain
+
+
+def test_a_biased_token_after_an_echo_is_not_told_from_the_scores(ai):
+    """Scoring a prompt tells the most probable next token; a bias may choose another one."""
+    asked = {"model": "demo", "prompt": [5, 6, 7], "max_tokens": 1, "temperature": 0, "echo": True}
+    plain = ai.completions.create(**asked, logprobs=2).choices[0].logprobs
+    other = ai.completions.create(
+        **asked, logprobs=2, logit_bias={plain.token_ids[-1]: -100}
+    ).choices[0].logprobs  # fmt: skip
+    assert len(other.tokens) == len(plain.tokens) == 4
+    assert other.token_ids[:3] == plain.token_ids[:3]
+    assert other.token_ids[3] != plain.token_ids[3]
 
 
 def test_harmless_fields_pass(ai):
@@ -218,7 +268,7 @@ def test_a_system_message_is_never_dropped(ai, server):
         plain = ai.chat.completions.create(model=model, messages=FOX)
         told = ai.chat.completions.create(model=model, messages=[system, *FOX])
         assert told.usage.prompt_tokens > plain.usage.prompt_tokens
-    with pytest.raises(openai.BadRequestError, match="at the start only") as caught:
+    with pytest.raises(openai.BadRequestError, match="can only come first") as caught:
         ai.chat.completions.create(
             model="demo", messages=[*FOX, {"role": "assistant", "content": "x"}, system, *FOX]
         )
@@ -254,4 +304,4 @@ def test_half_a_character_is_told(server, path):
     body = b'{"prompt": ' + text + b', "messages": [{"role": "user", "content": ' + text + b"}]}"
     reply = httpx.post(server.url + path, content=body, timeout=60)
     assert reply.status_code == 400
-    assert "half a character" in reply.json()["error"]["message"]
+    assert "a lone surrogate" in reply.json()["error"]["message"]

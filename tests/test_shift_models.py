@@ -53,7 +53,7 @@ def test_several_aligned_models_noise_and_missing_tokens(tiny_llama, tiny_aligne
     assert set(summary) == {"tiny-aligned", "more"}
     for found in summary.values():
         noise = found["noise_floor"]
-        assert noise["kl_base_other"]["max"] == 0, "a model is no noise to itself"
+        assert noise["kl_base_other"]["max"] == 0, "a model is not a noise to itself"
         assert noise["top1_agreement"] == 1
         assert noise["class_changed"] == 0
     rows = list(latest_rows(tmp_path / "run", KEY))

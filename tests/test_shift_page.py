@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import shutil
 import zlib
@@ -193,6 +194,69 @@ def test_search_filter_and_sort(real_run, page):
     assert page.locator("#answer .t.k0:not(.dim)").count() == 0
 
 
+def test_what_is_packed_for_an_answer_is_what_the_rows_say(real_run, page):
+    """Ids and ranks exactly, a list's first probability to hundredths of a percent, the rest as
+    report.shift_packing promises."""
+    rows = [json.loads(line) for line in (real_run / "rows.jsonl").read_text().splitlines()]
+    row = next(r for r in rows if r["id"] == "q1")
+    page.goto((real_run / "report.html").as_uri())
+    place = page.evaluate("data.answers.findIndex((a) => a.id === 'q1')")
+    found = page.evaluate(f"unpack(byId('answer-{place}').textContent).then(unfold)")
+    assert found["ids"] == row["answer_ids"]
+    sides = [("aligned", row, found["aligned"])]
+    names = list(row["contexts"])
+    sides += [("base", row["contexts"][n], found["contexts"][i]) for i, n in enumerate(names)]
+    for side, want, got in sides:
+        assert got["top"] == [v for top in want[f"{side}_top_ids"] for v in top]
+        assert got["rank"] == want[f"{side}_rank"]
+        p = np.exp(np.array(want[f"{side}_top_logprobs"], np.float64)) * 1e4
+        shown = np.array(got["top_p"]).reshape(p.shape)
+        np.testing.assert_allclose(shown[:, 0], p[:, 0], atol=0.51)
+        np.testing.assert_allclose(shown[:, 1:3], p[:, 1:3], rtol=0.055, atol=0.51)
+        np.testing.assert_allclose(shown[:, 3:], p[:, 3:], rtol=0.055, atol=1.0)
+        entropy = np.array(want[f"{side}_entropy"])
+        np.testing.assert_allclose(got["entropy"], entropy, rtol=0.051, atol=1e-8)
+        for t, token in enumerate(row["answer_ids"]):
+            listed = token in want[f"{side}_top_ids"][t]
+            assert (got["p"][t] is None) == listed
+            if not listed:
+                p_t = math.exp(want[f"{side}_logprob"][t])
+                assert got["p"][t] == pytest.approx(p_t, rel=0.051, abs=1e-8)
+    for name, got in zip(names, found["contexts"], strict=True):
+        for key, column in (
+            ("kl", "kl_base_aligned"),
+            ("kl_back", "kl_aligned_base"),
+            ("js", "js"),
+        ):
+            want = np.array(row["contexts"][name][column])
+            np.testing.assert_allclose(got[key], want, rtol=0.051, atol=1e-8)
+
+
+def test_finer_figures_are_shown_on_request(real_run, page):
+    context = json.loads((real_run / "summary.json").read_text())["aligned"]["demo-aligned"]
+    context = context["contexts"]["urial-demo"]
+    page.goto((real_run / "report.html").as_uri())
+    page.wait_for_selector("#answer .t")
+    page.get_by_role("button", name="urial-demo").click()
+    assert f"overlap by {100 * context['overlap']['mean']:.1f} %" in page.inner_text("#finer")
+    assert page.locator("#finer table").count() == 0, "closed, and not drawn"
+    page.locator("#finer summary", has_text="Forks").click()
+    inside = context["forks"]["inside"]
+    shown = page.locator("#finer details[open]")
+    shown.locator("table").wait_for()
+    assert f"{100 * inside['share']:.1f} %" in shown.inner_text()
+    page.evaluate("document.querySelectorAll('#finer details').forEach((d) => { d.open = true; })")
+    page.wait_for_function("document.querySelectorAll('#finer table').length >= 8")
+    first = context["concentration"]["first"][0]["share"]
+    assert f"{100 * first:.1f} %" in page.inner_text("#finer")
+    assert page.locator("#curves figure").count() == 4
+    page.select_option("#curve-set", "branching")
+    assert page.locator("#curves figure").count() == 2
+    assert "Branching of the base model" in page.inner_text("#curves")
+    page.set_viewport_size({"width": 390, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_nothing_sticks_out_on_a_phone(real_run, page, scheme):
     page.set_viewport_size({"width": 375, "height": 700})
@@ -200,3 +264,5 @@ def test_nothing_sticks_out_on_a_phone(real_run, page, scheme):
     page.goto((real_run / "report.html").as_uri())
     page.wait_for_selector("#answer .t")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    table = page.locator("#overview .scroll")
+    assert table.evaluate("(e) => e.scrollWidth - e.clientWidth") == 0, "no part of it is cut off"

@@ -75,6 +75,39 @@ def test_any_pair(level, data):
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("n_vocab", "spread"),
+    [(20, 1.0), (700, 0.0), (5000, 0.3), (20000, 0.01), (20000, 2.5), (70000, 1.5), (70000, 0.5)],
+)
+def test_the_nucleus_of_flat_rows(level, n_vocab, spread):
+    """From ten tokens to most of the vocabulary: every way in which its border is found."""
+    rng = np.random.default_rng(n_vocab)
+    base = (rng.normal(size=(3, n_vocab)) * spread).astype(np.float32)
+    base[1] = np.round(base[1] * 4) / 4  # many equal logits
+    base[2, ::3] = -np.inf
+    aligned = np.roll(base, 1, axis=1)
+    targets = rng.integers(0, n_vocab, 3).astype(np.int32)
+    agree(shift_rows(base, aligned, targets, level=level), shift_rows_numpy(base, aligned, targets))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_overlap_nucleus_and_mass_above_by_hand(level):
+    p = np.array([[0.5, 0.25, 0.125, 0.125], [0.5, 0.25, 0.125, 0.125]])
+    q = np.array([[0.125, 0.25, 0.125, 0.5], [0.0, 0.0, 0.95, 0.05]])
+    with np.errstate(divide="ignore"):
+        logits = [np.log(x).astype(np.float32) + 7 for x in (p, q)]
+    got = shift_rows(*logits, np.array([3, 1], np.int32), level=level)
+    # min by token: 1/8 + 1/4 + 1/8 + 1/8, and 1/8 + 1/20
+    np.testing.assert_allclose(got.overlap, [0.625, 0.175], atol=1e-6)
+    # The two tokens of 1/8 are equal, and equal ones are not above.
+    np.testing.assert_allclose(got.base_above, [0.75, 0.5], atol=1e-6)
+    # All four of the base are needed for 0.9; one of the aligned model's is enough for 0.95.
+    np.testing.assert_allclose(got.base_nucleus_entropy, [1.75 * math.log(2)] * 2, rtol=1e-6)
+    np.testing.assert_allclose(got.aligned_nucleus_mass, [1.0, 0.95], atol=1e-6)
+    assert got.aligned_nucleus_entropy[1] == 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_a_model_against_itself_has_no_shift(level):
     rng = np.random.default_rng(3)
     logits = (rng.normal(size=(5, 5000)) * 4).astype(np.float32)
@@ -84,6 +117,8 @@ def test_a_model_against_itself_has_no_shift(level):
         assert getattr(got, name).tolist() == [0.0] * 5, name
     assert got.base_rank.tolist() == got.aligned_rank.tolist() == [1] * 5
     np.testing.assert_array_equal(got.base_top_ids, got.aligned_top_ids)
+    assert got.overlap.tolist() == [1.0] * 5
+    assert got.base_above.tolist() == [0.0] * 5
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -150,7 +150,7 @@ def test_half_a_character_in_a_given_answer_costs_its_row(shifted, tmp_path):
     done = urial("shift", shifted / "q.json", *PAIR, "--base-prompt", "zero-shot", *args)
     assert done.returncode == 3, done.stderr
     rows = rows_of(tmp_path / "r")
-    assert "half a character" in rows["q0"]["error"]
+    assert "a lone surrogate" in rows["q0"]["error"]
     assert rows["q1"]["answer"] == "-1"
     with (tmp_path / "r" / "positions.csv").open(newline="") as file:
         positions = list(csv.DictReader(file))
@@ -198,7 +198,7 @@ def test_other_options_on_the_same_folder_are_refused(shifted, tmp_path):
     changed[0]["query"] = "Where can I find a wolf?"
     (tmp_path / "q.json").write_text(json.dumps(changed))
     said = fails(2, "shift", tmp_path / "q.json", *PAIR, "-o", shifted / "run")
-    assert "'q0' is not the one that this run holds" in said
+    assert "'q0' differs from the one in this run" in said
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_an_empty_shard_is_a_run_like_the_others(shifted, tmp_path):
         assert urial(*args).returncode == 0
     done = urial("merge", tmp_path / "1", tmp_path / "2", "-o", tmp_path / "m")
     assert done.returncode == 0, done.stderr
-    assert "Not among them" not in done.stderr
+    assert "Missing: shard" not in done.stderr
     assert len(rows_of(tmp_path / "m")) == 1
     sessions = json.loads((tmp_path / "m" / "run.json").read_text())["sessions"]
     assert [("--shard" in s["command"]) for s in sessions] == [True, True, False]

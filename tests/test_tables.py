@@ -42,7 +42,7 @@ def test_short_rows_of_a_wide_table_cost_what_they_hold():
     ("text", "said"),
     [
         ('id,query\n1,"abc\n2,fox\n', "line"),
-        ("query,query\na,b\n", "the column 'query' is there twice"),
+        ("query,query\na,b\n", "the column 'query' appears twice"),
         ('query\n"a"b\n', "line 2"),
     ],
 )
@@ -87,7 +87,7 @@ def test_columns_without_a_name_and_blank_lines(tmp_path):
         (" =1", " =1"),
         ("a=1", "a=1"),
         ("", ""),
-        (-1.5, "-1.5"),  # a number is no text
+        (-1.5, "-1.5"),  # a number is not text
         (None, ""),
     ],
 )

@@ -130,7 +130,7 @@ def test_commas_that_nothing_follows(text):
 
 
 def test_a_reply_of_escaped_quotes_is_refused():
-    with pytest.raises(ValueError, match="it is no JSON"):
+    with pytest.raises(ValueError, match="it is not JSON"):
         read_record("{" + '\\"' * 10_000 + "}", MODES["safety"])
 
 

@@ -4,7 +4,7 @@ const data = parse(byId("data").textContent);
 const models = Object.keys(data.best);
 const several = models.length > 1;
 const SIGNS = data.cells.length ? Object.keys(data.cells[0].signs) : [];
-const cellName = (cell) => (cell.aligned || several ? (cell.aligned ? cell.model : `${cell.model} · ${cell.prompt}`) : cell.prompt);
+const cellName = (cell) => (cell.aligned || several ? (cell.aligned ? cell.model : `${cell.model} · ${cell.asked}`) : cell.asked);
 const numberOf = (name) => data.cells.findIndex((cell) => cell.name === name);
 const cellOf = (name) => data.cells[numberOf(name)];
 const ofModel = (model) => data.cells.filter((c) => !c.aligned && c.model === model);
@@ -30,7 +30,7 @@ function tiles() {
   const tile = (name, big, more, text) => make("div", { class: "card tile" }, make("p", { class: "tile-name" }, name), make("p", { class: "big" }, big, " ", make("span", { class: "soft" }, more)), make("p", { class: "soft small" }, text));
   const best = (model) => {
     const cell = cellOf(data.best[model]);
-    return tile(several ? [foreign(model), " · ", foreign(cell.prompt)] : foreign(cell.prompt), percent(cell.right.share), within(cell.right), several ? "right under its best prompt" : "right: the best prompt");
+    return tile(several ? [foreign(model), " · ", foreign(cell.asked)] : foreign(cell.asked), percent(cell.right.share), within(cell.right), several ? "right under its best prompt" : "right: the best prompt");
   };
   const found = models.map(best);
   if (!several) {
@@ -65,7 +65,7 @@ function heatTable(columns, extra = []) {
   const body = groups.flatMap(([model, cells]) => {
     const tops = Object.fromEntries(columns.map(([name, pick]) => [name, Math.max(...cells.map((c) => pick(c).share ?? -1))]));
     const isTop = (name, share) => cells.length > 1 && toneOf(name) === "var(--c0)" && share.share > 0 && share.share === tops[name];
-    const rows = cells.map((cell) => make("tr", {}, make("th", { scope: "row" }, foreign(cell.aligned ? cell.model : cell.prompt), cell.aligned ? make("span", { class: "soft" }, " aligned") : null),
+    const rows = cells.map((cell) => make("tr", {}, make("th", { scope: "row" }, foreign(cell.aligned ? cell.model : cell.asked), cell.aligned ? make("span", { class: "soft" }, " aligned") : null),
       columns.map(([name, pick]) => heatCell(cell, name, pick(cell), isTop(name, pick(cell)))), extra.map(([, show]) => make("td", { class: "plain" }, show(cell)))));
     return several && model !== "aligned" ? [make("tr", { class: "model" }, make("th", { colspan: width, scope: "rowgroup" }, foreign(model))), ...rows] : rows;
   });
@@ -113,7 +113,8 @@ function right() {
 
 function signs() {
   byId("signs").replaceChildren(heatTable(SIGNS.map((name) => [name, (c) => c.signs[name]]),
-    [["words", (c) => fixed(c.words, 1)], ["tokens", (c) => fixed(c.tokens, 1)], ["tokens/s", (c) => fixed(c.tokens_per_second, 0)]]));
+    [["words", (c) => fixed(c.words, 1)], ["tokens", (c) => fixed(c.tokens, 1)], ["tokens/s", (c) => fixed(c.tokens_per_second, 0)],
+      ...(data.cells.some((c) => c.guides !== null) ? [["guide’s tokens", (c) => (c.guides === null ? "–" : percent(c.guides))]] : [])]));
 }
 
 function differences() {
@@ -125,7 +126,7 @@ function differences() {
   });
   const cards = models.map((model) => [model, lines(model)]).filter(([, found]) => found.length);
   byId("differences-section").hidden = !cards.length;
-  byId("differences-note").textContent = `In points of a hundred, over the probes that both have. p is of McNemar’s exact test, two-sided; more than chance means p < ${data.sure}. No correction for the number of comparisons, and the best was picked by these figures. In brackets: probes that only the one has right, and only the other; “read” shows them.`;
+  byId("differences-note").textContent = `In percentage points, over the probes that both have. p is from McNemar’s exact test, two-sided; more than chance means p < ${data.sure}. No correction for the number of comparisons, and the best was picked by these figures. In brackets: probes that only the one has right, and only the other; “read” shows them.`;
   byId("differences").replaceChildren(...cards.map(([model, found]) => make("div", { class: "card" }, several ? make("h3", {}, foreign(model)) : null,
     table(["", "against", "points", "95 % interval", "p", ...(gaps ? ["gap closed"] : []), "in words", ""], found, (i) => i > 1 && i < (gaps ? 6 : 5)))));
 }
@@ -137,7 +138,7 @@ function difference(c, x, other, nth) {
   const told = x.difference === 0 ? "equal" : `${better ? "better" : "worse"}, ${sure ? "more than chance" : "may be chance"}`;
   const [gains, losses] = better ? [numberOf(a.name), numberOf(b.name)] : [numberOf(b.name), numberOf(a.name)];
   const closed = !nth && c.gap_closed ? make("td", { class: "number" }, percent(c.gap_closed.share, 0), " ", make("span", { class: "interval" }, within(c.gap_closed))) : "";
-  return [foreign(nth ? "" : a.aligned ? a.model : a.prompt), foreign(b.prompt), make("td", { class: `number ${sure ? `sure ${better ? "better" : "worse"}` : ""}` }, points(x.difference)),
+  return [foreign(nth ? "" : a.aligned ? a.model : a.asked), foreign(b.asked), make("td", { class: `number ${sure ? `sure ${better ? "better" : "worse"}` : ""}` }, points(x.difference)),
     x.low === null ? "–" : `${points(x.low)} to ${points(x.high)}`, x.p < 0.001 ? "< 0.001" : fixed(x.p, 3), ...(gaps ? [closed] : []),
     make("td", { class: sure ? "sure" : "chance" }, told, make("span", { class: "interval" }, ` (${x.only_this} to ${x.only_other})`)),
     x.only_this + x.only_other ? make("td", {}, make("button", { type: "button", class: "small", onclick: () => answers.compare(gains, losses) }, "read")) : ""];
@@ -148,7 +149,7 @@ function kinds() {
   const cells = [...ofModel(chosen), ...alignedCells];
   const point = (share) => (share.n ? { mean: 100 * share.share, low: 100 * share.low, high: 100 * share.high } : null);
   const rows = ["right", ...data.kinds].map((kind) => ({ name: kind === "right" ? "all" : kind, points: cells.map((c) => point(kind === "right" ? c.right : c.kinds[kind])) }));
-  byId("kinds").replaceChildren(make("p", { class: "key" }, cells.map((c, i) => marked(i, c.aligned ? c.model : c.prompt))),
+  byId("kinds").replaceChildren(make("p", { class: "key" }, cells.map((c, i) => marked(i, c.aligned ? c.model : c.asked))),
     dotPlot(rows, { from: 0, to: 100, step: 25, digits: 0, title: "Share of right answers by kind, in percent, with 95 % intervals; the table above has the numbers" }));
 }
 
@@ -158,7 +159,7 @@ function curves() {
   if (!found) return;
   const name = byId("curve-measure").value || "right";
   const share = (model, prompt) => {
-    const cell = data.cells.find((c) => !c.aligned && c.model === model && c.prompt === prompt);
+    const cell = data.cells.find((c) => !c.aligned && c.model === model && c.asked === prompt);
     return cell ? (name === "right" ? cell.right : cell.kinds[name] || cell.signs[name]) : null;
   };
   const order = range(0, found.models.length).sort((a, b) => found.at[a] - found.at[b]);

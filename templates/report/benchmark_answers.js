@@ -97,7 +97,7 @@ class Answers {
     return make("div", { class: found.right ? "right" : "wrong" }, head, found.why ? make("p", { class: "why", dir: "auto" }, found.why) : null,
       found.texts.map((text, n) => [
         found.texts.length > 1 ? make("p", { class: "turn" }, `to question ${n + 1}`) : null,
-        text.trim() ? make("div", { class: "answer", dir: "auto" }, text) : make("p", { class: "nothing" }, "Nothing was said."),
+        text.trim() ? make("div", { class: "answer", dir: "auto" }, text) : make("p", { class: "nothing" }, "(empty answer)"),
       ]),
       found.texts.length ? make("p", { class: "small soft" }, found.flags.map((f) => make("span", { class: "flag" }, f)), `${thousands(found.tokens)} tokens, ended by ${[...new Set(found.reasons)].join(", ")}`) : null);
   }

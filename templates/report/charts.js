@@ -86,7 +86,7 @@ function chartSvg(series, options, format, width, readout) {
   const xs = series.flatMap((s) => s.x);
   const xLow = Math.min(...xs), xHigh = Math.max(...xs, xLow + 1);
   const scale = options.log ? (v) => Math.log10(Math.max(v, 0.5)) : (v) => v;
-  const yLow = 0; // nothing shown here is negative; bands that reach below are cut
+  const yLow = options.signed ? Math.min(0, ...all) : 0; // else nothing is negative; bands that reach below are cut
   let yHigh = options.top !== undefined ? options.top : Math.max(...all, 1e-9);
   if (options.log) yHigh = Math.max(scale(yHigh), 0.5);
   const px = (v) => left + ((v - xLow) / (xHigh - xLow)) * (width - left - right);
@@ -102,7 +102,7 @@ function chartSvg(series, options, format, width, readout) {
     text.textContent = format(v);
     svg.append(text);
   }
-  for (const v of ticks(xLow, xHigh, Math.max(2, Math.floor(width / 90)))) {
+  for (const v of options.xTicks || ticks(xLow, xHigh, Math.max(2, Math.floor(width / 90)))) {
     const text = draw("text", { x: px(v), y: height - bottom + 16, "text-anchor": "middle" });
     text.textContent = options.xFormat ? options.xFormat(v) : thousands(v);
     svg.append(text);

@@ -142,7 +142,7 @@ function pairs() {
       make("p", { class: "key" }, marked(0, `${p.first} wins`), make("span", {}, make("i", { class: "tie" }), "tie"), marked(1, `${p.second} wins`)),
       names.map((a) => make("div", { class: "contest" }, make("span", {}, a), contest(p.aspects[a]))),
       table(["aspect", "n", "win", "tie", "lose", "orders agree", "chose the first shown"], names.map((a) => { const x = p.aspects[a]; return [a, thousands(x.n), percent(x.win, 0), percent(x.tie_share, 0), percent(x.lose, 0), percent(x.agreement, 0), lean(x.position_bias)]; })),
-      make("p", { class: "small soft" }, `${thousands(p.rows)} rows` + (p.one_order ? `, ${thousands(p.one_order)} of them judged in one order only` : "") + ". Where the two orders disagree it is a tie. A judge without a liking for a place chooses the first shown in 50 % of cases (the upright line). Words: ", foreign(p.first), ` ${fixed(p.words[p.first], 0)}, `, foreign(p.second), ` ${fixed(p.words[p.second], 0)}.`));
+      make("p", { class: "small soft" }, `${thousands(p.rows)} rows` + (p.one_order ? `, ${thousands(p.one_order)} of them judged in one order only` : "") + ". Where the two orders disagree it is a tie. A judge without position bias chooses the first shown in 50 % of cases (the upright line). Words: ", foreign(p.first), ` ${fixed(p.words[p.first], 0)}, `, foreign(p.second), ` ${fixed(p.words[p.second], 0)}.`));
   }));
 }
 

@@ -127,7 +127,7 @@ class Rows {
   list() {
     const found = this.matching();
     byId("count").textContent = `${thousands(found.length)} of ${thousands(this.rows.length)}`;
-    byId("rows").replaceChildren(...(found.length ? found.slice(0, this.drawn).map((row) => this.article(row)) : [make("p", { class: "soft" }, "Nothing fits these choices.")]));
+    byId("rows").replaceChildren(...(found.length ? found.slice(0, this.drawn).map((row) => this.article(row)) : [make("p", { class: "soft" }, "Nothing matches these filters.")]));
     const rest = found.length - this.drawn;
     byId("more").replaceChildren(rest > 0 ? make("button", { type: "button", onclick: () => { this.drawn += PAGE; this.list(); } }, `Show more (${thousands(rest)} left)`) : "");
   }

@@ -5,7 +5,7 @@ const first = data.summary.aligned[data.names[0]];
 const state = {
   aligned: 0,
   reference: Math.max(0, data.contexts.indexOf(first ? first.reference : data.contexts[0])),
-  context: 0, filter: "all", sort: "number", search: "",
+  context: 0, curves: "shift", filter: "all", sort: "number", search: "",
 };
 state.context = state.reference;
 const answers = new Answers(data, state);
@@ -71,7 +71,7 @@ function overview() {
       const cell = (text, title) => make("td", { class: "number", title: title || null }, text);
       rows.push(make("tr", {}, make("td", {}, prefix + name),
         cell(percent(s.unshifted.share), span(s.unshifted)), cell(percent(s.marginal.share), span(s.marginal)),
-        make("td", { class: "number" }, percent(s.shifted.share), make("span", { class: "soft small" }, ` (${span(s.shifted)})`)),
+        make("td", { class: "number" }, make("span", {}, percent(s.shifted.share), make("span", { class: "soft small" }, ` (${span(s.shifted)})`))),
         lacking ? cell(percent(s.not_in_base.share)) : null,
         cell(percent(c.classes_without_end.shifted.share)), cell(end.positions ? percent(end.shifted.share) : "–"),
         cell(significant(c.kl_base_aligned.mean)), cell(significant(c.kl_base_aligned.median)),
@@ -81,7 +81,8 @@ function overview() {
   });
   const heads = ["base context", "unshifted", "marginal", "shifted (95 %)", ...(lacking ? ["not in base"] : []), "… without end", "… end alone", "mean KL", "median KL", "same first", "repaired"];
   const key = make("p", { class: "key" }, ["unshifted", "marginal", "shifted", ...(lacking ? ["not in base"] : [])].map((n, k) => make("span", {}, make("i", { class: `swatch k${k}` }), n)));
-  const table = make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, heads.map((h, i) => make("th", { class: i ? "number" : null }, h)))), make("tbody", {}, rows)));
+  for (const row of rows) [...row.children].forEach((cell, i) => cell.setAttribute("data-head", heads[i])); // for narrow screens
+  const table = make("div", { class: "scroll" }, make("table", { class: "stacked" }, make("thead", {}, make("tr", {}, heads.map((h, i) => make("th", { class: i ? "number" : null }, h)))), make("tbody", {}, rows)));
   const noise = found() && found().noise_floor;
   const shape = found() && found().batch_shape;
   byId("overview").replaceChildren(...whole([bars, key, table,
@@ -120,13 +121,28 @@ function curves() {
   const xName = (i) => (longest.from[i] === longest.to[i] ? `position ${longest.from[i]}` : `positions ${longest.from[i]}–${longest.to[i]}`);
   const twentieths = (c) => c.relative_shifted.mean.map((_, i) => (i + 0.5) / c.relative_shifted.mean.length);
   const whole = (v) => (v === null ? "–" : percent(v, 0));
-  byId("curves").replaceChildren(
-    lineChart(build(band("kl_base_aligned"), middle), { title: "KL(base‖aligned), nats", label: "position in the answer", xName }),
-    lineChart(build(band("base_prob"), middle), { title: "Probability of the token under the base model", label: "position in the answer", top: 1, format: whole, xName }),
-    lineChart(build((c) => ({ y: c.base_rank.mean, low: c.base_rank.low.map((v) => (v === null ? null : Math.max(v, 1))), high: c.base_rank.high }), middle), { title: "Rank under the base model, mean (logarithmic)", label: "position in the answer", log: true, xName }),
-    lineChart(build((c) => ({ y: c.base_rank_median.median, low: c.base_rank_median.low, high: c.base_rank_median.high }), middle), { title: "Rank under the base model, median and quartiles", label: "position in the answer", log: true, xName }),
-    lineChart(build(band("shifted"), middle), { title: "Shifted tokens by position", label: "position in the answer", format: whole, xName }),
-    lineChart(build(band("relative_shifted"), twentieths), { title: "Shifted tokens by relative position", label: "from the beginning to the end of the answer", format: whole, xFormat: (v) => percent(v, 0), xName: (i) => `${5 * i}–${5 * i + 5} %` }));
+  const at = { label: "position in the answer", xName };
+  const plainly = (key) => (c) => ({ y: c[key].mean });
+  const sets = {
+    shift: ["the shift", () => [
+      lineChart(build(band("kl_base_aligned"), middle), { title: "KL(base‖aligned), nats", ...at }),
+      lineChart(build(band("base_prob"), middle), { title: "Probability of the token under the base model", top: 1, format: whole, ...at }),
+      lineChart(build(band("shifted"), middle), { title: "Shifted tokens by position", format: whole, ...at }),
+      lineChart(build(band("relative_shifted"), twentieths), { title: "Shifted tokens by relative position", label: "from the beginning to the end of the answer", format: whole, xFormat: (v) => percent(v, 0), xName: (i) => `${5 * i}–${5 * i + 5} %` })]],
+    rank: ["ranks", () => [
+      lineChart(build((c) => ({ y: c.base_rank.mean, low: c.base_rank.low.map((v) => (v === null ? null : Math.max(v, 1))), high: c.base_rank.high }), middle), { title: "Rank under the base model, mean (logarithmic)", log: true, ...at }),
+      lineChart(build((c) => ({ y: c.base_rank_median.median, low: c.base_rank_median.low, high: c.base_rank_median.high }), middle), { title: "Rank under the base model, median and quartiles", log: true, ...at })]],
+    apart: ["how far apart", () => [
+      lineChart(build(band("overlap"), middle), { title: "Overlap of the two distributions", top: 1, format: whole, ...at }),
+      lineChart(build(band("kl_aligned_base"), middle), { title: "KL(aligned‖base), nats", ...at }),
+      lineChart(build(plainly("gain"), middle), { title: "Δ ln p of the tokens that were written, nats", signed: true, ...at })]],
+    branching: ["branching", () => [
+      lineChart(build(band("base_branching"), middle), { title: "Branching of the base model: exp of its entropy", ...at }),
+      lineChart(build(band("aligned_branching"), middle), { title: "Branching of the aligned model: exp of its entropy", ...at })]],
+  };
+  const chosen = byId("curve-set");
+  chosen.replaceChildren(...Object.entries(sets).map(([name, [label]]) => make("option", { value: name, selected: name === state.curves }, label)));
+  byId("curves").replaceChildren(...sets[state.curves][1]());
 }
 
 function tokenCard(title, note, items, figure) {
@@ -180,7 +196,7 @@ function provenance() {
   if (config.noise_floor) add("noise floor", model(config.noise_floor));
   add("answers", config.answers === "given" ? "given" : config.sampling.temperature ? `sampled, temperature ${config.sampling.temperature}, seed ${config.sampling.seed}` : "greedy");
   if (config.max_tokens) add("longest answer", `${thousands(config.max_tokens)} tokens`);
-  add("keys and values", config.kv_type);
+  add("KV cache", config.kv_type);
   data.sessions.forEach((s) => { add("run", `${s.started}, ${s.platform}; ${Object.entries(s.versions).map((v) => v.join(" ")).join(", ")}`); add("command", make("span", { class: "mono" }, s.command)); });
   byId("provenance").replaceChildren(list);
 }
@@ -196,7 +212,9 @@ function refresh() {
   if (!found()) { byId("overview").textContent = "There are no scored answers."; return; }
   overview();
   curves();
+  drawFiner(byId("finer"), found(), here(), data.summary.config);
   tokens();
+  guide();
   tags();
   legend();
   filters();
@@ -204,6 +222,7 @@ function refresh() {
   answers.draw();
 }
 
+byId("curve-set").addEventListener("change", (event) => { state.curves = event.target.value; curves(); });
 byId("search").addEventListener("input", (event) => { state.search = event.target.value; answers.drawn = PAGE; answers.list(); });
 byId("sort").addEventListener("change", (event) => { state.sort = event.target.value; answers.drawn = PAGE; answers.list(); });
 refresh();

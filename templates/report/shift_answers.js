@@ -25,6 +25,49 @@ async function unpack(text) {
   return parse(await new Response(stream).text());
 }
 
+// What report/shift_packing.py packed, as columns of each model: ten tokens at each position as `top`,
+// ids with -1 for none, and their `top_p` and `outside` in hundredths of a percent.
+function unfold(packed) {
+  const n = packed.ids.length;
+  const codes = (text) => Array.from(text, (c) => c.codePointAt(0));
+  const unletter = (c) => (c >= 0xe000 ? c - 0x800 : c) - 0x80;
+  const level = (c) => { const at = c - 0x23 - (c > 0x5c ? 1 : 0); return at === 91 ? 0 : 10 ** (4 - (4 * at) / 90); };
+  const share = (m) => (m < 100 ? m : m < 190 ? 10 * (m - 90) : 100 * (m - 180));
+  const number = (c) => {
+    if (c < 0x80) return c === 0x30 ? 0 : null;
+    if (c === 0x221e) return "\u221e";
+    const at = unletter(c);
+    return Number(`${(at % 90) + 10}e${Math.floor(at / 90) - 10}`);
+  };
+  const part = (list, s, width) => list.slice(s * n * width, (s + 1) * n * width);
+  let id = 0, from = 0;
+  const known = packed.known.map((step) => (id += step)), present = codes(packed.present).map(unletter);
+  const tokens = packed.many.map((many) => present.slice(from, (from += many)).map((i) => known[i]));
+  const all = {};
+  for (const name of ["top", "first", "next", "rest", "outside", "p", "entropy", "kl", "kl_back", "js"]) all[name] = codes(packed[name]);
+  const side = (_, s) => {
+    const top = part(all.top, s, 10).map((c, k) => (c === 0x5d ? -1 : tokens[Math.floor(k / 10)][c - 0x5e]));
+    const first = part(all.first, s, 1).map(unletter), next = part(all.next, s, 2).map((c) => share(unletter(c))), rest = part(all.rest, s, 7).map(level);
+    let others = 0;
+    const rank = packed.ids.map((token, t) => {
+      const place = top.slice(10 * t, 10 * t + 10).indexOf(token);
+      return place >= 0 ? place + 1 : packed.rank[s][others++];
+    });
+    const found = { top, rank, outside: part(all.outside, s, 1).map(level), p: part(all.p, s, 1).map(number), entropy: part(all.entropy, s, 1).map(number),
+      top_p: first.flatMap((p, t) => [p, ...next.slice(2 * t, 2 * t + 2), ...rest.slice(7 * t, 7 * t + 7)]) };
+    if (s) Object.assign(found, { status: packed.status[s - 1] }, ...["kl", "kl_back", "js"].map((name) => ({ [name]: part(all[name], s - 1, 1).map(number) })));
+    return found;
+  };
+  const [aligned, ...contexts] = packed.rank.map(side);
+  return { ids: packed.ids, aligned, contexts };
+}
+
+// Tokens in both lists over tokens in either.
+function jaccard(ours, theirs) {
+  const a = ours.filter((id) => id >= 0), b = theirs.filter((id) => id >= 0), both = a.filter((id) => b.includes(id)).length;
+  return a.length && b.length ? both / (a.length + b.length - both) : null;
+}
+
 const share = (classes, kinds) => {
   let n = 0;
   for (const c of classes) if (kinds.includes(c)) n++;
@@ -82,7 +125,7 @@ class Answers {
         make("span", { class: "figures" }, `${percent(share(classes, "23"))} shifted · KL ${significant(kl)} · ${classes.length} tokens`)));
     }));
     const rest = found.length - shown.length;
-    byId("more").replaceChildren(found.length ? "" : "No answer fits.", rest > 0
+    byId("more").replaceChildren(found.length ? "" : "No answer matches.", rest > 0
       ? make("button", { type: "button", onclick: () => { this.drawn += PAGE; this.list(); } }, `Show more (${thousands(rest)} left)`) : "");
     if (found.length && !found.some(([, i]) => i === this.open)) this.show(found[0][1], false);
     else if (!found.length) { this.open = null; byId("answer").replaceChildren(make("p", { class: "soft" }, "Nothing to show.")); }
@@ -99,7 +142,7 @@ class Answers {
         byId("answer").replaceChildren(make("p", {}, "This browser is too old to unpack the answers (it lacks DecompressionStream)."));
         return;
       }
-      this.details.set(i, await unpack(byId(`answer-${i}`).textContent));
+      this.details.set(i, unfold(await unpack(byId(`answer-${i}`).textContent)));
     }
     if (this.open !== i) return; // another one was opened meanwhile
     this.draw();
@@ -138,7 +181,7 @@ class Answers {
     const tags = Object.entries(answer.tags).map(([k, v]) => `${k}: ${v.join(", ")}`).join(" · ");
     byId("answer").replaceChildren(
       make("div", { class: "query" }, answer.query),
-      make("p", { class: "small soft" }, `${answer.id}${tags ? ` · ${tags}` : ""} · ${percent(share(classes, "23"))} shifted · mean KL ${significant(kl)} · ${classes.length} tokens${answer.ended ? "" : " · not ended"}`),
+      make("p", { class: "small soft" }, `${answer.id}${answer.sample === null ? "" : `, answer ${answer.sample + 1}`}${tags ? ` · ${tags}` : ""} · ${percent(share(classes, "23"))} shifted · mean KL ${significant(kl)} · ${classes.length} tokens${answer.ended ? "" : " · not ended"}`),
       box, this.bar, this.panel,
       make("p", { class: "small soft no-print" }, "Click a token, or use ← and → in the text; ↑ and ↓ go to the next token that is not unshifted. In the lists = marks tokens that are in both."));
     this.select(Math.min(this.token, details.ids.length - 1));
@@ -183,20 +226,21 @@ class Answers {
       make("div", { class: "facts" },
         fact("rank in base", ours.rank[i] ? thousands(ours.rank[i]) : "–"), fact("in aligned", theirs.rank[i] ? thousands(theirs.rank[i]) : "–"),
         fact("KL(base‖aligned)", significant(ours.kl[i])), fact("KL(aligned‖base)", significant(ours.kl_back[i])), fact("JS", significant(ours.js[i])),
-        fact("entropy", `${significant(ours.entropy[i])} | ${significant(theirs.entropy[i])}`), fact("Jaccard@10", significant(ours.jaccard[i], 2))),
+        fact("entropy", `${significant(ours.entropy[i])} | ${significant(theirs.entropy[i])}`), fact("Jaccard@10", significant(jaccard(lists[0][2], lists[1][2]), 2))),
       make("div", { class: "pair" }, lists.map(([title, side, top], which) => {
         const other = lists[1 - which][2];
         const rows = top.map((id, j) => id < 0 ? null : make("tr", { class: [id === details.ids[i] ? "chosen" : "", other.includes(id) ? "both" : ""].join(" ").trim() || null },
           make("td", { class: "rank soft number" }, String(j + 1)), make("td", { class: "word mono", title: this.text(id) }, visible(this.text(id))),
-          make("td", { class: "share number" }, hundredths(side.top_p[10 * i + j]))));
+          make("td", { class: "share number" }, hundredths(side.top_p[10 * i + j], j))));
         // The token itself, where it is not among the first ten.
         const chosen = !top.includes(details.ids[i]) && side.rank[i] ? make("tr", { class: "chosen" }, make("td", { class: "rank soft number" }, thousands(side.rank[i])),
           make("td", { class: "word mono" }, visible(this.text(details.ids[i]))), make("td", { class: "share number" }, side.p[i] === null ? "–" : hundredths(Math.round(side.p[i] * 10000)))) : null;
         return make("div", {}, make("h3", {}, title), make("table", {}, make("tbody", {}, rows, chosen,
-          make("tr", { class: "soft" }, make("td", {}), make("td", {}, "all others"), make("td", { class: "share number" }, hundredths(side.outside[i]))))));
+          make("tr", { class: "soft" }, make("td", {}), make("td", {}, "all others"), make("td", { class: "share number" }, hundredths(side.outside[i], 1))))));
       })),
     ]));
   }
 }
 
-const hundredths = (n) => (n === 0 ? "<0.01 %" : (n / 100).toFixed(2) + " %");
+// The first of a list exactly, others to two digits, as they are known.
+const hundredths = (n, place = 0) => (n < 0.5 ? "<0.01 %" : (place ? String(Number((n / 100).toPrecision(2))) : (n / 100).toFixed(2)) + " %");

@@ -20,7 +20,7 @@ function askAll(talk, text, parent, after) {
 async function answer(talk, question, lane, prompt, { begun = null, dropped = 0 } = {}) {
   const node = talk.put({
     id: newId(), kind: "answer", parent: question.id, text: begun ? begun.text : "", model: lane.name, prompt,
-    fingerprint: lane.fingerprint, state: "writing", error: "", finish: null, dropped,
+    fingerprint: lane.fingerprint, guided: Boolean(lane.guide), state: "writing", error: "", finish: null, dropped,
     prefilled: begun ? begun.tokens.length : 0, promptTokens: 0, cachedTokens: 0, written: 0, speed: 0, wait: 0,
     sampling: sampling(), from: begun ? begun.from : null, tokens: begun ? [...begun.tokens] : [], tops: [], classes: null,
   });
@@ -65,7 +65,8 @@ function take(node, choice) {
   const own = choice.urial || {};
   for (const token of own.tokens || []) {
     node.tops[node.tokens.length] = token.top;
-    node.tokens.push([token.id, token.text, token.bytes, token.logprob, token.rank, token.entropy]);
+    const told = [token.id, token.text, token.bytes, token.logprob, token.rank, token.entropy];
+    node.tokens.push(node.guided ? [...told, token.base_top] : told);
   }
   if (choice.finish_reason) {
     Object.assign(node, {
@@ -123,9 +124,9 @@ async function saveRun(talk, model) {
   const turns = talk.turns().map(({ question }) => ({ question, node: talk.columns(question).find((c) => c.model === model)?.shown }));
   const gap = turns.findIndex(({ node }) => !node || !node.text || node.state !== "done" || !ENDS.includes(node.finish));
   const whole = gap < 0 ? turns : turns.slice(0, gap);
-  if (!whole.length) return notice(`${model} has no whole answer here.`);
+  if (!whole.length) return notice(`${model} has no complete answer here.`);
   const prompts = new Set(whole.map(({ node }) => node.prompt));
-  if (prompts.size > 1) return notice(`The answers that are shown are of ${prompts.size} prompts, and a run has one. Show answers of one prompt, then save.`);
+  if (prompts.size > 1) return notice(`The answers shown come from ${prompts.size} prompts, and a run has one. Show answers of one prompt, then save.`);
   const last = whole.at(-1).node;
   const sound = (node) => sameModel(node) ? node.tokens.map((t) => t[0]) : [];
   try {

@@ -17,7 +17,7 @@ class Told extends Error {
   }
 }
 
-const UNREACHABLE = "The server does not answer. Look whether it still runs; nothing you typed is lost.";
+const UNREACHABLE = "The server does not answer. Check whether it is still running; nothing you typed is lost.";
 
 async function send(path, body, signal) {
   const headers = {};
@@ -72,9 +72,9 @@ async function* events(body, signal) {
   } catch (error) {
     if (error instanceof Told) throw error;
     if (error.name === "AbortError") throw new Told("Stopped.", "stopped");
-    throw new Told("The connection was lost before the answer was whole. What had come is kept.", "lost");
+    throw new Told("The connection was lost before the answer was complete. What arrived is kept.", "lost");
   } finally {
     reader.cancel().catch(() => {});
   }
-  throw new Told("The connection was lost before the answer was whole. What had come is kept.", "lost");
+  throw new Told("The connection was lost before the answer was complete. What arrived is kept.", "lost");
 }

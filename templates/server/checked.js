@@ -20,7 +20,7 @@ function need(true_, said) { if (!true_) throw new Unfit(said); }
 function conversationsOf(text) {
   need(text.length <= MOST.file, "The file is larger than 64 MB.");
   const found = parsed(text);
-  need(isObject(found) && found.format === FORMAT && found.version === 1, "The file is no export of conversations of this page.");
+  need(isObject(found) && found.format === FORMAT && found.version === 1, "The file is not an export from this page.");
   need(Array.isArray(found.conversations) && found.conversations.length <= MOST.conversations, `The file must hold at most ${MOST.conversations} conversations.`);
   return found.conversations.map((one, i) => {
     try { return talkOf(one); } catch (error) {
@@ -33,7 +33,7 @@ function conversationsOf(text) {
 // A conversation from its JSON. A node's parent comes before it, so that there are no circles.
 function talkOf(value) {
   need(isObject(value) && isId(value.id), "It has no id.");
-  need(Array.isArray(value.nodes) && value.nodes.length <= MOST.nodes, "It has no list of nodes, or too long a one.");
+  need(Array.isArray(value.nodes) && value.nodes.length <= MOST.nodes, "Its list of nodes is missing or too long.");
   const talk = new Talk(value.id);
   talk.title = textOr(value.title, "", 200);
   talk.named = value.named === true;
@@ -60,14 +60,14 @@ function questionOf(node, parent, talk) {
 }
 
 const STATES = ["done", "stopped", "failed"];
-const ENDS = ["eos", "frame", "stop", "length", "context", "form"];
+const ENDS = ["eos", "frame", "stop", "length", "context", "form", "loop"];
 
 function answerOf(node) {
   need(isText(node.model, 400) && node.model, "An answer does not say whose it is.");
   const tokens = listOf(node.tokens, MOST.tokens).map(tokenOf);
   return {
     id: node.id, kind: "answer", parent: node.parent, text: node.text, model: node.model,
-    prompt: textOr(node.prompt, ""), fingerprint: textOr(node.fingerprint, ""),
+    prompt: textOr(node.prompt, ""), fingerprint: textOr(node.fingerprint, ""), guided: node.guided === true,
     state: STATES.includes(node.state) ? node.state : "stopped",
     error: textOr(node.error, "", 2000),
     finish: ENDS.includes(node.finish) ? node.finish : null,
@@ -88,12 +88,14 @@ function samplingOf(value) {
   return found;
 }
 
-// [id, text, bytes, logprob, rank, entropy], as short as that since there are many.
+// [id, text, bytes, logprob, rank, entropy], as short as that since there are many; beside a guide
+// also the model's own best probability where the guide wrote the token, and else null.
 function tokenOf(value) {
-  if (!Array.isArray(value) || value.length !== 6) return null;
+  if (!Array.isArray(value) || value.length < 6 || value.length > 7) return null;
   const [id, text, bytes, logprob, rank, entropy] = value;
   const sound = Number.isInteger(id) && id >= 0 && isText(text, 4000) && Array.isArray(bytes) && bytes.length <= 4000 && bytes.every((b) => Number.isInteger(b) && b >= 0 && b < 256);
-  return sound ? [id, text, bytes, numberOr(logprob, null), countOr(rank, null), numberOr(entropy, null)] : null;
+  const guide = value.length === 7 ? [numberOr(value[6], null)] : [];
+  return sound ? [id, text, bytes, numberOr(logprob, null), countOr(rank, null), numberOr(entropy, null), ...guide] : null;
 }
 
 function classesOf(value, count) {

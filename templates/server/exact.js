@@ -16,7 +16,7 @@ async function showPrompt(talk, node) {
 function promptView(node, said) {
   const cached = Math.min(node.cachedTokens, said.tokens.length);
   const words = [`${plural(said.tokens.length, "token")} of ${labelled(node.model)} under the prompt ${node.prompt}, in a context of ${thousands(said.ctx_size)}.`,
-    cached ? ` The first ${thousands(cached)} were in the cache from earlier, and were not read again; they stand on grey.` : " None was in the cache.",
+    cached ? ` The first ${thousands(cached)} were in the cache from earlier, and were not read again; they are shown on grey.` : " None was in the cache.",
     ` ${thousands(said.cached_tokens)} would be found there now.`];
   if (node.prefilled) words.push(` The answer began with ${plural(node.prefilled, "given token")}.`);
   const text = make("div", { class: "exact-text borders", tabindex: "0" }, said.tokens.map((token, i) => exactToken(said, token, i, i < cached)));

@@ -26,7 +26,7 @@ async function showLikely(talk, node, i, token, into = false) {
   place(panel, token);
   if (into) panel.focus();
   if (!sameModel(node)) {
-    return fill(panel, talk, node, i, [], "What is served now is another model, or another prompt, than what wrote this answer: its tokens mean nothing to it.");
+    return fill(panel, talk, node, i, [], "The server now has another model or prompt than the one that wrote this answer, so its tokens mean nothing there.");
   }
   const other = info.pair && info.pair.comparable ? otherLane(node.model) : null;
   if (!other && node.tops[i]) return undefined;
@@ -60,7 +60,8 @@ function restoreLikely(panel) {
 
 function fill(panel, talk, node, i, tops, said) {
   const [id, text, , logprob, rank, entropy] = node.tokens[i];
-  const facts = [`probability ${share(logprob)}`];
+  const facts = logprob === null ? [] : [`probability ${share(logprob)}`];
+  if (wroteIt(node.tokens[i]) === 1) facts.unshift(`the guide’s: the model’s own best had ${share(Math.log(node.tokens[i][6]))}`);
   if (rank !== null) facts.push(`rank ${thousands(rank)}`);
   if (entropy !== null) facts.push(`entropy ${entropy.toFixed(2)} nats`);
   panel.replaceChildren(
@@ -68,7 +69,7 @@ function fill(panel, talk, node, i, tops, said) {
       button("✕", () => closeLikely(true), { class: "plain", "aria-label": "Close" })),
     ...(said ? [make("p", { class: "small" }, said)] : []),
     tops === null ? make("p", { class: "soft small" }, "Asking …") : make("div", { class: "both" }, tops.map(([model, prompt, top, token]) => topTable(talk, node, i, id, model, prompt, top, token))),
-    ...(tops && tops.length ? [make("p", { class: "soft small" }, `Choose one, and ${node.model} goes on from there, in a branch of its own.`)] : []));
+    ...(tops && tops.length ? [make("p", { class: "soft small" }, `Choose one, and ${node.model} continues from there, in a branch of its own.`)] : []));
 }
 
 function topTable(talk, node, i, id, model, prompt, top, token) {
@@ -88,7 +89,7 @@ function alternative(talk, node, i, one, rank, written, own) {
       goOn(talk, node, i, known);
       document.querySelector(`[data-answer="${[...talk.nodes.keys()].at(-1)}"]`)?.focus({ preventScroll: true });
     },
-    { class: `alternative row${written ? " written" : ""}`, title: written ? "Go on from here once more" : one.ends ? "End the answer here" : "Go on from here with this token" });
+    { class: `alternative row${written ? " written" : ""}`, title: written ? "Continue from here once more" : one.ends ? "End the answer here" : "Continue from here with this token" });
 }
 
 // Below its token, within the page; on a phone at the bottom.

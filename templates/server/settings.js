@@ -4,11 +4,11 @@ const SETTINGS = "urial-settings";
 const NUMBERS = { // name: [least, most, step, label, help]
   temperature: [0, 10, 0.1, "Temperature", "0 always takes the most probable token."],
   top_p: [0, 1, 0.05, "Top-p", "Draw among the most probable tokens that make up this share."],
-  max_tokens: [1, 100000, 1, "Most tokens of an answer", ""],
-  seed: [0, 2147483647, 1, "Seed", "The same seed draws the same answer again; empty draws anew."],
+  max_tokens: [1, 100000, 1, "Longest answer, in tokens", ""],
+  seed: [0, 2147483647, 1, "Seed", "The same seed gives the same answer; an empty one gives a new answer."],
 };
 const VIEWS = { text: "Text", tokens: "Tokens" };
-const COLOURS = { probability: "Probability", rank: "Rank", entropy: "Entropy", none: "Borders only" };
+const COLOURS = { probability: "Probability", rank: "Rank", entropy: "Entropy", guide: "Who wrote it", none: "Borders only" };
 
 let info = null; // what the server has, once it said so
 const settings = settingsOf(parsed(remembered("localStorage", SETTINGS) || "null"));
@@ -70,6 +70,8 @@ function select(entries, chosen, pick, more) {
   return element;
 }
 
+const guideOf = (guide) => `${guide.model ? `${guide.model.title}, ` : ""}rule ${guide.rule}`;
+
 const promptPicker = (lane, more) => select(lane.prompts.map((p) => [p.name, shots(p)]), promptOf(lane), (name) => { choosePrompt(lane, name); draw(); }, more);
 
 function openSettings() {
@@ -95,12 +97,12 @@ function openSettings() {
   });
   const stop = make("textarea", { id: "set-stop", rows: 2, spellcheck: "false", oninput: () => choose({ stop: stop.value.slice(0, 4096) }) }, settings.stop);
   openDialog("settings", "Settings", prompts, make("div", { class: "numbers" }, numbers),
-    field("Stop texts", "One a line: an answer ends where one of them would begin. The prompt's own hold, too.", stop),
+    field("Stop texts", "One a line: an answer ends where one of them would begin. The prompt's own stop texts apply as well.", stop),
     info.key ? button("Change the key", () => { byId("settings").close(); openKey(); }) : null, about());
 }
 
 function about() {
-  const rows = lanes().map((lane) => [lane.name, [`${lane.title}; context of ${plural(lane.ctx_size, "token")}, ${plural(lane.parallel, "answer")} at a time`, lane.remark ? `. ${lane.remark}` : ""]]);
+  const rows = lanes().map((lane) => [lane.name, [`${lane.title}; context of ${plural(lane.ctx_size, "token")}, ${plural(lane.parallel, "answer")} at a time`, lane.remark ? `. ${lane.remark}` : "", lane.guide ? `. Its guide: ${guideOf(lane.guide)}` : ""]]);
   rows.push(["Server", `urial-local ${info.version}, llama-cpp-python ${info.llama_cpp_python}`]);
   if (info.pair && !info.pair.comparable) rows.push(["Pair", `The two models cannot be compared by token. ${info.pair.difference}`]);
   rows.push(["Kept", "Conversations are in this browser only; the server keeps none unless you save one as a run."]);
@@ -113,8 +115,8 @@ function openKey(then = () => {}) {
   const take = () => { useKey(input.value); byId("ask-key").close(); start().then(then); };
   input.addEventListener("keydown", (event) => { if (event.key === "Enter") take(); });
   openDialog("ask-key", "The server's key",
-    make("p", {}, key ? "The server refused this key. Look at what it was started with: URIAL_API_KEY, or the file of --api-key-file." : "This server asks for a key: the one in URIAL_API_KEY, or in the file of --api-key-file, when it was started."),
-    make("label", { class: "field" }, make("span", {}, "Key"), input, make("small", { class: "soft" }, "Kept in this tab, and forgotten when it is closed.")),
+    make("p", {}, key ? "The server refused this key. Check what it was started with: URIAL_API_KEY, or the file of --api-key-file." : "This server asks for a key: the one in URIAL_API_KEY, or in the file of --api-key-file, when it was started."),
+    make("label", { class: "field" }, make("span", {}, "Key"), input, make("small", { class: "soft" }, "Kept in this tab and forgotten when you close it.")),
     button("Use it", take, { class: "main" }));
   input.focus();
 }

@@ -58,7 +58,7 @@ function newTalk() {
 async function showTalk(id) {
   const found = await loadTalk(id);
   closeSide();
-  if (!found) { notice("This conversation is not here any more, or cannot be read."); return; }
+  if (!found) { notice("This conversation is no longer here, or cannot be read."); return; }
   talk = found;
   editing = null;
   spread.clear();
@@ -117,8 +117,8 @@ function emptyState() {
   const taught = prompt.shots ? `The prompt ${prompt.name} shows it ${plural(prompt.shots, "answered question")}, and so it answers yours.` : `The prompt ${prompt.name} shows it no examples.`;
   return make("div", { class: "empty" },
     make("h2", {}, several ? "Ask both models" : `Ask ${lane.name}`),
-    make("p", {}, base ? `${lane.name} is a base model: it was never taught to chat, only to go on with a text. ${taught}` : `${lane.name} was aligned: it was trained to answer.`,
-      several ? ` ${asked()[1].name} was trained to answer. They write beside each other.` : info.pair && base ? ` ${otherLane(lane.name).name}, its aligned counterpart, can answer beside it.` : ""),
+    make("p", {}, base ? `${lane.name} is a base model: it was never trained to chat, only to continue text. ${taught}` : `${lane.name} was aligned: it was trained to answer.`,
+      several ? ` ${asked()[1].name} was trained to answer. They write side by side.` : info.pair && base ? ` ${otherLane(lane.name).name}, its aligned counterpart, can answer beside it.` : ""),
     make("div", { class: "examples" }, examples.map((text) => button(text, () => { askAll(talk, text, null, []); byId("ask").focus(); }))),
     info.pair && !several ? make("p", {}, button("Have both answer, side by side", () => { choose({ mode: BOTH }); draw(); byId("ask").focus(); }, { class: "plain link" })) : null);
 }

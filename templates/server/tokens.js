@@ -5,6 +5,7 @@ const SCALES = {
   probability: [["above 90 %", "p0"], ["50 to 90 %", "p1"], ["20 to 50 %", "p2"], ["5 to 20 %", "p3"], ["below 5 %", "p4"]],
   entropy: [["below 0.1 nats: no choice", "e0"], ["0.1 to 0.7", "e1"], ["0.7 to 1.5", "e2"], ["1.5 to 3", "e3"], ["3 and more: wide open", "e4"]],
   rank: [["unshifted: first choice", "k0"], ["marginal: second or third", "k1"], ["shifted: below", "k2"]],
+  guide: [["the model’s own", "g0"], ["the guide’s", "g1"]],
   none: [],
 };
 const STEPS = { probability: [0.9, 0.5, 0.2, 0.05], entropy: [0.1, 0.7, 1.5, 3] };
@@ -12,8 +13,9 @@ const CLASS_NAMES = ["unshifted", "marginal", "shifted"];
 const EXPLAINED = {
   probability: "How probable the model that wrote it found each token.",
   entropy: "How open the choice was at each token: the entropy of the model's distribution.",
-  rank: "Whether the other model would have written it, too: the token's rank there.",
+  rank: "Whether the other model would also have written it: the token's rank there.",
   ownRank: "Whether it was the model's own first choice: the token's rank.",
+  guide: "Who wrote each token: the model, or its guide, which is asked where the model is unsure.",
   none: "",
 };
 
@@ -27,8 +29,15 @@ function level(node, i, colour) {
   if (colour === "probability") return logprob === null ? -1 : STEPS.probability.filter((s) => Math.exp(logprob) < s).length;
   if (colour === "entropy") return entropy === null ? -1 : STEPS.entropy.filter((s) => entropy >= s).length;
   if (colour === "rank") return rankClass(node.classes ? node.classes.ranks[i] : node.tokens[i][4]);
+  if (colour === "guide") return wroteIt(node.tokens[i]);
   return -1;
 }
+
+// 1 for a token of the guide, 0 for one of the model beside a guide, -1 where there was none.
+const wroteIt = (token) => (token.length < 7 ? -1 : token[6] === null ? 0 : 1);
+
+// Colours that there is something to show of.
+const coloursHere = () => Object.entries(COLOURS).filter(([name]) => name !== "guide" || name === settings.colour || lanes().some((lane) => lane.guide));
 
 function tokenSpan(node, i) {
   const [, text, bytes] = node.tokens[i];
@@ -71,7 +80,7 @@ function drawLegend() {
   const legend = byId("legend");
   legend.hidden = settings.view !== "tokens" || !info;
   if (legend.hidden) return;
-  const picker = select(Object.entries(COLOURS), settings.colour, (colour) => { choose({ colour }); draw(); byId("colour").focus(); }, { id: "colour", "aria-label": "Colour tokens by" });
+  const picker = select(coloursHere(), settings.colour, (colour) => { choose({ colour }); draw(); byId("colour").focus(); }, { id: "colour", "aria-label": "Colour tokens by" });
   const comparable = info.pair && info.pair.comparable;
   const said = settings.colour === "rank" && !comparable ? EXPLAINED.ownRank : EXPLAINED[settings.colour];
   legend.replaceChildren(make("label", {}, "Colour by ", picker),
@@ -90,6 +99,10 @@ function shares(node) {
     for (const rank of ranks) if (rankClass(rank) >= 0) counts[rankClass(rank)]++;
     const known = counts.reduce((a, b) => a + b, 0) || 1;
     return `By rank in ${labelled(by)}: ${counts.map((n, k) => `${CLASS_NAMES[k]} ${Math.round(100 * n / known)} %`).join(", ")}`;
+  }
+  if (settings.colour === "guide") {
+    const beside = node.tokens.filter((t) => wroteIt(t) >= 0), theirs = beside.filter((t) => wroteIt(t));
+    return beside.length ? `The guide wrote ${theirs.length} of ${plural(beside.length, "token")}, ${Math.round(100 * theirs.length / beside.length)} %` : "There was no guide.";
   }
   const mean = (values) => values.reduce((a, b) => a + b, 0) / (values.length || 1);
   if (settings.colour === "entropy") return `Mean entropy ${mean(node.tokens.map((t) => t[5]).filter((e) => e !== null)).toFixed(2)} nats`;

@@ -39,7 +39,7 @@ function branchNav(siblings, shown, what) {
   if (siblings.length < 2) return null;
   const at = siblings.indexOf(shown);
   const step = (by, sign, words) => button(sign, () => turnTo(siblings, shown, by, `${by < 0 ? "before" : "after"}-${what}`), { class: "plain", id: `${by < 0 ? "before" : "after"}-${what}`, disabled: !siblings[at + by], "aria-label": words });
-  return make("span", { class: "branches" }, step(-1, "‹", "The branch before"), make("span", {}, `${at + 1}/${siblings.length}`), step(1, "›", "The next branch"));
+  return make("span", { class: "branches" }, step(-1, "‹", "Previous branch"), make("span", {}, `${at + 1}/${siblings.length}`), step(1, "›", "Next branch"));
 }
 
 function turnTo(siblings, shown, by, focus) {
@@ -113,7 +113,7 @@ function whence(node) {
   const origin = talk.nodes.get(node.from.answer);
   const number = origin ? talk.answers(questionOfAnswer(talk, node)).filter((a) => a.model === node.model).indexOf(origin) + 1 : 0;
   const words = node.from.text ? [` at token ${node.from.position + 1}, with `, make("span", { class: "word" }, visible(node.from.text))] : [` from token ${node.from.position} on`];
-  return make("p", { class: "soft small whence" }, "Goes on", number ? ` from branch ${number}` : "", words);
+  return make("p", { class: "soft small whence" }, "Continues", number ? ` from branch ${number}` : "", words);
 }
 
 function bodyOf(node) {
@@ -146,8 +146,8 @@ function failure(question, node) {
 }
 
 const ENDED = {
-  eos: "ended by itself", frame: "ended where the next question would begin", stop: "ended at a stop text", form: "its form is filled in",
-  length: "cut off at the most tokens allowed", context: "cut off: the context is full",
+  eos: "ended by itself", frame: "ended where the next question would begin", stop: "ended at a stop text", form: "its form is filled in", loop: "stopped: the guide put the same word again and again",
+  length: "cut off at the longest length allowed", context: "cut off: the context is full",
 };
 
 function facts(node) {
@@ -178,7 +178,7 @@ function footer(question, column, node) {
     facts(node),
     same >= 0 && node.state === "done" ? make("p", { class: "soft small" }, `The same words as branch ${same + 1}: a higher temperature, in the settings, draws others.`) : null,
     make("div", { class: "acts" },
-      canGoOn(node) ? button("Go on", () => goOn(talk, node, node.tokens.length), { class: "plain", title: "Have it written on from its end" }) : null,
+      canGoOn(node) ? button("Continue", () => goOn(talk, node, node.tokens.length), { class: "plain", title: "Continue the answer from its end" }) : null,
       button("Copy", () => copyText(node.text), { class: "plain" }),
       lane ? button("Again", () => again(talk, node), { class: "plain", id: `again-${node.model}-${question.id}`, title: "Ask for another answer" }) : null,
       more.length ? menu("More", more) : null));

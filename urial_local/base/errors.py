@@ -61,6 +61,13 @@ class Interrupted(UrialError):
     exit_code = 130
 
 
+class Unfinished(UrialError):
+    """Work was stopped by SIGTERM, or lacks a part; the same command resumes with it. Exit code 75,
+    the EX_TEMPFAIL of sysexits.h, so that a script can tell it from a failure."""
+
+    exit_code = 75
+
+
 MANY = 40  # names; more than anybody reads
 LONGEST_NAME = 100  # characters of a name that near ones are looked for: that takes their square
 

@@ -134,7 +134,7 @@ def _regular(handle: int, path: Path | str) -> int:
     """The open file. Raises OSError, with it closed, if it is not an ordinary one."""
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(errno.EINVAL, "Not an ordinary file", str(path))
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
     return handle
 
 
@@ -145,7 +145,7 @@ def _permissions(path: Path) -> int:
     except OSError:  # nothing, or a link that leads nowhere
         return 0o666 & ~_umask()
     if not stat.S_ISREG(found):
-        raise UrialError(f"{path} is not an ordinary file, so nothing is written there.")
+        raise UrialError(f"{path} is not a regular file, so nothing is written there.")
     return stat.S_IMODE(found) & 0o777
 
 

@@ -130,7 +130,7 @@ def refuse_beyond_memory(header: GGUFHeader, cells: int, kv_type: str) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need > there > 0:
         raise ModelError(
-            f"A context of {cells:,} tokens needs {need / 1e9:,.0f} GB for keys and values, and"
+            f"A context of {cells:,} tokens needs {need / 1e9:,.0f} GB for the KV cache, and"
             f" this machine has {there / 1e9:,.0f} GB of memory.",
             "Choose a smaller `ctx_size`, or fewer rows at a time.",
         )

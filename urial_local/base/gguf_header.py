@@ -77,7 +77,9 @@ class _Reader:
 
     def require(self, ok: object, what: str, hint: str = _DAMAGED) -> None:
         if not ok:
-            raise ModelError(f"{self.path} is no usable GGUF: {what} (byte {self.at:,}).", hint)
+            raise ModelError(
+                f"{self.path} is not a usable GGUF file: {what} (byte {self.at:,}).", hint
+            )
 
     def step(self, n: int, what: str, kept: int = 0) -> int:
         """Step over n bytes, of which so many will be kept in memory. Returns where they start."""
@@ -85,7 +87,7 @@ class _Reader:
         if n > end - start:
             self.require(False, f"the file ends at byte {end:,}, in the middle of {what}")
         self.at, self.kept = start + n, self.kept + kept
-        self.require(self.at <= MAX_HEADER, "its header takes more bytes than real ones do")
+        self.require(self.at <= MAX_HEADER, "its header is longer than that of any real model")
         self.require(self.kept <= MAX_KEPT, "its names and settings are too long")
         return start
 
@@ -95,7 +97,7 @@ class _Reader:
         n = count * struct.calcsize("<" + _NUMBERS[kind])
         start = self.step(n, "its numbers", struct.calcsize(code))
         truth = kind != _BOOL or not self.data[start : self.at].strip(b"\0\1")
-        self.require(truth, "a yes or no that is neither 0 nor 1")
+        self.require(truth, "a boolean that is neither 0 nor 1")
         return struct.unpack_from(code, self.data, start)
 
     def text(self) -> str:
@@ -173,7 +175,7 @@ def _walk(r: _Reader, whole: bool, adapter: bool) -> GGUFHeader:
     metadata: dict[str, Any] = {}
     for _ in range(n_keys):
         key, (kind,) = r.text(), r.numbers(_U32)
-        r.require(key not in metadata, f"the metadata key {key[:80]!r} comes twice")
+        r.require(key not in metadata, f"the metadata key {key[:80]!r} appears twice")
         metadata[key] = r.value(kind)
     if not adapter and (other := other_kind(r.path, metadata)):
         raise other
@@ -195,5 +197,7 @@ def _walk(r: _Reader, whole: bool, adapter: bool) -> GGUFHeader:
         r.require(t.offset % alignment == 0, f"tensor {t.name!r} starts at an unaligned offset")
         r.require(end <= size, f"tensor {t.name!r} should end at byte {end:,} of only {size:,}")
     rest = size - max(ends, default=start)
-    r.require(rest <= MAX_REST, f"{rest:,} bytes follow its last tensor, which nothing explains")
+    r.require(
+        rest <= MAX_REST, f"{rest:,} bytes follow its last tensor, and nothing accounts for them"
+    )
     return GGUFHeader(version, metadata, tensors, start, size)

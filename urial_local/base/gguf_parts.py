@@ -39,7 +39,7 @@ def read_model(path: Path) -> GGUFHeader:
         return first
     if count != len(names):
         raise ModelError(
-            f"{path} is one of {count} parts of a model, which its name does not say.",
+            f"{path} is one of {count} parts of a model, but its name does not say so.",
             f"llama.cpp finds the parts by their names: …-00001-of-{count:05}.gguf and so on.",
         )
     found = [first]
@@ -49,7 +49,7 @@ def read_model(path: Path) -> GGUFHeader:
         if not path.with_name(name).exists():
             raise ModelError(
                 f"Of the {count} parts of {path}, {name} is missing.",
-                "All parts belong into one folder; `urial-local models pull` fetches all.",
+                "All parts belong in one folder; `urial-local models pull` fetches all.",
             )
         part = read_header(path.with_name(name), whole=False)
         if part.metadata.get("split.no") != number:

@@ -87,7 +87,7 @@ class GuardedTransport:
             response = inner.handle_request(request)
             if proxy and response.status_code == 407:
                 response.close()
-                raise told.by_the_proxy("it wants another user or password (407)")
+                raise told.by_the_proxy("it requires another user or password (407)")
         except BaseException as error:
             watch.stop()
             if watch.connecting:  # httpcore leaves it open where a SOCKS proxy fails

@@ -18,7 +18,7 @@ from urial_local.base.addresses import without_secrets
 from urial_local.base.errors import UrialError, near
 
 RepoType = Literal["model", "dataset"]
-AGAIN = "The same command tries again."
+AGAIN = "Run the same command again to retry."
 _NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 
 
@@ -66,7 +66,7 @@ def constants() -> Any:
         wrong = [n for n in _NUMBERS if not os.environ.get(n, "0").strip().isdecimal()]
         names = " or ".join(wrong) or "A variable that begins with HF_"
         raise HubError(
-            f"{names} is not a whole number.", "Unset it, then the same command."
+            f"{names} is not a whole number.", "Unset it, then run the same command again."
         ) from None
     return found
 
@@ -101,7 +101,7 @@ def repository(name: str, repo_type: RepoType = "model") -> Repository:
 
 
 def _remote_file(told: Any) -> RemoteFile:
-    """Raises ValueError or TypeError for what is no file's description."""
+    """Raises ValueError or TypeError for what is not a file's description."""
     name, size, sha256 = told.rfilename, told.size, told.lfs.sha256 if told.lfs else None
     if not isinstance(name, str) or not {"", ".", ".."}.isdisjoint(name.split("/")):
         raise ValueError("no file's name")
@@ -161,7 +161,7 @@ def cached_files(repo: str) -> dict[str, Path]:
     with contextlib.suppress(OSError):
         for snapshot in sorted(snapshots.iterdir(), key=lambda p: -p.stat().st_mtime):
             for path in sorted(snapshot.rglob("*.gguf")):
-                if path.exists():  # a link whose file is gone is no file
+                if path.exists():  # a link whose file is gone is not a file
                     found.setdefault(path.relative_to(snapshot).as_posix(), path)
     return found
 
@@ -185,15 +185,15 @@ def hub_errors(what: str, repo_type: RepoType = "model") -> Iterator[None]:
         ) from None
     except errors.OfflineModeIsEnabled:
         raise HubUnreachable(
-            f"HF_HUB_OFFLINE forbids to ask the hub for {what}.",
-            "Unset HF_HUB_OFFLINE, then the same command.",
+            f"HF_HUB_OFFLINE forbids asking the hub for {what}.",
+            "Unset HF_HUB_OFFLINE, then run the same command again.",
         ) from None
     except errors.LocalEntryNotFoundError as error:
         raise _unreachable(what, error.__cause__ or error) from None
     except errors.HfHubHTTPError as error:
         raise _refused(what, repo_type, error) from None
     except errors.HFValidationError as error:
-        raise HubError(f"{what} is no name that the hub knows: {_first_line(error)}") from None
+        raise HubError(f"{what} is not a name that the hub accepts: {_first_line(error)}") from None
     except OSError as error:
         if error.errno is not None:  # a disk, not a network
             raise
@@ -227,7 +227,7 @@ def _refused(what: str, repo_type: RepoType, error: Exception) -> HubError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     hint = AGAIN
     if status in (401, 403):
-        hint = "`hf auth login` (or HF_TOKEN), then the same command."
+        hint = "Use `hf auth login` (or HF_TOKEN), then run the same command again."
     kind = HubUnreachable if type(status) is int and status >= 500 else HubError
     return kind(f"The hub refused {what} ({_first_line(error)}).", hint)
 

@@ -22,7 +22,7 @@ from urial_local.base.hub import AGAIN, HubError, HubUnreachable, hub_errors, mo
 from urial_local.base.hub_client import LARGEST, download_of
 
 SUFFIX = ".urial-incomplete"
-GOES_ON = "The same command goes on from there."
+GOES_ON = "Run the same command again to resume."
 
 
 def http_get() -> Callable[..., Any] | None:
@@ -73,7 +73,7 @@ def fetch(repo: str, file: str, commit: str, sha256: str, size: int) -> Path:
                 )
         except HubUnreachable as error:
             hint = error.hint.removesuffix(AGAIN).strip()
-            kept = " ".join(filter(None, ["What came is kept.", hint, GOES_ON]))
+            kept = " ".join(filter(None, ["What arrived is kept.", hint, GOES_ON]))
             raise HubError(error.message, kept) from None
     return path
 

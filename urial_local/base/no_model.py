@@ -15,7 +15,7 @@ _ITSELF = "Name the model's own file."
 _COMPRESSED = ("is compressed", "Unpack it first.")
 LFS_POINTER = b"version https://git-lfs"
 LFS_ADVICE = "`git lfs pull` in its folder fetches the file itself."
-_OLD = ("is of llama.cpp's format before GGUF", "Look for a conversion of the model to GGUF.")
+_OLD = ("has llama.cpp's format from before GGUF", "Look for a conversion of the model to GGUF.")
 _KINDS = {  # of GGUF files
     "adapter": (
         "an adapter (LoRA), which changes a model",
@@ -30,7 +30,7 @@ _KINDS = {  # of GGUF files
 }
 _KINDS["clip"] = _KINDS["mmproj"]  # by the architecture, as older ones say it
 _HEADS = {
-    LFS_POINTER: ("is a pointer of Git LFS, which stands for a file", LFS_ADVICE),
+    LFS_POINTER: ("is a Git LFS pointer, which stands for a file", LFS_ADVICE),
     b"PK\x03\x04": ("is a ZIP archive, as PyTorch's weights are", _CONVERT),
     b"\x1f\x8b": _COMPRESSED,
     b"BZh": _COMPRESSED,

@@ -69,7 +69,7 @@ def user_path(
     try:
         return (beside or Path()) / Path(name).expanduser()
     except RuntimeError:
-        raise error(f"{what} {name!r} names the home of a user unknown here.") from None
+        raise error(f"{what} {name!r} names the home of an unknown user.") from None
 
 
 def pools_dir() -> Path:

@@ -104,7 +104,7 @@ _ROLES = {"demo": "base", "demo-aligned": "aligned"}
 
 def find_model(name: str) -> NamedModel:
     """The model that a name stands for, also with adapters (base.model_names). Raises ModelError
-    where the name is no file's, or where the model has not been pulled. No network is used.
+    where the name is not a file's, or where the model has not been pulled. No network is used.
 
     A file called `demo`, or like a model of the registry, is reached as `./demo`.
     """
@@ -148,7 +148,7 @@ def _cached(name: str, wanted: HubName) -> Path:
         )
     if len(found) > 1:
         raise ModelError(
-            f"{name} may be any of {', '.join(found)}.",
+            f"{name} could be any of {', '.join(found)}.",
             f"Name one: hf:{wanted.repo}:{found[0]}",
         )
     missing = [part.name for part in part_paths(there[found[0]]) if not part.exists()]
@@ -177,7 +177,7 @@ def parse_hub_name(name: str) -> HubName:
         return HubName(repo)
     if wanted.endswith(".gguf"):
         if not is_file(wanted):
-            raise UsageError(f"{wanted!r} is no name of a GGUF file in a repository.")
+            raise UsageError(f"{wanted!r} is not the name of a GGUF file in a repository.")
         if (first := parts(wanted)[0]) != wanted:
             raise UsageError(
                 f"{wanted} is a part of a model.", f"Name the first: hf:{repo}:{first}"
@@ -222,7 +222,7 @@ def registry() -> Registry:
         known = entries.get(entry.pair or "")
         role = known.role if known else _ROLES.get(entry.pair or "")
         if entry.pair and (role is None or role == entry.role):
-            wrong = f"is {role}, too" if role else "is not there"
+            wrong = f"is also {role}" if role else "is not there"
             problems.append(f"{entry.name} names {entry.pair} as its counterpart, which {wrong}.")
     return Registry(entries, tuple(problems))
 
@@ -233,7 +233,7 @@ def read_registry(path: Path) -> tuple[dict[str, Entry], list[str]]:
     problems = []
     try:
         if not path.is_file() or path.stat().st_size > MAX_FILE:
-            return {}, [f"{path} is no file of at most 1 MB, so it is not read."]
+            return {}, [f"{path} is not a file of at most 1 MB, so it is not read."]
         lines = path.read_text("utf-8-sig").split("\n")  # editors know no other line ends
     except (OSError, UnicodeDecodeError) as error:
         return {}, [f"{path} cannot be read: {error}"]
@@ -244,7 +244,7 @@ def read_registry(path: Path) -> tuple[dict[str, Entry], list[str]]:
         try:
             entry = parse_line(text)
             if entry.name in entries:
-                raise ValueError(f"the name {entry.name} stands there twice")
+                raise ValueError(f"the name {entry.name} appears twice")
             entries[entry.name] = entry
         except ValueError as error:
             problems.append(f"{path}, line {number}: {error}.")
@@ -262,19 +262,19 @@ def parse_line(text: str) -> Entry:
     cells = text.split()
     need(len(cells) == COLUMNS, f"it has {len(cells)} columns instead of {COLUMNS}")
     name, repo, file, quant, sha256, size, context, licence, role, pair, source = cells
-    need(_NAME.fullmatch(name), f"{name!r} is no name (lower case, digits and . _ -)")
+    need(_NAME.fullmatch(name), f"{name!r} is not a name (lower case, digits and . _ -)")
     need(name not in _EMBEDDED, f"{name!r} is an embedded model")
-    need(_REPO.fullmatch(repo) and ".." not in repo, f"{repo!r} is no repository (user/name)")
-    need(is_file(file), f"{file!r} is no name of a GGUF file in a repository")
+    need(_REPO.fullmatch(repo) and ".." not in repo, f"{repo!r} is not a repository (user/name)")
+    need(is_file(file), f"{file!r} is not the name of a GGUF file in a repository")
     need(parts(file)[0] == file, f"{file!r} is not the first part of its model")
-    need(_QUANT.fullmatch(quant), f"{quant!r} is no quantisation")
-    need(sha256 == "-" or re.fullmatch("[0-9a-f]{64}", sha256), f"{sha256!r} is no sha256")
+    need(_QUANT.fullmatch(quant), f"{quant!r} is not a quantisation")
+    need(sha256 == "-" or re.fullmatch("[0-9a-f]{64}", sha256), f"{sha256!r} is not a sha256")
     for value, what in ((size, "size in bytes"), (context, "number of tokens")):
-        need(value == "-" or re.fullmatch("[1-9][0-9]{0,14}", value), f"{value!r} is no {what}")
+        need(value == "-" or re.fullmatch("[1-9][0-9]{0,14}", value), f"{value!r} is not a {what}")
     need(role in ("base", "aligned"), f"the role is {role!r} instead of base or aligned")
-    need(pair == "-" or _NAME.fullmatch(pair), f"{pair!r} is no name")
+    need(pair == "-" or _NAME.fullmatch(pair), f"{pair!r} is not a name")
     for word, what in ((licence, "licence"), (source, "source")):
-        need(_WORD.fullmatch(word), f"{word!r} is no {what}")
+        need(_WORD.fullmatch(word), f"{word!r} is not a {what}")
     return Entry(
         name=name,
         repo=repo,

@@ -13,6 +13,7 @@ from urial_local.base.formats import counted
 from urial_local.base.paths import user_path
 from urial_local.cli.plumbing.data_options import FAILED, ShardType, output_option
 from urial_local.cli.plumbing.generating import ParallelType
+from urial_local.cli.plumbing.guide_options import guide_choice, guide_options
 from urial_local.cli.plumbing.options import (
     Repeated,
     chat_template_option,
@@ -76,10 +77,10 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     help="Its aligned counterpart, asked in its own chat template: how much of the gap is closed?",
 )
 @chat_template_option("The aligned model's chat template, in place of its own.")
-@click.option("--probes", metavar="FILE", help="Probes of your own, in the place of ours.")
+@click.option("--probes", metavar="FILE", help="Your own probes, instead of the shipped ones.")
 @click.option("--kinds", type=KindsType(), default=(), help="Only probes of these kinds.")
 @click.option("--shard", type=ShardType(), help="Only the i-th of n parts; see merge.")
-@output_option("Gets a run folder for each cell. The same command goes on with it.")
+@output_option("Gets a run folder for each cell. Run the same command again to resume.")
 @click.option(
     "-np",
     "--parallel",
@@ -87,8 +88,11 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     default="auto",
     help="Rows at a time; auto measures which number is fastest.  [default: auto]",
 )
-@click.option("--exact", is_flag=True, help="One row at a time: no neighbour, no noise from one.")
+@click.option(
+    "--exact", is_flag=True, help="One row at a time, so that none depends on its neighbours."
+)
 @json_option("Print all figures as JSON.")
+@guide_options
 @sampling_options
 @runtime_options
 def command(output: Path, out: Output, **options: Any) -> None:
@@ -97,6 +101,7 @@ def command(output: Path, out: Output, **options: Any) -> None:
     Every model answers the same probes under every prompt, each a run of its own in FOLDER, to be
     read with show, report and export. Rules say which answers are right; the table says how often,
     and which differences are more than chance. FOLDER/report.html shows the answers side by side.
+    With a guide every prompt is asked twice: without it, and with it.
 
     \b
     Examples:
@@ -104,6 +109,7 @@ def command(output: Path, out: Output, **options: Any) -> None:
       urial-local benchmark -m base.gguf -p zero-shot -p my-prompt.toml --aligned chat.gguf -o run
       urial-local benchmark -m step1000.gguf -m step2000.gguf -p urial -o run
       urial-local benchmark -m base.gguf --kinds facts,code --shard 1/2 -o part1
+      urial-local benchmark -m base.gguf -p urial --guide small.gguf -o run
     """
     from urial_local.cli.plumbing.benchmark_results import finish, print_results
     from urial_local.cli.plumbing.session import tell_about_check, tell_about_context
@@ -117,7 +123,7 @@ def command(output: Path, out: Output, **options: Any) -> None:
     failed = run_cells(asked, output, out)
     print_results(output, finish(output), out)
     if failed:
-        out.note(f"{counted(failed, 'answer')} failed; the same command tries them again.")
+        out.note(f"{counted(failed, 'answer')} failed; run the same command again to retry them.")
         raise click.exceptions.Exit(FAILED)
 
 
@@ -166,6 +172,7 @@ def chosen(options: Mapping[str, Any]) -> BenchmarkOptions:
         probes=user_path(options["probes"], "--probes") if options["probes"] else None,
         kinds=options["kinds"],
         shard=options["shard"],
+        guide=guide_choice(options),
         generate=GenerateOptions(
             chat_template=options["chat_template"],
             sampling={f: options[o] for o, f in SAMPLING.items() if options[o] is not None},

@@ -28,7 +28,13 @@ def command(ctx: click.Context) -> None:
 @command.command("list")
 @json_option("A JSON list.")
 def list_entries(out: Output) -> None:
-    """List saved states, the least recently used first."""
+    """List saved states, the least recently used first.
+
+    \b
+    Examples:
+      urial-local cache list
+      urial-local cache list | tail -3   # what was used last
+    """
     from urial_local.runtime.prefix_cache import PrefixCache
 
     entries = PrefixCache().entries()
@@ -51,18 +57,32 @@ def list_entries(out: Output) -> None:
 
 @command.command()
 def clear() -> None:
-    """Delete all saved states, and the indexes of --retrieve's pools."""
+    """Delete saved states, the indexes of --retrieve's pools, and what was read of large runs.
+
+    \b
+    Examples:
+      urial-local cache clear
+      urial-local cache list && urial-local cache clear
+    """
     from urial_local.base.files import remove_files
     from urial_local.base.paths import pools_dir
+    from urial_local.records.known import rows_dir
     from urial_local.runtime.prefix_cache import PrefixCache
 
     freed = PrefixCache().clear() + remove_files(pools_dir(), "*.sqlite", "*.vectors", "*.part")
+    freed += remove_files(rows_dir(), "*.rows", "*.part")
     Output().tell(f"Freed {size(freed)}.")
 
 
 @command.command()
 def path() -> None:
-    """Print the folder they lie in."""
+    """Print the folder that holds the saved states.
+
+    \b
+    Examples:
+      urial-local cache path
+      du -sh "$(urial-local cache path)"
+    """
     from urial_local.base.paths import prefix_cache_dir
 
     Output().line(prefix_cache_dir())

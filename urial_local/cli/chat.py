@@ -24,12 +24,12 @@ from urial_local.cli.plumbing.options import model_options, prompt_options, samp
     "--load",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Go on with a conversation that /save wrote.",
+    help="Continue a conversation that /save wrote.",
 )
 @click.option(
     "--file-commands",
     is_flag=True,
-    help="Without a terminal: let lines /save, /load and name files of prompts, too.",
+    help="Without a terminal: let lines use /save, /load and prompt files as well.",
 )
 def command(load: Path | None, file_commands: bool, **options: Any) -> None:
     """Hold a conversation with a base model.

@@ -14,10 +14,13 @@ NAME, VARIABLE = "urial-local", "_URIAL_LOCAL_COMPLETE"
 def command(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
+    For bash and zsh, add the line to ~/.bashrc or ~/.zshrc.
+
     \b
-    bash: add to ~/.bashrc   eval "$(urial-local completion bash)"
-    zsh:  add to ~/.zshrc    eval "$(urial-local completion zsh)"
-    fish: urial-local completion fish > ~/.config/fish/completions/urial-local.fish
+    Examples:
+      eval "$(urial-local completion bash)"
+      eval "$(urial-local completion zsh)"
+      urial-local completion fish > ~/.config/fish/completions/urial-local.fish
     """
     from click.shell_completion import get_completion_class
 

@@ -28,7 +28,7 @@ REAL = ("Why do leaves change their colour in autumn?", "How do I clean a cast-i
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Where the analysis goes.  [default: a folder of this command's own, made anew]",
+    help="Where the analysis goes.  [default: a folder of its own, replaced each time]",
 )
 def command(
     model: str | None, aligned: str | None, prompt: str | None, output: Path | None

@@ -23,6 +23,7 @@ from urial_local.cli.plumbing.data_options import (
     selection,
 )
 from urial_local.cli.plumbing.judging import judge_rows
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import complete_models, parallel_option, runtime_options
 from urial_local.cli.plumbing.output import Output, json_option
 
@@ -33,10 +34,14 @@ CHOICES = ("auto", "general", "safety", "pairwise", "mt-bench", "tags")
 
 
 class WithDefault(click.Group):
-    """A group whose first word may be left out: `evaluate RUN` is `evaluate run RUN`."""
+    """A group whose first word may be left out: `evaluate RUN` is `evaluate run RUN`. A folder may
+    be called like a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+        if len(args) > 1 and args[0] in self.commands and Path(args[0]).is_dir():
+            if args[1].startswith("-") and args[1] not in ("-h", "--help"):
+                args = ["run", *args]
+        elif args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             close = get_close_matches(args[0], self.commands, n=1)
             if close and not Path(args[0]).exists():
                 raise click.UsageError(f"There is no {args[0]!r}. Did you mean {close[0]}?", ctx)
@@ -73,7 +78,7 @@ def command() -> None:
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="The judgements' folder. The same command goes on with it."
+    help="The judgements' folder. Run the same command again to resume."
     "  [default: judged-JUDGE in the run]",
 )
 @click.option(
@@ -83,7 +88,7 @@ def command() -> None:
     help="auto judges safety rows for safety, others on five aspects.  [default: auto]",
 )
 @click.option("--against", metavar="RUN", help="pairwise: the answers to compare with.")
-@click.option("--template", metavar="FILE", help="A wording of your own (.jinja) for the mode.")
+@click.option("--template", metavar="FILE", help="Your own wording (.jinja) for the mode.")
 @click.option(
     "--expected",
     is_flag=True,
@@ -93,7 +98,7 @@ def command() -> None:
               "  [default: its chat template]")  # fmt: skip
 @click.option(
     "--reason-tokens",
-    type=click.IntRange(8, 1000),
+    type=Whole(8, 1000),
     default=60,
     metavar="N",
     help="Local judge: the longest reason.  [default: 60]",
@@ -102,11 +107,11 @@ def command() -> None:
 @click.option(
     "--exact",
     is_flag=True,
-    help="Local judge: one row at a time, so that no score hangs on its neighbours.",
+    help="Local judge: one row at a time, so that no score depends on its neighbours.",
 )
 @click.option(
     "--max-tokens",
-    type=click.IntRange(16, limits.TOKENS),
+    type=Whole(16, limits.TOKENS),
     default=1024,
     metavar="N",
     help="Endpoint: the longest reply.  [default: 1024]",
@@ -118,8 +123,8 @@ def command() -> None:
 def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
     """Judge ANSWERS: a run of `generate`, or a file with answers.
 
-    Files of JUST-EVAL, AlpacaEval and others are read as they are. Judgements go to
-    FOLDER/rows.jsonl as they are made; Ctrl-C finishes those in hand.
+    Files of JUST-EVAL, AlpacaEval and others are read as they are. Judgements are written to
+    FOLDER/rows.jsonl as they are made; Ctrl-C finishes those in flight.
 
     \b
     Examples:
@@ -214,7 +219,7 @@ def check(options: Mapping[str, Any]) -> None:
     if (options["mode"] == "pairwise") != bool(options["against"]):
         raise UsageError("--mode pairwise and --against go together.")
     if options["base_url"] and not endpoint:
-        raise UsageError("--base-url is an endpoint's; name its model as --judge openai:MODEL.")
+        raise UsageError("--base-url is for an endpoint; name its model with --judge openai:MODEL.")
     for name in ("expected", "judge_prompt", "exact"):
         if endpoint and options[name]:
             raise UsageError(f"--{name.replace('_', '-')} needs a judge on this machine.")
@@ -249,5 +254,5 @@ def default_folder(answers: str, judge: str, mode: str) -> Path:
     name = f"judged-{name.removesuffix('.gguf')}"
     chosen = folder / (name if mode == "auto" else f"{name}-{mode}")
     if chosen.is_symlink():  # not chosen by the user, perhaps, but by who made the run
-        raise UsageError(f"{chosen} is a symbolic link.", "Name where it leads to with -o.")
+        raise UsageError(f"{chosen} is a symbolic link.", "Name its target with -o.")
     return chosen

@@ -50,7 +50,7 @@ def command(
       urial-local export run/judged-j --to just-eval-judged -o model.score_multi.json
     """
     from urial_local.cli.plumbing.answered import answered_run
-    from urial_local.records.formats import Export, export
+    from urial_local.records.formats import Export, export, place
     from urial_local.records.generated import GenerateConfig, Generated
     from urial_local.records.runs import RunRows
     from urial_local.tasks.generate.job import KEY
@@ -65,7 +65,7 @@ def command(
     failed = len(rows.errors())
     if failed and to != "csv":
         _tell_left_out(failed)
-    write(export(rows.every(), to, about), output, force)
+    write(export(rows.ordered(place, errors=True), to, about), output, force)
 
 
 def _tell_left_out(failed: int) -> None:
@@ -74,21 +74,19 @@ def _tell_left_out(failed: int) -> None:
 
 def judged_pieces(run: Path) -> Iterator[str]:
     """A run of evaluate as JUST-EVAL's judged file; error rows are left out."""
-    import json
-
+    from urial_local.records.formats import array
     from urial_local.records.judged import KEY, EvaluateConfig, JudgedRow, just_eval_record
     from urial_local.records.runs import RunRows, read_run
 
     info = read_run(run)
     if info.task != "evaluate":
-        raise UsageError(f"{run} is a run of {info.task}; {JUDGED} is of judged ones.")
+        raise UsageError(f"{run} is a run of {info.task}; {JUDGED} needs a judged run.")
     judge = info.config_as(EvaluateConfig).judge.name
     rows = RunRows(run, KEY, JudgedRow.read)
     if failed := len(rows.errors()):
         _tell_left_out(failed)
-    ordered = sorted(rows, key=lambda r: (r.number, r.repeat, r.turn, r.order))
-    records = [just_eval_record(row, judge) for row in ordered]
-    yield json.dumps(records, ensure_ascii=False, indent=2) + "\n"
+    ordered = rows.ordered(lambda r: (r.number, r.repeat, r.turn, r.order))
+    yield from array(just_eval_record(row, judge) for row in ordered)
 
 
 def write(pieces: Iterable[str], output: Path | None, force: bool = False) -> None:
@@ -106,7 +104,7 @@ def write(pieces: Iterable[str], output: Path | None, force: bool = False) -> No
     first = next(pieces, "")
     if not force and holds_other(output, lambda head: begins_alike(head, first)):
         raise UsageError(
-            f"{output} is there and is not an export of this run, so it is left as it is.",
+            f"{output} exists and is not an export of this run, so it is left as it is.",
             "Choose another name, or add --force to replace it.",
         )
     with replacing(output) as file:

@@ -10,6 +10,7 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     complete_models,
     parallel_option,
@@ -34,21 +35,21 @@ if TYPE_CHECKING:
     help="Make this model's answers likely, rather than probes right.",
 )
 @click.option("--answers", metavar="FILE", help="Make these questions' answers likely.")
-@click.option("--probes", metavar="FILE", help="Probes of your own, in the place of ours.")
+@click.option("--probes", metavar="FILE", help="Your own probes, instead of the shipped ones.")
 @click.option(
     "-k",
     "--shots",
-    type=click.IntRange(0, 8),
+    type=Whole(0, 8),
     default=4,
     metavar="K",
-    help="At most so many examples.  [default: 4]",
+    help="At most this many examples.  [default: 4]",
 )
 @click.option(
     "--budget",
     type=click.FloatRange(0, min_open=True),
     default=20.0,
     metavar="MINUTES",
-    help="Ask no further question after so long.  [default: 20]",
+    help="Start no new question after this many minutes.  [default: 20]",
 )
 @click.option(
     "--default/--no-default",
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 @click.option(
     "-s",
     "--seed",
-    type=click.IntRange(-limits.SEED, limits.SEED),
+    type=Whole(-limits.SEED, limits.SEED),
     default=0,
     metavar="N",
     help="Seed of the search.  [default: 0]",
@@ -108,9 +109,9 @@ def command(model: str, output: Path | None, out: Output, **options: Any) -> Non
 def check(options: dict[str, Any]) -> None:
     """Raises UsageError for options that do not go together."""
     if options["aligned"] and options["answers"]:
-        raise UsageError("--aligned and --answers are two goals; choose one.")
+        raise UsageError("--aligned and --answers exclude each other.")
     if options["probes"] and options["answers"]:
-        raise UsageError("--answers brings its own questions, so --probes would go unasked.")
+        raise UsageError("--answers brings its own questions, so --probes would not be used.")
 
 
 def planned(file: ModelFile, folder: Path, options: dict[str, Any]) -> Plan:

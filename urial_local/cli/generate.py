@@ -10,6 +10,7 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.formats import counted, rate
+from urial_local.cli.plumbing.crew_options import crew_of, crew_options
 from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
@@ -25,17 +26,18 @@ from urial_local.cli.plumbing.generating import (
     run,
 )
 from urial_local.cli.plumbing.guide_options import guide_options
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import model_options, prompt_options, sampling_options
 from urial_local.cli.plumbing.output import Output
 
 
 @click.command()
 @click.argument("data")
-@output_option("The run's folder. The same command goes on with it.")
+@output_option("The run's folder. Run the same command again to resume.")
 @data_options
 @click.option(
     "--shots",
-    type=click.IntRange(0, limits.SHOTS),
+    type=Whole(0, limits.SHOTS),
     metavar="K",
     help="Only the prompt's first K examples.",
 )
@@ -57,14 +59,14 @@ from urial_local.cli.plumbing.output import Output
 @click.option("--raw", is_flag=True, help="Plain completion; the same as --prompt raw.")
 @click.option(
     "--repeat",
-    type=click.IntRange(1, limits.REPEATS),
+    type=Whole(1, limits.REPEATS),
     default=1,
     metavar="N",
     help="Answer each N times.",
 )
 @click.option(
     "--n",
-    type=click.IntRange(1, 64),
+    type=Whole(1, 64),
     default=1,
     metavar="N",
     help="Write N answers for each turn and keep one; see --pick.",
@@ -78,7 +80,7 @@ from urial_local.cli.plumbing.output import Output
 )
 @click.option(
     "--turns",
-    type=click.IntRange(1, limits.ROWS),
+    type=Whole(1, limits.ROWS),
     metavar="N",
     help="Only the first N turns of dialogues.",
 )
@@ -89,17 +91,20 @@ from urial_local.cli.plumbing.output import Output
     default="auto",
     help="Rows at a time; auto measures which number is fastest.  [default: auto]",
 )
-@click.option("--exact", is_flag=True, help="One row at a time: no neighbour, no noise from one.")
+@click.option(
+    "--exact", is_flag=True, help="One row at a time, so that none depends on its neighbours."
+)
 @model_options
 @prompt_options
 @sampling_options
 @guide_options
+@crew_options
 def command(data: str, output: Path, **options: Any) -> None:
     """Answer every row of DATA with a model under a prompt.
 
     DATA is JSON, JSONL, CSV, TSV, Parquet or text (a question a line), hf:user/dataset[:file], or -
-    for standard input. Rows go to FOLDER/rows.jsonl as they are finished; the same command goes on
-    after any stop. Ctrl-C finishes the rows in hand.
+    for standard input. Rows go to FOLDER/rows.jsonl as they are finished; the same command resumes
+    after any stop. Ctrl-C finishes the rows in flight.
 
     \b
     Examples:
@@ -118,7 +123,8 @@ def command(data: str, output: Path, **options: Any) -> None:
         dataset = Dataset(source, fields(options), selection(options))
         asked = generate_options(options)
         with planned(options["model"], asked, options["embedding_model"]) as plan:
-            tally, errors = run(plan, dataset, output)
+            crew = crew_of(options, options["embedding_model"])
+            tally, errors = run(plan, dataset, output, crew=crew)
     out = Output()
     out.note(
         f"{counted(tally.done, 'row')}, {counted(tally.tokens, 'token')},"

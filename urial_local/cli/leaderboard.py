@@ -81,8 +81,9 @@ def agreement(a: str, b: str, out: Output) -> None:
     Spearman's rank correlation; Cohen's kappa with quadratic weights. N/A counts as no score.
 
     \b
-    Example:
+    Examples:
       urial-local agreement run/judged-local model.score_multi.gpt-4.json
+      urial-local agreement run/judged-a run/judged-b --json
     """
     from urial_local.records.judged import read_judgements
     from urial_local.tasks.evaluate.agreement import agreement as measure

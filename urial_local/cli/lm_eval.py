@@ -46,7 +46,7 @@ def command(harness: tuple[str, ...], **options: Any) -> None:
         from lm_eval.utils import setup_logging
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"lm-evaluation-harness is not here ({error.name}).",
+            f"lm-evaluation-harness is not installed ({error.name}).",
             "pip install 'urial-local[harness]' brings it.",
         ) from None
     import urial_local.harness  # noqa: F401  # registers the model class
@@ -60,7 +60,7 @@ def command(harness: tuple[str, ...], **options: Any) -> None:
     arguments = ",".join(f"{k}={v}" for k, v in chosen.items() if v not in (None, ""))
     for name in ("model", "prompt"):
         if {",", "="} & set(str(chosen[name] or "")):
-            raise UsageError(f"The harness cannot take a {name} whose name has a comma or an =.")
+            raise UsageError(f"The harness cannot take a {name} with a comma or an = in its name.")
     chat = ["--apply_chat_template"] if options["prompt"] else []
     setup_logging()
     before = sys.argv

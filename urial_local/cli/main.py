@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 import click
@@ -22,27 +23,28 @@ COMMANDS = {
     "ask": ("urial_local.cli.ask", "Ask one question; the answer goes to stdout."),
     "chat": ("urial_local.cli.chat", "Hold a conversation with a base model."),
     "generate": ("urial_local.cli.generate", "Answer every row of a dataset."),
-    "sweep": ("urial_local.cli.sweep", "The same rows over models, prompts and settings."),
+    "sweep": ("urial_local.cli.sweep", "Answer the same rows in a grid of settings."),
     "benchmark": (
         "urial_local.cli.benchmark",
-        "What prompts are worth, without a judge.",
+        "Measure what prompts are worth, without a judge.",
     ),
     "fit": ("urial_local.cli.fit", "Find the prompt that suits a model, by measurement."),
     "serve": ("urial_local.cli.serve", "Serve OpenAI's API and a chat page."),
     "show": ("urial_local.cli.show", "Read a run's answers, or two runs' side by side."),
-    "export": ("urial_local.cli.export", "Write a run in another tool's shape."),
+    "export": ("urial_local.cli.export", "Write a run in another tool's format."),
     "shift": ("urial_local.cli.shift", "Compare a base model with an aligned one, by token."),
     "evaluate": ("urial_local.cli.evaluate", "Score answers by a judge, with reasons."),
-    "leaderboard": ("urial_local.cli.leaderboard", "Judged runs side by side."),
-    "agreement": ("urial_local.cli.leaderboard", "How far two judges agree."),
+    "leaderboard": ("urial_local.cli.leaderboard", "Compare judged runs side by side."),
+    "agreement": ("urial_local.cli.leaderboard", "Measure how far two judges agree."),
     "merge": ("urial_local.cli.merge", "Put the shards of a run together."),
-    "report": ("urial_local.cli.report", "Make a run's summary and page anew."),
-    "lm-eval": ("urial_local.cli.lm_eval", "Tasks of lm-evaluation-harness, under any prompt."),
+    "slurm": ("urial_local.cli.slurm", "A Slurm script that makes a run in shards."),
+    "report": ("urial_local.cli.report", "Rebuild a run's summary and page."),
+    "lm-eval": ("urial_local.cli.lm_eval", "Run lm-evaluation-harness under any prompt."),
     "prompts": ("urial_local.cli.prompts", "List, show, render, lint and import prompts."),
     "demo": ("urial_local.cli.demo", "See what URIAL does, in under a minute."),
     "models": ("urial_local.cli.models", "List, pull, check and describe models."),
-    "doctor": ("urial_local.cli.doctor", "What this machine can do, and what would do more."),
-    "completion": ("urial_local.cli.completion", "Completion of commands for a shell."),
+    "doctor": ("urial_local.cli.doctor", "What this machine can do, and what would help."),
+    "completion": ("urial_local.cli.completion", "Set up completion in a shell."),
     "cache": ("urial_local.cli.cache", "Show or clear the saved states of prompts."),
 }
 
@@ -92,13 +94,14 @@ def cli() -> None:
       urial-local chat -m model.gguf
       urial-local prompts list
 
-    Every option is an environment variable, too: URIAL_ASK_TEMP, URIAL_CHAT_PROMPT, and
+    Every option can be set by an environment variable: URIAL_ASK_TEMP, URIAL_CHAT_PROMPT, and
     URIAL_MODEL for all commands; several values are a line each. URIAL_DEBUG=1 shows tracebacks.
     """
 
 
 def main() -> NoReturn:
-    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some rows failed,
+    75 unfinished (SIGTERM, or a shard is missing), 130 interrupted."""
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):  # as nohup sets it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -125,8 +128,12 @@ def _run() -> int:
 
         teach()
     try:
-        # click hands back the code of a command that left with `Exit`, and None otherwise.
-        code = cli(prog_name="urial-local", standalone_mode=False) or 0
+        code = 0
+        for arguments in _wanted():
+            # click hands back the code of a command that left with `Exit`, and None otherwise.
+            code = cli(arguments, prog_name="urial-local", standalone_mode=False) or 0
+            if code:
+                break
         if sys.stdout is not None:
             sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
@@ -151,6 +158,15 @@ def _run() -> int:
         complain(f"{error.strerror or error} ({error.filename or 'output'}).")
         code = 1
     return int(code)
+
+
+def _wanted() -> Iterable[list[str]]:
+    """The command's arguments; of a bare name on a terminal, what its user chooses from a menu."""
+    if given := sys.argv[1:]:
+        return [given]
+    from urial_local.cli.welcome import is_wanted, welcome
+
+    return welcome() if is_wanted() else [[]]
 
 
 if __name__ == "__main__":

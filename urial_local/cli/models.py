@@ -13,6 +13,7 @@ from urial_local.base import limits
 from urial_local.base.errors import ModelError, UrialError, UsageError
 from urial_local.base.formats import NOTHING, size
 from urial_local.base.terminal import one_line
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import complete_models
 from urial_local.cli.plumbing.output import Output, json_option
 from urial_local.cli.plumbing.tables import Column
@@ -48,7 +49,13 @@ def list_models(
     pairs: bool = False,
     local: bool = False,
 ) -> None:
-    """List the models that have a name; * marks those on this machine."""
+    """List the models that have a name; * marks those on this machine.
+
+    \b
+    Examples:
+      urial-local models list --pairs
+      urial-local models list --local --json
+    """
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
@@ -98,18 +105,20 @@ def _row(row: CatalogRow) -> tuple[str, ...]:
 
 def _gigabytes(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and 0 < value <= MOST_GB):
-        raise click.BadParameter(f"{value} is no number of gigabytes above 0, up to {MOST_GB:,.0f}")
+        raise click.BadParameter(
+            f"{value} is not a number of gigabytes above 0 and up to {MOST_GB:,.0f}"
+        )
     return value
 
 
 @command.command()
 @click.argument("name", shell_complete=complete_models)
-@click.option("-c", "--ctx-size", type=click.IntRange(0, limits.TOKENS), default=0, metavar="N",
+@click.option("-c", "--ctx-size", type=Whole(0, limits.TOKENS), default=0, metavar="N",
               help="Memory for this context; 0 for the model's own, up to 4096.")  # fmt: skip
 @click.option("--kv-type", type=click.Choice(["f16", "f32", "q8_0"]), default="f16",
-              help="Type of cached keys and values.  [default: f16]")  # fmt: skip
+              help="Type of the KV cache.  [default: f16]")  # fmt: skip
 @click.option("--gpu-memory", type=float, metavar="GB", callback=_gigabytes,
-              help="Layers for a GPU with so much free, rather than the one here.")  # fmt: skip
+              help="Layers that fit a GPU with this much free, not this machine's.")  # fmt: skip
 @json_option("All as JSON.")
 def show(name: str, ctx_size: int, kv_type: str, gpu_memory: float | None, out: Output) -> None:
     """Describe a model: size, types, memory, which prompts fit; or an adapter.
@@ -148,7 +157,7 @@ def pull(name: str, dry_run: bool) -> None:
     """Fetch a model from the Hugging Face hub, and check it.
 
     NAME is one of `models list`, or hf:user/repo[:quant or file]. The file goes to the hub's
-    cache (HF_HOME) once its sha256 is the registry's or the hub's. An interrupted pull goes on
+    cache (HF_HOME) once its sha256 is the registry's or the hub's. An interrupted pull resumes
     with the same command.
 
     \b
@@ -178,7 +187,7 @@ def pull(name: str, dry_run: bool) -> None:
             pulled = pull_all(wanted, tell)
     except KeyboardInterrupt:
         on = all(file.goes_on for file in wanted)
-        how = "the same command goes on from there" if on else "the same command begins anew"
+        how = "run the same command again to resume" if on else "the same command starts over"
         Output().note(f"Stopped; {how}.")
         raise click.exceptions.Exit(130) from None
     for one in pulled:
@@ -220,6 +229,11 @@ def verify(name: str, out: Output) -> None:
 
     For files from anywhere: nothing in it is believed, and a file that makes llama.cpp abort or
     hang does so where it does no harm. Exit code 1 where a check fails.
+
+    \b
+    Examples:
+      urial-local models verify model.gguf
+      urial-local models verify mistral-7b --json
     """
     from dataclasses import asdict
 
@@ -242,7 +256,13 @@ def verify(name: str, out: Output) -> None:
 @click.argument("name", shell_complete=complete_models)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def rm(name: str, yes: bool) -> None:
-    """Remove a pulled model from this machine."""
+    """Remove a pulled model from this machine.
+
+    \b
+    Examples:
+      urial-local models rm mistral-7b
+      urial-local models rm hf:user/some-model-GGUF:Q8_0 --yes
+    """
     from urial_local.base.registry import EMBEDDED
     from urial_local.tasks.models.cached import removable, remove_model
 
@@ -251,7 +271,7 @@ def rm(name: str, yes: bool) -> None:
     files = removable(name)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("There is nobody to ask.", "--yes removes without asking.")
+            raise UsageError("Cannot confirm: standard input is not a terminal.", "Use --yes.")
         large = sum(path.stat().st_size for path in files)
         asked = one_line(f"Remove {files[0].name} ({size(large)})?")
         click.confirm(asked, abort=True, err=True)
@@ -263,16 +283,19 @@ def rm(name: str, yes: bool) -> None:
 @command.command()
 @click.argument("name", required=False, shell_complete=complete_models)
 def path(name: str | None) -> None:
-    """Print where a model's file is, and its adapters', a line each; without NAME, where your own
-    registry would be."""
+    """Print where a model's file is, and its adapters'; without NAME, your own registry's place.
+
+    \b
+    Examples:
+      urial-local models path
+      llama-cli -m "$(urial-local models path mistral-7b)"
+    """
     from urial_local.base.no_model import not_there
     from urial_local.base.registry import find_model, user_registry
 
-    if not name:
-        _print_path(user_registry())
-        return
-    found = find_model(name)
-    for file in (found.path, *(adapter.path for adapter in found.adapters)):
-        if not file.is_file():
+    found = find_model(name) if name else None
+    files = [found.path, *(a.path for a in found.adapters)] if found else [user_registry()]
+    for file in files:
+        if name and not file.is_file():
             raise not_there(file)
         _print_path(file)

@@ -12,6 +12,7 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import PromptError, UrialError, UsageError
 from urial_local.base.formats import counted
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import complete_models, complete_prompts
 from urial_local.cli.plumbing.output import Output, json_option
 from urial_local.cli.plumbing.tables import Column
@@ -40,7 +41,13 @@ def command(ctx: click.Context) -> None:
 )
 @json_option("A JSON list.")
 def list_prompts(out: Output, model: str | None = None) -> None:
-    """List all prompts."""
+    """List all prompts.
+
+    \b
+    Examples:
+      urial-local prompts list
+      urial-local prompts list -m model.gguf   # which one it is asked under, and why
+    """
     from urial_local.prompting.library import load_prompt, prompt_files
 
     usual, why = usual_prompt(model) if model else ("", "")
@@ -86,7 +93,7 @@ def usual_prompt(model: str) -> tuple[str, str]:
 @command.command("default")
 @click.argument("model", shell_complete=complete_models)
 @click.argument("name", required=False, shell_complete=complete_prompts)
-@click.option("--clear", is_flag=True, help="Ask it under what suits its kind again.")
+@click.option("--clear", is_flag=True, help="Go back to the prompt that suits its kind.")
 def set_default(model: str, name: str | None, clear: bool) -> None:
     """Say under which prompt MODEL is asked where none is named, or make it NAME.
 
@@ -107,11 +114,11 @@ def set_default(model: str, name: str | None, clear: bool) -> None:
     out = Output()
     if clear or name:
         if clear and name:
-            raise UsageError("NAME and --clear are two wishes; choose one.")
+            raise UsageError("NAME and --clear exclude each other.")
         prompt = load_prompt(name) if name else None  # which says what is wrong with it
         if name and name not in prompt_files():
             raise UsageError(
-                f"{name} is a file, and a default is a name.",
+                f"{name} is a file, but a default must be a prompt's name.",
                 "Put it into the folder that `urial-local prompts path` prints.",
             )
         file = model_file(model, tell_about_check)
@@ -125,7 +132,13 @@ def set_default(model: str, name: str | None, clear: bool) -> None:
 @click.argument("name", shell_complete=complete_prompts)
 @json_option("All parts as JSON.")
 def show(name: str, out: Output) -> None:
-    """Print a prompt's constant text: system and examples, laid out in its frame."""
+    """Print a prompt's constant text: system and examples, laid out in its frame.
+
+    \b
+    Examples:
+      urial-local prompts show urial
+      urial-local prompts show my-prompt.toml --json
+    """
     from urial_local.prompting.library import load_prompt
 
     prompt = load_prompt(name)
@@ -146,7 +159,7 @@ def show(name: str, out: Output) -> None:
 )
 @click.option("--frame", metavar="NAME|FILE", help="Use another frame.")
 @click.option(
-    "--shots", type=click.IntRange(0, limits.SHOTS), metavar="K", help="The first K examples only."
+    "--shots", type=Whole(0, limits.SHOTS), metavar="K", help="The first K examples only."
 )
 @click.option(
     "--markers",
@@ -195,12 +208,16 @@ def render(
     shell_complete=complete_models,
     help="Also check that the prompt fits this model's context.",
 )
-@click.option(
-    "-c", "--ctx-size", type=click.IntRange(1, limits.TOKENS), metavar="N", help="Context to fit."
-)
+@click.option("-c", "--ctx-size", type=Whole(1, limits.TOKENS), metavar="N", help="Context to fit.")
 @json_option("A JSON list of findings.")
 def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, out: Output) -> None:
-    """Find what is wrong with prompts. Exit code 1 when there is an error."""
+    """Find what is wrong with prompts. Exit code 1 when there is an error.
+
+    \b
+    Examples:
+      urial-local prompts lint my-prompt.toml
+      urial-local prompts lint urial urial-8 -m model.gguf -c 2048
+    """
     from contextlib import ExitStack
 
     from urial_local.prompting.lint import lint as lint_prompt
@@ -225,7 +242,7 @@ def lint(names: tuple[str, ...], model: str | None, ctx_size: int | None, out: O
         [{"prompt": n, "level": f.level, "where": f.where, "message": f.message} for n, f in rows],
     )
     if not rows and not out.as_json:
-        out.tell("Nothing to complain about.")
+        out.tell("No problems found.")
     if any(f.level == "error" for _, f in rows):
         raise click.exceptions.Exit(1)
 
@@ -244,6 +261,11 @@ def import_file(
     It renders byte for byte as the reference assembles it. Files whose examples hold the query on
     one line with its fence are asked on lines of its own, as the reference's current code does;
     --frame fenced-inline asks as the paper's code did.
+
+    \b
+    Examples:
+      urial-local prompts import inst_1k_v4.txt
+      urial-local prompts import inst_1k_v4.txt --name authors --frame fenced-inline
     """
     from dataclasses import replace
 
@@ -283,7 +305,13 @@ def import_file(
 
 @command.command()
 def path() -> None:
-    """Print the folders of shipped prompts and of your own."""
+    """Print the folders of shipped prompts and of your own.
+
+    \b
+    Examples:
+      urial-local prompts path
+      cp my-prompt.toml "$(urial-local prompts path | tail -1)"
+    """
     from urial_local.base.paths import shipped, user_prompts_dir
 
     Output().lines(map(str, (shipped("templates") / "prompts", user_prompts_dir())))

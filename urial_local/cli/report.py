@@ -17,7 +17,7 @@ from urial_local.cli.plumbing.output import Output, json_option
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where the page goes, but that of shift.  [default: report.html in the first]",
+    help="Where the page goes, except for shift.  [default: report.html in the first run]",
 )
 @click.option("--csv", is_flag=True, help="shift: also write positions.csv.")
 @click.option("--figures", is_flag=True, help="shift: also write figures ([report] extra).")
@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Make the page of RUNS from the rows there are, finished or not.
 
-    A shift run or a benchmark gets its summary and page anew; generation runs, or judged runs and
+    A shift run or a benchmark gets a new summary and page; generation runs, or judged runs and
     JUST-EVAL's judged files, get one page that shows them side by side.
 
     \b
@@ -47,6 +47,14 @@ def command(
         if figures:
             require_matplotlib()
         print_summary(runs[0], finish(runs[0], csv=csv, figures=figures), out)
+    elif tasks == {"shift-texts"} and len(runs) == 1:
+        from urial_local.cli.plumbing import shift_texts
+
+        shift_texts.print_summary(runs[0], shift_texts.finish(runs[0]), out)
+    elif tasks <= {"shift-handover", "shift-swap"} and len(runs) == 1:
+        from urial_local.cli.plumbing import shift_interventions
+
+        shift_interventions.finish(tasks.pop().removeprefix("shift-"), runs[0], out)
     elif tasks == {"benchmark"} and len(runs) == 1:
         from urial_local.cli.plumbing import benchmark_results
 
@@ -74,7 +82,7 @@ def judged(runs: tuple[Path, ...], output: Path | None, out: Output) -> None:
         return
     if output is None:
         if runs[0].is_file():
-            raise UsageError("The page of a file needs a place.", "Add -o FILE.html.")
+            raise UsageError("The page of a file needs an output path.", "Add -o FILE.html.")
         output = runs[0] / "report.html"
     write_page(runs, output)
     found = {str(run): summary_of([str(run)]) for run in runs}

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from urial_local.base.errors import UsageError
+from urial_local.cli.plumbing.guide_options import guide_options
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
     chat_template_option,
@@ -26,7 +28,7 @@ from urial_local.cli.plumbing.options import (
     "--aligned",
     metavar="NAME|FILE",
     shell_complete=complete_models,
-    help="Serve this model, too, under its own chat template.  [default with the demo model:"
+    help="Also serve this model, under its own chat template.  [default with the demo model:"
     " demo-aligned]",
 )
 @click.option(
@@ -45,39 +47,38 @@ from urial_local.cli.plumbing.options import (
     help="What to do with the frame's own markers in messages.  [default: escape]",
 )
 @click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="[default: 127.0.0.1]")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, metavar="N", help="[default: 8080]"
-)
+@click.option("--port", type=Whole(0, 65535), default=8080, metavar="N", help="[default: 8080]")
 @click.option(
     "--api-key-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The key that requests must bear; or URIAL_API_KEY. Other addresses than this machine's"
+    help="The key that requests must carry; or URIAL_API_KEY. Other addresses than this machine's"
     " own need one.",
 )
 @click.option(
     "--allow-host", "allow_hosts", cls=Repeated, metavar="NAME",
-    help="Answer under this name, too; may be given again.",
+    help="Also accept this host name; may be given again.",
 )  # fmt: skip
 @click.option(
     "--allow-origin", "allow_origins", cls=Repeated, metavar="URL",
-    help="Let pages of this origin ask, such as https://app.example.org; may be given again.",
+    help="Accept requests from this origin, such as https://app.example.org; may be given again.",
 )  # fmt: skip
+@guide_options
 @parallel_option("Answers at a time, of each model.", 4)
 @click.option("--exact", is_flag=True, help="One answer at a time: no neighbour changes a digit.")
 @click.option(
     "--queue",
-    type=click.IntRange(0, 100_000),
+    type=Whole(0, 100_000),
     default=256,
     metavar="N",
-    help="Requests that may wait; more are told to come again.  [default: 256]",
+    help="Requests that may wait; further ones are told to try again.  [default: 256]",
 )
 @click.option(
     "--drain",
     type=click.FloatRange(0, 86_400),
     default=30.0,
     metavar="SECONDS",
-    help="How long answers may go on once the server is told to end.  [default: 30]",
+    help="How long answers may continue once the server is told to stop.  [default: 30]",
 )
 @click.option(
     "--runs",
@@ -88,15 +89,17 @@ from urial_local.cli.plumbing.options import (
 def command(**options: Any) -> None:
     """Serve a base model under a URIAL prompt: OpenAI's API and a chat page.
 
-    /v1/chat/completions asks through the prompt, /v1/completions goes on with a text as it is, and
+    /v1/chat/completions asks through the prompt, /v1/completions continues a text as it is, and
     with `echo` and `logprobs` scores it exactly, as lm-evaluation-harness wants it. Model names are
-    NAME and NAME:PROMPT. SIGTERM and Ctrl-C let answers end first. See docs/serve.md.
+    NAME and NAME:PROMPT. A guide has a say in chats, not in completions. SIGTERM and Ctrl-C let
+    answers end first. See docs/serve.md.
 
     \b
     Examples:
       urial-local serve
       urial-local serve -m mistral-7b-q4 -np 8
       urial-local serve -m base.gguf --aligned chat.gguf --runs runs
+      urial-local serve -m base.gguf --guide small-chat.gguf
       URIAL_API_KEY=... urial-local serve -m base.gguf --host 0.0.0.0 --allow-host gpu1.example.org
       curl localhost:8080/v1/completions -d '{"prompt": "Once upon a time", "max_tokens": 50}'
     """

@@ -14,6 +14,7 @@ from urial_local.base.errors import UsageError
 from urial_local.base.terminal import one_line
 from urial_local.cli.plumbing.answered import answered_run
 from urial_local.cli.plumbing.cells import cut, padded, wrapped
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.output import Output
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ MIN_COLUMN = 36  # cells; narrower terminals get answers below each other
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--id", metavar="ID", help="Only the row with this id.")
 @click.option("--flag", metavar="NAME", help="Only rows with this flag, such as repetitive.")
-@click.option(
-    "--limit", type=click.IntRange(1, limits.ROWS), metavar="N", help="Only the first N rows."
-)
+@click.option("--limit", type=Whole(1, limits.ROWS), metavar="N", help="Only the first N rows.")
 def command(runs: tuple[Path, ...], id: str | None, flag: str | None, limit: int | None) -> None:
     """Read the answers of a run, or of several side by side.
 

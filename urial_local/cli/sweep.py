@@ -13,6 +13,7 @@ import click
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.model_names import parse_name
+from urial_local.cli.plumbing.crew_options import crew_of, crew_options
 from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
@@ -22,6 +23,7 @@ from urial_local.cli.plumbing.data_options import (
 )
 from urial_local.cli.plumbing.generating import ParallelType
 from urial_local.cli.plumbing.guide_options import guide_choice, guide_options
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import (
     Repeated,
     chat_template_option,
@@ -50,7 +52,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         try:
             return tuple(self.kind(part) for part in str(value).split(","))
         except ValueError:
-            return self.fail(f"{value!r} is no list of numbers, such as 1.0,1.1", param, ctx)
+            return self.fail(f"{value!r} is not a list of numbers such as 1.0,1.1", param, ctx)
 
 
 @click.command()
@@ -65,14 +67,14 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.option("--shots", type=ListType(int), help="Numbers of examples, such as 0,1,3.")
 @click.option("--temp", type=ListType(float), help="Temperatures.")
 @click.option("--repeat-penalty", type=ListType(float), help="Repetition penalties.")
-@output_option("Gets a run folder for each cell. The same command goes on with it.")
+@output_option("Gets a run folder for each cell. Run the same command again to resume.")
 @click.option(
-    "-n", "--max-tokens", type=click.IntRange(1, limits.TOKENS), metavar="N", help="Longest answer."
+    "-n", "--max-tokens", type=Whole(1, limits.TOKENS), metavar="N", help="Longest answer."
 )
 @click.option(
     "-s",
     "--seed",
-    type=click.IntRange(-limits.SEED, limits.SEED),
+    type=Whole(-limits.SEED, limits.SEED),
     metavar="N",
     help="Seed of the random draws.",
 )
@@ -81,6 +83,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @prefill_option
 @chat_template_option("Ask in this chat template, in place of the models' own.")
 @guide_options
+@crew_options
 @json_option("Print the table as JSON.")
 @data_options
 @runtime_options
@@ -115,7 +118,7 @@ def command(data: str, output: Path, out: Output, **options: Any) -> None:
         for number, cell in enumerate(grid, 1):
             out.note(f"{number} of {len(grid)}: {cell.name}")
             with generating.planned(cell.model, cell.options) as plan:
-                _, errors = generating.run(plan, dataset, output / cell.name)
+                _, errors = generating.run(plan, dataset, output / cell.name, crew=crew_of(options))
             failed += errors
             found[cell.name], rates[cell.name] = summary_of(output / cell.name)
     write_json(output / "sweep.json", as_json(found, rates))

@@ -46,7 +46,7 @@ class ChatTemplate:
         """
         if len(self.source) > MAX_TEMPLATE:
             raise PromptError(
-                f"The chat template has {len(self.source):,} characters; none needs so."
+                f"The chat template has {len(self.source):,} characters; no real one has that many."
             )
         literals: dict[str, str] = {}
         names = _names(self.special_texts)

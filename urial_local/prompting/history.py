@@ -34,7 +34,7 @@ def turns_of(data: Any, name: str) -> list[Turn]:
     if isinstance(data, dict):
         data = data.get("turns", data.get("messages"))
     if not isinstance(data, list):
-        raise PromptError(f"{name} holds no conversation.", _EXPECTED)
+        raise PromptError(f"{name} does not hold a conversation.", _EXPECTED)
     texts: list[str] = []
     for item in data:
         if isinstance(item, str):
@@ -48,7 +48,9 @@ def turns_of(data: Any, name: str) -> list[Turn]:
         else:
             raise PromptError(f"{name}: item {len(texts) + 1} is not the expected turn.", _EXPECTED)
     if len(texts) % 2 or not all(isinstance(t, str) and _is_unicode(t) for t in texts):
-        raise PromptError(f"{name}: the last query has no answer, or a turn is no text.", _EXPECTED)
+        raise PromptError(
+            f"{name}: the last query has no answer, or a turn is not a text.", _EXPECTED
+        )
     return [Turn(q, a) for q, a in zip(texts[::2], texts[1::2], strict=True)]
 
 

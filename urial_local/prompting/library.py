@@ -39,7 +39,7 @@ def prompt_files() -> dict[str, Path]:
 def load_prompt(name: str, frame: str | None = None) -> Prompt:
     """A prompt by name, or from a `.toml` or `.txt` file; `frame` replaces its own frame.
 
-    Raises PromptError for an unknown name, an unreadable file, or content that is no prompt.
+    Raises PromptError for an unknown name, an unreadable file, or content that is not a prompt.
     """
     path = find_prompt(name)
     text = read_prompt_text(path)
@@ -82,7 +82,7 @@ def parse_prompt(text: str, path: Path, frame: str | None = None) -> Prompt:
         raise wrong(str(error).rstrip(".")) from None
     if unknown := sorted(set(data) - _KEYS):
         raise wrong(
-            f"{unknown[0][:MAX_SHOWN]!r} is not known there (known: {', '.join(sorted(_KEYS))})"
+            f"{unknown[0][:MAX_SHOWN]!r} is not a known key (known: {', '.join(sorted(_KEYS))})"
         )
     for key in ("name", "description", "frame", "system"):
         if not isinstance(data.get(key, ""), str):
@@ -119,7 +119,7 @@ def _sampling(data: Any, wrong: Any) -> dict[str, float | int]:
     for key, value in data.items():
         if key not in SAMPLING_KEYS:
             raise wrong(
-                f"[sampling] knows no {key[:MAX_SHOWN]!r} (known: {', '.join(SAMPLING_KEYS)})"
+                f"[sampling] has no key {key[:MAX_SHOWN]!r} (known: {', '.join(SAMPLING_KEYS)})"
             )
         whole = isinstance(value, int) and not isinstance(value, bool)
         number = whole or (SAMPLING_KEYS[key] is float and isinstance(value, float))
@@ -147,7 +147,7 @@ def _evidence(data: Any, wrong: Any) -> dict[str, str | float | int]:
 
 def _example(data: Any, wrong: Any) -> Turn:
     if not isinstance(data, dict) or set(data) - {"query", "answer", "layout"}:
-        raise wrong("an example has `query`, `answer` and nothing else (but for `layout`)")
+        raise wrong("an example may have `query`, `answer` and `layout` only")
     query, answer, layout = data.get("query", ""), data.get("answer", ""), data.get("layout")
     if not isinstance(query, str) or not isinstance(answer, str):
         raise wrong("`query` and `answer` of an example must be texts")

@@ -131,7 +131,7 @@ def _system(prompt: Prompt) -> list[Finding]:
             Finding(
                 "warning",
                 "end",
-                "the final newline is missing, so no blank line parts it from the next query",
+                "the final newline is missing, so no blank line separates it from the next query",
             )
         )
     return found

@@ -32,7 +32,7 @@ def contain(text: str, markers: tuple[str, ...], policy: MarkerPolicy) -> str:
         raise UnsafeText(
             "The text has a line that begins with one of the frame's own markers"
             f" ({', '.join(markers)}).",
-            "Use `markers=escape` to write it with a backslash, or `markers=raw` to leave it.",
+            "Use `markers=escape` to write it with a backslash, or `markers=raw` to keep it.",
         )
     return _at_line_start(markers).sub(r"\g<1>\\\g<2>", text)
 

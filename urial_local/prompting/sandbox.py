@@ -117,13 +117,13 @@ def render_untrusted(source: str, context: dict[str, Any], block: str = "") -> s
             _forget()
             raise PromptError(
                 f"The template did not finish within {TIME_LIMIT:.0f} seconds and was stopped.",
-                "Choose another frame or prompt; `prompt=urial` uses our own.",
+                "Choose another frame or prompt; `prompt=urial` uses a shipped one.",
             ) from None
         except (EOFError, OSError, ValueError):
             _forget()
             raise PromptError(
                 "The template needed too much memory or ended the process that renders it.",
-                "Choose another frame or prompt; `prompt=urial` uses our own.",
+                "Choose another frame or prompt; `prompt=urial` uses a shipped one.",
             ) from None
         except BaseException:
             _forget()  # interrupted: a reply that comes later would be taken for the next one
@@ -139,7 +139,7 @@ def _start() -> None:
         _child = _Child()
     except (TimeoutError, EOFError, OSError, ValueError):
         raise PromptError(
-            "The process that renders templates of others did not start.",
+            "The process that renders untrusted templates did not start.",
             "It runs this Python in isolated mode; is Jinja2 in its site-packages?",
         ) from None
     atexit.register(_forget)

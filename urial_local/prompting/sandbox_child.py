@@ -83,7 +83,7 @@ def render(request: dict[str, Any]) -> dict[str, str]:
     except MemoryError:
         return {"error": "it needs too much memory"}
     except RecursionError:
-        return {"error": "it calls itself without end"}
+        return {"error": "it recurses without end"}
     except Exception as error:  # whatever a stranger's template raises is the answer
         return {"error": f"{type(error).__name__}: {str(error)[:500]}"}
 

@@ -32,7 +32,9 @@ def given_answers(
     """
     found = _read(name, fields or Fields(), kind)
     if not found:
-        raise UsageError(f"{name} holds no answers.", "They are looked for in answer and output.")
+        raise UsageError(
+            f"{name} holds no answers.", "Answers are read from the fields answer and output."
+        )
     by_id = {g.id: g for g in found if g.id is not None}
     by_query: dict[str, set[str]] = {}
     for g in found:

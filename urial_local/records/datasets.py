@@ -26,7 +26,7 @@ ANSWER_FIELDS = ("answer", "output", "response", "completion", "text", "output_c
 ID_FIELDS = ("id", "question_id")
 TAG_FIELDS = ("category", "task", "topic", "difficulty", "dataset", "source")
 DIALOGUES = ("conversations", "messages")
-BY_COLUMNS = "a table by columns has to be written by rows"
+BY_COLUMNS = "a table stored by columns must be written by rows"
 USERS = ("user", "human")
 MAX_QUERY = 16 << 20  # characters
 _NUMBER = re.compile(r"(line-)?[0-9]{1,18}")  # what rows without an id are called
@@ -113,7 +113,7 @@ def _before_numbers(source: Source, fields: Fields) -> str:
     """What stands before the number of a row without an id: nothing, as long as no row of the file
     has such a number for its id, so that what a run has already keeps its name. Else `row-`, with
     as many dashes as no id of the file begins with."""
-    if source.kind == "text" or fields.id == "none":
+    if numbered(source, fields):
         return ""
     given: set[str] = set()  # ids that look like the numbers of rows
     dashes = 0
@@ -132,47 +132,78 @@ def _before_numbers(source: Source, fields: Fields) -> str:
     return ""
 
 
-def count(source: Source, fields: Fields = Fields(), selection: Selection = Selection()) -> Count:
-    """How many rows there are to do, and what is to be said of them, from one pass over the file.
+class Survey:
+    """One pass over a source: its wanted rows, and what is to be said of all of them, which is
+    known once the last one was taken."""
 
-    Raises UsageError for a file that is empty, in which no row can be used, or with the same id
-    twice, or without a row that --ids names. Holds some 120 bytes a row.
-    """
-    seen: dict[bytes, int] = {}
-    wanted = own = bad = cut = total = usable = 0
-    first_error = ""
-    found: set[str] = set()
-    for number, (item, _) in enumerate(items_of(source, fields)):
-        total += 1
-        usable += not item.error
-        first_error = first_error or item.error
+    def __init__(self, source: Source, fields: Fields, selection: Selection) -> None:
+        self.source, self.fields, self.selection = source, fields, selection
+        self.done = False  # the pass came to its end
+        self.rows = self.bad = self.cut = 0  # of this shard so far, as in Count
+
+    def items(self) -> Iterator[Item]:
+        """The wanted rows, one at a time, as `iterate` has them.
+
+        Raises UsageError, at the end, for a file that is empty, in which no row can be used, or
+        without a row that --ids names; and for the same id twice, to find which some 120 bytes a
+        row are held, where ids are not the numbers of rows."""
+        source, selection = self.source, self.selection
+        seen: dict[bytes, int] | None = None if numbered(source, self.fields) else {}
+        wanted = total = usable = 0
+        first_error = ""
+        found: set[str] = set()
+        for number, (item, _) in enumerate(items_of(source, self.fields)):
+            total += 1
+            usable += not item.error
+            first_error = first_error or item.error
+            if seen is not None:
+                self._refuse_double(seen, item, number)
+            if selection.ids and item.id in selection.ids:
+                found.add(item.id)
+            if selection.takes(item) and (selection.limit is None or wanted < selection.limit):
+                wanted += 1
+                if in_shard(item, selection.shard):
+                    self.rows += 1
+                    self.bad += bool(item.error)
+                    self.cut += item.cut
+                    yield item
+            elif seen is None and usable and wanted == selection.limit and not selection.ids:
+                break  # no id further on could be wrong
+        absent = sorted((selection.ids or frozenset()) - found)
+        if absent and total:
+            raise UsageError(f"{source.name} has no row {', '.join(map(repr, absent[:10]))}.")
+        if not total:
+            raise UsageError(f"{source.name} is empty.")
+        if not usable:
+            raise UsageError(f"No row of {source.name} can be used. The first: {first_error}")
+        if not wanted:
+            raise UsageError(f"No row of {source.name} matches `ids` or `where`.")
+        self.done = True
+
+    def _refuse_double(self, seen: dict[bytes, int], item: Item, number: int) -> None:
         key = hashlib.blake2b(item.id.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-        if key in seen:
+        before = seen.setdefault(key, number)
+        if before != number:
             raise UsageError(
-                f"{source.name} has the id {item.id!r} twice: in rows {seen[key] + 1} and"
+                f"{self.source.name} has the id {item.id!r} twice: in rows {before + 1} and"
                 f" {number + 1}.",
                 "Ids tell rows apart when a run is resumed: make them different, or use"
                 " `id_field=none` to count rows instead.",
             )
-        seen[key] = number
-        if selection.ids and item.id in selection.ids:
-            found.add(item.id)
-        if selection.takes(item) and (selection.limit is None or wanted < selection.limit):
-            wanted += 1
-            if in_shard(item, selection.shard):
-                own += 1
-                bad += bool(item.error)
-                cut += item.cut
-    absent = sorted((selection.ids or frozenset()) - found)
-    if absent and total:
-        raise UsageError(f"{source.name} has no row {', '.join(map(repr, absent[:10]))}.")
-    if not total:
-        raise UsageError(f"{source.name} is empty.")
-    if not usable:
-        raise UsageError(f"No row of {source.name} can be used. The first: {first_error}")
-    if not wanted:
-        raise UsageError(f"No row of {source.name} is chosen by `ids` or `where`.")
-    return Count(own, bad, cut)
+
+
+def numbered(source: Source, fields: Fields) -> bool:
+    """Whether the ids of a source's rows are their numbers, so that no two can be the same."""
+    return source.kind == "text" or fields.id == "none"
+
+
+def count(source: Source, fields: Fields = Fields(), selection: Selection = Selection()) -> Count:
+    """How many rows there are to do, and what is to be said of them, from one pass over the file.
+    Raises UsageError as Survey does."""
+    survey = Survey(source, fields, selection)
+    for _ in survey.items():
+        pass
+    return Count(survey.rows, survey.bad, survey.cut)
 
 
 def read_items(
@@ -193,6 +224,9 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
         error = f"{row.error[:1].upper()}{row.error[1:]}."
         return Item(f"line-{row.line}", number, "", error=error, unnamed=True)
     fields = row.fields
+    plainly = _plain_question(number, fields, chosen) if len(fields) == 1 else None
+    if plainly is not None:
+        return plainly
     found, problem = identity_of(fields, chosen)
     identity, unnamed = (str(number), True) if found is None else (found, False)
     names = (chosen.query,) if chosen.query else QUERY_FIELDS
@@ -200,7 +234,8 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
         names = ("input",)  # judged files: their prompt is the judge's
     turns: tuple[str, ...] = ()
     try:
-        turns = next((t for name in names if (t := _turns(name, fields.get(name)))), ())
+        asked = (_turns(name, fields[name]) for name in names if name in fields)
+        turns = next(filter(None, asked), ())
         if turns and not chosen.query and _is_alpaca_input(fields):
             turns = (f"{turns[0]}\n\n{fields['input']}", *turns[1:])
         problem = problem or _problem(turns, names, fields)
@@ -216,10 +251,22 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
         answer_of(fields, chosen),
         _tags(fields),
         later=turns[1:],
-        cut=len(turns) == 1 and any(_says_more(fields.get(name)) for name in names),
+        cut=len(turns) == 1
+        and any(_says_more(value) for name in names if isinstance(value := fields.get(name), list)),
         fields=fields,
         unnamed=unnamed,
     )
+
+
+def _plain_question(number: int, fields: Mapping[str, Any], chosen: Fields) -> Item | None:
+    """A row that is a question and nothing else, as those of a text are, the short way: a run of a
+    million rows goes through all that are done. None where it takes more to say what it means."""
+    text = fields.get("query")
+    if type(text) is not str or chosen.query or chosen.answer or chosen.id not in (None, "none"):
+        return None
+    if _problem((text,), QUERY_FIELDS, fields):
+        return None
+    return Item(str(number), number, text, fields=fields, unnamed=True)
 
 
 def unsound(text: str) -> str:
@@ -229,7 +276,7 @@ def unsound(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return "holds half a character, which is not valid Unicode"
+        return "holds a lone surrogate, which is not valid Unicode"
     return ""
 
 
@@ -259,7 +306,8 @@ def in_shard(item: Item, shard: tuple[int, int] | None) -> bool:
 def answer_of(fields: Mapping[str, Any], chosen: Fields = Fields()) -> str | None:
     """The answer that a row holds, or None."""
     names = (chosen.answer,) if chosen.answer else ANSWER_FIELDS
-    answer = next((a for f in names if (a := _first_text(fields.get(f))) is not None), None)
+    given = (fields[name] for name in names if name in fields)
+    answer = next((a for one in given if (a := _first_text(one)) is not None), None)
     if answer is None and not chosen.answer:
         answer = _reply(fields.get("conversations"))
     return answer
@@ -274,7 +322,7 @@ def identity_of(fields: Mapping[str, Any], chosen: Fields = Fields()) -> tuple[s
         try:
             found = id_text(fields.get(name))
         except ValueError as error:
-            return None, f"has {error} for its {name}, and an id is a text or a whole number"
+            return None, f"has {error} for its {name}, but an id is a text or a whole number"
         if found is not None:
             return found, ""
     return None, ""
@@ -325,9 +373,9 @@ def _role(message: Mapping[str, Any]) -> str:
     return str(message.get("role", message.get("from", "user")))
 
 
-def _says_more(value: Any) -> bool:
+def _says_more(value: list[Any]) -> bool:
     """Whether a conversation has a system text or a second question, which are not asked."""
-    roles = [_role(m) for m in (value if isinstance(value, list) else ()) if isinstance(m, Mapping)]
+    roles = [_role(m) for m in value if isinstance(m, Mapping)]
     return "system" in roles or sum(role in USERS for role in roles) > 1
 
 
@@ -364,10 +412,12 @@ def _first_text(value: Any) -> str | None:
 def _tags(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     inner = row.get("tags")
     found: dict[str, tuple[str, ...]] = {}
-    sources: Iterable[Mapping[str, Any]] = (row, inner if isinstance(inner, Mapping) else {})
+    sources: Iterable[Mapping[str, Any]] = (row, inner) if isinstance(inner, Mapping) else (row,)
     for source in sources:
         for name in TAG_FIELDS:
             value = source.get(name)
+            if value is None:
+                continue
             values = value if isinstance(value, list) else [value]
             kept = (v for v in values if isinstance(v, str | int | float | bool))
             texts = tuple(shown(v) for v in kept if v != "" and not isinstance(v, bool))

@@ -58,16 +58,22 @@ def _refuse_other_kinds(path: Path) -> None:
 
 def read_plain(path: Path, limit: int = MAX_FILE) -> bytes:
     """All of a plain file. Raises RunError as open_plain, and where it has more bytes than that."""
+    data = bytearray()
     with open_plain(path, "rb") as file:
-        data = file.read(limit + 1)
+        # In pieces: a read of so many bytes would take memory for all of them.
+        while len(data) <= limit and (piece := file.read(1 << 16)):
+            data += piece
     if len(data) > limit:
-        raise RunError(f"{path} has more than {limit >> 20} MB, so it is not ours.")
-    return data
+        raise RunError(f"{path} has more than {limit >> 20} MB, so urial-local did not write it.")
+    return bytes(data)
 
 
-def whole_lines(path: Path, limit: int = MAX_ROW) -> Iterator[tuple[int, int, bytes]]:
+def whole_lines(
+    path: Path, limit: int = MAX_ROW, after: tuple[int, int] = (0, 0)
+) -> Iterator[tuple[int, int, bytes]]:
     """(number from 1, place in bytes, line) of a file's lines, none where it is missing. A last
-    line without an end is left out: its writer was stopped there.
+    line without an end is left out: its writer was stopped there. `after`: so many lines, of so
+    many bytes, are passed over.
 
     Raises RunError for a line of more than `limit` bytes, and as open_plain.
     """
@@ -76,7 +82,8 @@ def whole_lines(path: Path, limit: int = MAX_ROW) -> Iterator[tuple[int, int, by
     except FileNotFoundError:
         return
     with file:
-        number = place = 0
+        number, place = after
+        file.seek(place)
         while line := file.readline(limit + 1):
             number += 1
             if len(line) > limit:

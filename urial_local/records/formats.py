@@ -41,18 +41,22 @@ class Export:
 
 
 def export(rows: Iterable[Generated], shape: str, about: Export) -> Iterator[str]:
-    """The file's text in pieces. Error rows are left out, except in CSV.
+    """The file's text in pieces, of rows in their order. Error rows are left out, except in CSV.
 
     Raises UsageError for an unknown shape, and for MT-bench's where rows have no question_id.
     """
     if shape not in SHAPES:
         raise UsageError(f"There is no shape {shape!r}.", f"Known: {', '.join(SHAPES)}.")
-    ordered = sorted(rows, key=lambda r: (r.number, r.repeat))
-    return SHAPES[shape](ordered, about)
+    return SHAPES[shape](rows, about)
 
 
-def _just_eval(rows: Sequence[Generated], about: Export) -> Iterator[str]:
-    yield _array(
+def place(row: Generated) -> tuple[int, int]:
+    """Where a row stands in an export."""
+    return row.number, row.repeat
+
+
+def _just_eval(rows: Iterable[Generated], about: Export) -> Iterator[str]:
+    yield from array(
         {
             "id": _id(row),
             "instruction": row.query,
@@ -67,14 +71,14 @@ def _just_eval(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     )
 
 
-def _alpaca_eval(rows: Sequence[Generated], about: Export) -> Iterator[str]:
+def _alpaca_eval(rows: Iterable[Generated], about: Export) -> Iterator[str]:
     def output(row: Generated) -> Any:
         first = row.turns[0]
         several: Sequence[Candidate | AnsweredTurn] = first.candidates or (first,)
         texts = [about.text(one.answer) for one in several]
         return texts if about.compat == "urial" else about.text(first.answer)
 
-    yield _array(
+    yield from array(
         {
             "instruction": row.query,
             "output": output(row),
@@ -85,8 +89,8 @@ def _alpaca_eval(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     )
 
 
-def _mt_bench(rows: Sequence[Generated], about: Export) -> Iterator[str]:
-    yield _array(
+def _mt_bench(rows: Iterable[Generated], about: Export) -> Iterator[str]:
+    yield from array(
         {
             "question_id": _question_id(row),
             "category": row.fields.get("category", ""),
@@ -100,7 +104,7 @@ def _mt_bench(rows: Sequence[Generated], about: Export) -> Iterator[str]:
     )
 
 
-def _fastchat(rows: Sequence[Generated], about: Export) -> Iterator[str]:
+def _fastchat(rows: Iterable[Generated], about: Export) -> Iterator[str]:
     for row in _answered(rows):
         turns = [about.text(turn.answer) for turn in row.turns]
         digest = hashlib.sha256(json.dumps([about.generator, row.id, turns]).encode())
@@ -113,7 +117,7 @@ def _fastchat(rows: Sequence[Generated], about: Export) -> Iterator[str]:
         yield json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _csv(rows: Sequence[Generated], about: Export) -> Iterator[str]:
+def _csv(rows: Iterable[Generated], about: Export) -> Iterator[str]:
     out = io.StringIO()
     writer = SpreadsheetWriter(out)
     writer.writerow(CSV_COLUMNS)
@@ -137,13 +141,13 @@ def _cells(row: Generated, turn: AnsweredTurn | None, n: int, about: Export) -> 
     ]
 
 
-def _text(rows: Sequence[Generated], about: Export) -> Iterator[str]:
+def _text(rows: Iterable[Generated], about: Export) -> Iterator[str]:
     for row in _answered(rows):
         for turn in row.turns:
             yield f"[{row.id}] {turn.query}\n\n{about.text(turn.answer)}\n\n\n"
 
 
-SHAPES: dict[str, Callable[[Sequence[Generated], Export], Iterator[str]]] = {
+SHAPES: dict[str, Callable[[Iterable[Generated], Export], Iterator[str]]] = {
     "just-eval": _just_eval,
     "alpaca-eval": _alpaca_eval,
     "mt-bench": _mt_bench,
@@ -153,12 +157,18 @@ SHAPES: dict[str, Callable[[Sequence[Generated], Export], Iterator[str]]] = {
 }
 
 
-def _answered(rows: Sequence[Generated]) -> Iterator[Generated]:
+def _answered(rows: Iterable[Generated]) -> Iterator[Generated]:
     return (row for row in rows if not row.error)
 
 
-def _array(records: Iterable[Mapping[str, Any]]) -> str:
-    return json.dumps(list(records), ensure_ascii=False, indent=2) + "\n"
+def array(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A list as json.dumps writes it with indent=2, an entry at a time."""
+    before = "[\n  "
+    for record in records:
+        text = json.dumps(record, ensure_ascii=False, indent=2)
+        yield before + text.replace("\n", "\n  ")  # only ends of lines: in texts they are escaped
+        before = ",\n  "
+    yield "[]\n" if before.startswith("[") else "\n]\n"
 
 
 def _id(row: Generated) -> Any:
@@ -176,7 +186,7 @@ def plain_id(text: str) -> str | int:
 def _question_id(row: Generated) -> Any:
     if "question_id" not in row.fields:
         raise UsageError(
-            f"The row {row.id!r} has no question_id, so this is no MT-bench run.",
+            f"The row {row.id!r} has no question_id, so this is not an MT-bench run.",
             "Other shapes: just-eval, alpaca-eval, csv, text.",
         )
     return row.fields["question_id"]

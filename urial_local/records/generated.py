@@ -22,6 +22,7 @@ class GuideFacts:
 
     rate: float
     spans: tuple[tuple[Count, ...], ...] = ()  # characters of the answer, from and to
+    at: tuple[Count, ...] = ()  # places of its tokens among the answer's
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class AnsweredTurn:
     finish_reason: str  # see runtime.rows.Completion
     completion_tokens: Count
     prompt_tokens: Count = 0
+    prefill_tokens: Count = 0  # of the completion's, those that the answer was begun with
     mean_logprob: float | None = None  # nats
     flags: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()  # where several were asked for
@@ -71,6 +73,14 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """What a run says of an adapter of a model; see runtime.adapters."""
+
+    kind: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What a run says of a model; see tasks.model_file."""
 
@@ -79,6 +89,7 @@ class ModelFacts:
     title: str = ""
     quantisation: str = ""
     fingerprint: str = ""
+    adapters: tuple[AdapterFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ EXACT = 2**53  # whole numbers below it are what they were before they became fl
 
 def id_text(value: Any) -> str | None:
     """An id as text: 7, "7" and 7.0 (as a table writes whole numbers once one is missing) are the
-    same. None where there is none. Raises ValueError, naming it, for what is no id."""
+    same. None where there is none. Raises ValueError, naming it, for what is not an id."""
     if value is None or value == "":
         return None
     if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:

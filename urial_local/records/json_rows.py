@@ -42,7 +42,7 @@ def read_object(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
     if isinstance(value, dict) and len(value) < len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the field {twice!r} is there twice")
+        raise ValueError(f"the field {twice!r} appears twice")
     return value
 
 

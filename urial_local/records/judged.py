@@ -194,7 +194,7 @@ def _wrong_score(record: Mapping[str, Any]) -> str:
     """What is wrong with a record's scores, or an empty text."""
     for aspect, value in record.items():
         if not _is_score(value, 10 if aspect == "rating" else 5):
-            return f"The score of {aspect} is none of the scale."
+            return f"The score of {aspect} is not on the scale."
     return ""
 
 
@@ -203,7 +203,7 @@ def _of_just_eval(fields: Mapping[str, Any], number: int, name: str) -> Judgemen
     theirs = config.get("mode") if isinstance(config, Mapping) else None
     if not isinstance(theirs, str) or theirs not in THEIR_MODES or not isinstance(config, Mapping):
         raise UsageError(
-            f"Row {number + 1} of {name} is no judgement that is known (mode {theirs!r}).",
+            f"Row {number + 1} of {name} is not a known kind of judgement (mode {theirs!r}).",
             f"Known are runs of evaluate, and JUST-EVAL's {', '.join(THEIR_MODES)}.",
         )
     row = read_as(_Theirs, fields)

@@ -52,7 +52,7 @@ def parquet_rows(path: Path, name: str) -> Iterator[Parsed]:
                     number += 1
                     yield _row(number, columns, i)
     except (MemoryError, RecursionError):
-        raise UsageError(f"{name} unpacks to more than fits memory.") from None
+        raise UsageError(f"{name} does not fit in memory when unpacked.") from None
     except ArrowException as error:
         raise UsageError(f"{name} is not a Parquet file that can be read: {error}") from None
 

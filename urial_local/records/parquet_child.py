@@ -2,7 +2,7 @@
 abort, which no `except` can catch.
 
 The child writes a line of JSON for each row, [number, fields, what is wrong with it], and at the
-end a line that is no list: null, or why it could not go on.
+end a line that is not a list: null, or why it could not go on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rows_apart(path: Path, name: str) -> Generator[Parsed, None, None]:
                 raise UsageError(str(said["error"]), str(said["hint"]))
             if said is not None:
                 how = child.breakdown(process.wait()) or "its child process failed"
-                raise UsageError(f"{name} cannot be read: pyarrow breaks down ({how}).")
+                raise UsageError(f"{name} cannot be read: pyarrow crashes ({how}).")
         finally:
             process.kill()
 

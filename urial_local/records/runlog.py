@@ -1,4 +1,5 @@
-"""A run is a folder: `run.json` says what was asked, `rows.jsonl` holds one whole row a line.
+"""A run is a folder: `run.json` says what was asked, `rows.jsonl` holds one whole row a line, and
+where it grows large, so do further files (see `parts`).
 
 Opening it again goes on: rows that are there are not made again. A torn last line (the process was
 killed, the disk was full) is cut off and kept aside in `rows.torn`. One process writes at a time.
@@ -8,29 +9,34 @@ What a folder holds may have come from anywhere: it is read by `runs`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 import json
 import os
 import platform
-import shlex
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import filelock
 
-from urial_local import __version__
-from urial_local.base.addresses import told_argument, without_secrets
+from urial_local.base.addresses import without_secrets
 from urial_local.base.errors import RunError, UsageError
-from urial_local.base.files import replacing, sync_folder
+from urial_local.base.files import sync_folder
 from urial_local.base.terminal import printable
-from urial_local.records.disk import MAX_ROW, open_plain, read_plain
+from urial_local.records.described import (
+    asked_digest,
+    differences,
+    refuse_other,
+    session,
+    write_json,
+)
+from urial_local.records.disk import MAX_ROW, open_plain, read_plain, whole_lines
+from urial_local.records.known import Kept, Known, asked_bytes, key_digest
+from urial_local.records.parts import FIRST, LATER, PART, part_path, parts
 from urial_local.records.runs import (
     FORMAT,
+    IN_PARTS,
     REDESCRIBE,
     Key,
     Row,
@@ -41,23 +47,34 @@ from urial_local.records.runs import (
     key_of,
     latest_rows,
     named,
-    numbered_rows,
     read_rows,
     read_run,
+    row_of,
 )
 
-__all__ = ["RunLog", "RunRows", "cut_torn_tail", "latest_rows", "read_rows", "read_run"]
+__all__ = [
+    "RunLog",
+    "RunRows",
+    "asked_digest",
+    "cut_torn_tail",
+    "differences",
+    "latest_rows",
+    "read_rows",
+    "read_run",
+    "refuse_other",
+    "session",
+    "write_json",
+]
 # What commands write into a run's folder, besides its lock.
-MADE = ("run.json", "rows.jsonl", "rows.torn", "summary.json", "report.html", "positions.csv",
-        "tokens-*.json")  # fmt: skip
+MADE = ("run.json", "rows.jsonl", "rows.torn", LATER, "summary.json", "report.html",
+        "positions.csv", "tokens-*.json")  # fmt: skip
+KEEP = 64 << 20  # bytes of rows after which what was read and written is kept for the next start
 SYNC_SECONDS = 1.0  # a power cut costs the rows of so long at most
-# The same file under another name is the same model: its fingerprint says so.
-UNCOMPARED = ("model.name", "model.file", "model.title")
 
 
 class RunLog:
     """An open run folder; a context manager. `key` names the fields that tell rows apart, `read`
-    makes a record of a row that is no error row, and raises Malformed where it is none."""
+    makes a record of a row that is not an error row, and raises Malformed where it is none."""
 
     def __init__(
         self,
@@ -74,8 +91,7 @@ class RunLog:
         """
         self.folder, self.key, self._read = folder, key, read
         self.config = json.loads(json.dumps(config))
-        self.keys: dict[Key, str] = {}  # of finished rows; the value is an error row's message
-        self.asked: dict[Key, str] = {}  # of finished rows, what `asked_sha` says of the question
+        self._known = Known()
         try:
             if not folder.is_dir():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +120,8 @@ class RunLog:
             if not self._rows.closed:
                 with self._rows:
                     self._sync()
+                if self._kept.unsaved >= KEEP // 4:
+                    self._kept.save()
         finally:
             self._release()
 
@@ -114,7 +132,8 @@ class RunLog:
 
     @property
     def rows_path(self) -> Path:
-        return self.folder / "rows.jsonl"
+        """The file that rows are written to."""
+        return part_path(self.folder, self._part)
 
     def _take_lock(self) -> None:
         owner = self.folder / "run.owner"
@@ -145,32 +164,52 @@ class RunLog:
             self._info = {**found.raw, "sessions": list(found.raw.get("sessions") or [])}
         self._info["sessions"].append(session())
         write_json(path, self._info)
+        there = parts(self.folder)
+        self._part = max(1, len(there))
         cut_torn_tail(self.rows_path)
-        for number, _, row in numbered_rows(self.rows_path):
-            with named(self.rows_path, number):
-                key, error = key_of(row, self.key), error_of(row)
-                if not error:
-                    self._read(row)
-                self.keys[key] = error
-                self.asked[key] = str(row.get("asked_sha") or "")
+        for file in there or [self.rows_path]:
+            self._kept = Kept(file, getattr(self._read, "__qualname__", ""))
+            self._read_part(file)
         self._rows: BinaryIO = open_plain(self.rows_path, "ab")
         sync_folder(self.folder)
         self._synced = time.monotonic()
 
+    def _read_part(self, path: Path) -> None:
+        """What a file of rows holds: as an earlier start left it, then the rest of it."""
+        for digest, asked, line in self._kept.load():
+            self._known.put(digest, asked, error_of(row_of(line)) if line else "")
+        after = self._kept.rows, self._kept.size
+        for number, _, line in whole_lines(path, after=after):
+            with named(path, number):
+                row = row_of(line)
+                key, error = key_of(row, self.key), error_of(row)
+                if not error:
+                    self._read(row)
+            self._note(line, key, str(row.get("asked_sha") or ""), error)
+        if self._kept.unsaved >= KEEP // 4:
+            self._kept.save()
+
+    def _note(self, line: bytes, key: Key, asked: str, error: str) -> None:
+        """A row that is in the file."""
+        digest, what = key_digest(key), asked_bytes(asked)
+        self._known.put(digest, what, error)
+        self._kept.add(line, digest, what, error)
+
     def has(self, *key: str) -> bool:
         """Whether this row is done. Error rows are not: the next run tries them again."""
-        return self.keys.get(key, "error") == ""
+        return self._known.done(key_digest(key))
 
     def lacks(self, *key: str, asked: str, what: str) -> bool:
         """Whether this row is still to be made. `asked` tells what is asked now: a run may grow,
         but not change. Raises UsageError, with `what` that is, where the run holds a row of
         something else by this key."""
-        if not self.has(*key):
+        digest = key_digest(key)
+        if not self._known.done(digest):
             return True
         # Rows of earlier releases say nothing of it.
-        if self.asked.get(key, "") not in ("", asked):
+        if self._known.asked(digest) not in (asked_bytes(""), asked_bytes(asked)):
             raise UsageError(
-                f"{what} is not the one that this run holds.",
+                f"{what} differs from the one in this run.",
                 "The data has changed; choose another folder with -o.",
             )
         return False
@@ -178,7 +217,7 @@ class RunLog:
     def append(self, row: Row) -> None:
         """Write one row in one piece. Raises RunError, with the file as it was, if it cannot."""
         key, error = key_of(row, self.key), error_of(row)
-        if error and self.keys.get(key) == error:
+        if error and self._known.error(key_digest(key)) == error:
             return  # tried again, and nothing has changed
         line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         try:
@@ -188,6 +227,9 @@ class RunLog:
         if len(data) > MAX_ROW:
             raise RunError(f"A row of {len(data):,} bytes is more than a run can hold.")
         size = os.fstat(self._rows.fileno()).st_size
+        if size and size + len(data) > PART:
+            self._begin_part()
+            size = 0
         try:
             written = 0
             while written < len(data):
@@ -197,12 +239,34 @@ class RunLog:
                 os.ftruncate(self._rows.fileno(), size)
             raise RunError(
                 f"A row could not be written to {self.folder}: {failure.strerror or failure}.",
-                f"All {len(self.keys):,} rows before it are safe. Make room; then the same command"
-                " goes on.",
+                f"All {len(self._known):,} rows before it are safe. Make room, then run the"
+                " same command again to resume.",
             ) from None
-        self.keys[key], self.asked[key] = error, str(row.get("asked_sha") or "")
+        self._note(data, key, str(row.get("asked_sha") or ""), error)
+        if self._kept.unsaved >= KEEP:
+            self._kept.save()
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
+
+    def _begin_part(self) -> None:
+        """Go on in a new file. Raises RunError where the disk refuses."""
+        self._sync()
+        self._kept.save()
+        try:
+            if self._info["format"] != IN_PARTS:  # before a release that reads one file alone could
+                self._info["format"] = IN_PARTS
+                write_json(self.folder / "run.json", self._info)
+            path = part_path(self.folder, self._part + 1)
+            rows = open_plain(path, "ab")
+            sync_folder(self.folder)
+        except OSError as failure:
+            raise RunError(
+                f"A new file of rows cannot be made in {self.folder}:"
+                f" {failure.strerror or failure}."
+            ) from None
+        self._rows.close()
+        self._rows, self._part = rows, self._part + 1
+        self._kept = Kept(path, getattr(self._read, "__qualname__", ""))
 
     def _sync(self) -> None:
         """Bring the rows to the disk. Raises RunError."""
@@ -211,13 +275,14 @@ class RunLog:
         except OSError as failure:
             raise RunError(
                 f"The rows of {self.folder} do not reach the disk: {failure.strerror or failure}.",
-                "Look after the disk; then the same command makes what is missing.",
+                "Check the disk, then run the same command again to make what is missing.",
             ) from None
         self._synced = time.monotonic()
 
-    def end_session(self, **figures: float) -> None:
-        """Keep what this start did (rows, tokens, seconds) beside when and how it was made."""
-        self._info["sessions"][-1].update(figures)
+    def end_session(self, *, finished: bool = True, **figures: float) -> None:
+        """Keep what this start did (rows, tokens, seconds) beside when and how it was made.
+        `finished`: nothing is left to be made."""
+        self._info["sessions"][-1].update(figures, finished=finished)
         write_json(self.folder / "run.json", self._info)
 
     def add_sessions(self, sessions: Sequence[Mapping[str, Any]], shards: Sequence[str]) -> None:
@@ -239,29 +304,10 @@ class RunLog:
         return list(self._info.get("merged") or [])
 
     def count_done(self) -> int:
-        return sum(1 for error in self.keys.values() if not error)
+        return len(self._known) - self._known.errors
 
     def count_errors(self) -> int:
-        return sum(1 for error in self.keys.values() if error)
-
-
-def asked_digest(*texts: str) -> str:
-    """Tells whether what a row was made of is still the same when a run is resumed."""
-    return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()[:16]
-
-
-def session() -> dict[str, Any]:
-    """Provenance of one start: when, how it was called, with which versions, on what."""
-    versions = {"urial-local": __version__, "python": platform.python_version()}
-    for package in ("llama-cpp-python", "numpy"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": shlex.join(["urial-local", *map(told_argument, sys.argv[1:])]),
-        "versions": versions,
-        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-    }
+        return self._known.errors
 
 
 def _refuse_files_of_others(folder: Path) -> None:
@@ -279,7 +325,7 @@ def _is_new(folder: Path) -> bool:
 
     An empty run.json is what a power cut may leave of a run that was about to begin. Raises
     UsageError where it is empty or missing beside rows."""
-    path, rows = folder / "run.json", folder / "rows.jsonl"
+    path, rows = folder / "run.json", folder / FIRST
     empty = is_run(folder) and not read_plain(path)
     if is_run(folder) and not empty:
         return False
@@ -288,7 +334,7 @@ def _is_new(folder: Path) -> bool:
     if empty:
         raise UsageError(f"{path} is empty.", REDESCRIBE)
     raise UsageError(
-        f"{folder} holds rows but no run.json, so they cannot be told apart.",
+        f"{folder} holds rows but no run.json, so what they belong to is unknown.",
         "Choose another folder with -o.",
     )
 
@@ -313,43 +359,8 @@ def cut_torn_tail(path: Path) -> None:
         if at == end:
             return
         file.seek(at)
-        with open_plain(path.with_suffix(".torn"), "ab") as aside:
+        with open_plain(path.with_name("rows.torn"), "ab") as aside:
             shutil.copyfileobj(file, aside)
             aside.write(b"\n")
             os.fsync(aside.fileno())  # before it is cut off here
         file.truncate(at)
-
-
-def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Raises UsageError, with each difference on a line, unless the configurations are equal."""
-    flat_old, flat_new = dict(_flat(old)), dict(_flat(new))
-    lines = []
-    for name in sorted(flat_old.keys() | flat_new.keys()):
-        if name in UNCOMPARED:
-            continue
-        before, after = flat_old.get(name, "(none)"), flat_new.get(name, "(none)")
-        if before != after:
-            lines.append(f"{name}: {before} there, {after} now")
-    if lines:
-        raise UsageError(
-            f"{folder} holds a run of another configuration.",
-            "\n".join([*lines, "Choose another folder with -o, or the options it was made with."]),
-        )
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _flat(inner, f"{name}[{i}]")
-    else:
-        yield name, json.dumps(value, ensure_ascii=False)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write under another name, then rename: a reader sees the old file or the new one."""
-    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
-    with replacing(path) as file:
-        file.write(text + "\n")

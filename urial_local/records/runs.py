@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, BinaryIO, Generic, TypeVar
 
 from urial_local.base.errors import RunError, UsageError
 from urial_local.records.disk import MAX_ROW, open_plain, parse, read_plain, whole_lines
+from urial_local.records.known import key_digest
+from urial_local.records.parts import run_lines
 from urial_local.records.typed import LARGEST, Malformed, json_value, read_as
 
 T = TypeVar("T")
 R = TypeVar("R")
 FORMAT = 1
+IN_PARTS = 2  # the format of a run whose rows lie in several files; see `parts`
 Row = dict[str, Any]
 Key = tuple[str, ...]
-DAMAGED = (
-    "The file was damaged from outside; remove that line, and the same command makes the row again."
-)
+DAMAGED = "The file was damaged from outside; remove that line and run the command again."
 REDESCRIBE = (
     "The rows beside it are whole, but what they were made with is not known. If you know the"
     " command that made them: run it with --limit 1 and another -o, copy the run.json that it"
@@ -61,6 +64,7 @@ class Session:
     rows: float = 0
     tokens: float = 0
     seconds: float = 0
+    finished: bool | None = None  # whether all was made that it was to make; earlier releases: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,10 @@ def read_run(folder: Path) -> RunInfo:
         raise UsageError(f"{path} cannot be read, since {_reason(error)}.") from None
     if not isinstance(info, dict) or not isinstance(info.get("config"), dict):
         raise UsageError(f"{path} is not the description of a run.")
-    if info.get("format") != FORMAT:
+    if info.get("format") not in (FORMAT, IN_PARTS):
         raise UsageError(
-            f"{path} has format {repr(info.get('format'))[:40]}; this version reads format"
-            f" {FORMAT}."
+            f"{path} has format {repr(info.get('format'))[:40]}; this version reads formats"
+            f" {FORMAT} and {IN_PARTS}."
         )
     try:
         json_value(info, "")
@@ -148,9 +152,10 @@ class RunRows(Generic[T]):
     """The rows of a run as they stand at one moment: of rows with the same key the last, since an
     error row is followed by the row of a later try.
 
-    Made by one pass over the file; later passes read the chosen lines only, one at a time, and see
-    nothing of what another process appends meanwhile. `read` makes a record of a row; rows that
-    are none raise RunError, which names the line.
+    Made by one pass over the files, after which some ten bytes a row are held; later passes read
+    the chosen lines only, one at a time, and see nothing of what another process appends
+    meanwhile. `read` makes a record of a row; rows that are none raise RunError, which names the
+    line.
     """
 
     def __init__(
@@ -159,36 +164,62 @@ class RunRows(Generic[T]):
         key: tuple[str, ...],
         read: Callable[[Row], T] = any_row,  # type: ignore[assignment]
     ) -> None:
-        self.folder, self._path, self._record = folder, folder / "rows.jsonl", read
-        places: dict[Key, tuple[int, int, str]] = {}
-        for number, at, row in numbered_rows(self._path):
-            with named(self._path, number):
-                names = key_of(row, key)
-                places.pop(names, None)  # so that the order is that of the last ones
-                places[names] = (number, at, error_of(row))
-        self._places = places
+        self.folder, self._record = folder, read
+        self._files: list[tuple[Path, int]] = []  # and the index of the first row in it
+        self._at = array("Q")  # place of each row in its file
+        self._state = bytearray()  # of each row, one of the next three
+        last: dict[bytes, int] = {}
+        for path, number, at, line in run_lines(folder):
+            if not self._files or self._files[-1][0] != path:
+                self._files.append((path, len(self._at)))
+            with named(path, number):
+                row = row_of(line)
+                digest, error = key_digest(key_of(row, key)), error_of(row)
+            if (before := last.get(digest)) is not None:
+                self._state[before] = _REPLACED
+            last[digest] = len(self._at)
+            self._at.append(at)
+            self._state.append(_ERROR if error else _ROW)
 
     def errors(self) -> list[FailedRow]:
         """The error rows."""
-        return list(self._read(bool, lambda row: read_as(FailedRow, row)))
+        return list(self._read((_ERROR,), lambda row: read_as(FailedRow, row)))
 
     def __iter__(self) -> Iterator[T]:
         """The rows that are no error rows."""
-        return self._read(lambda error: not error, self._record)
+        return self._read((_ROW,), self._record)
 
     def every(self) -> Iterator[T]:
-        return self._read(lambda error: True, self._record)
+        return self._read((_ROW, _ERROR), self._record)
 
-    def _read(self, wanted: Callable[[str], bool], record: Callable[[Row], R]) -> Iterator[R]:
-        if not self._places:
-            return
-        with open_plain(self._path, "rb") as file:
-            for number, at, error in self._places.values():
-                if wanted(error):
-                    file.seek(at)
-                    with named(self._path, number):
-                        found = record(_row(file.readline(MAX_ROW)))
-                    yield found
+    def ordered(self, place: Callable[[T], Any], errors: bool = False) -> Iterator[T]:
+        """The rows by their places, with the error rows or without; one in memory at a time."""
+        wanted = (_ROW, _ERROR) if errors else (_ROW,)
+        chosen = array("Q", (i for i, state in enumerate(self._state) if state in wanted))
+        places = [place(one) for one in self._read(wanted, self._record)]
+        order = array("Q", sorted(range(len(places)), key=places.__getitem__))
+        del places
+        return self._records((chosen[i] for i in order), self._record)
+
+    def _read(self, wanted: tuple[int, ...], record: Callable[[Row], R]) -> Iterator[R]:
+        return self._records((i for i, state in enumerate(self._state) if state in wanted), record)
+
+    def _records(self, indices: Iterable[int], record: Callable[[Row], R]) -> Iterator[R]:
+        starts = [first for _, first in self._files]
+        with contextlib.ExitStack() as stack:
+            opened: dict[int, BinaryIO] = {}
+            for index in indices:
+                nth = bisect_right(starts, index) - 1
+                path, first = self._files[nth]
+                if nth not in opened:
+                    opened[nth] = stack.enter_context(open_plain(path, "rb"))
+                with named(path, index - first + 1):
+                    opened[nth].seek(self._at[index])
+                    found = record(row_of(opened[nth].readline(MAX_ROW)))
+                yield found
+
+
+_REPLACED, _ROW, _ERROR = range(3)
 
 
 def latest_rows(
@@ -201,21 +232,15 @@ def latest_rows(
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The whole rows of a file. A line in the middle that is no row raises RunError."""
-    for _, _, row in numbered_rows(path):
+    """The whole rows of one file. A line in the middle that is not a row raises RunError."""
+    for number, _, line in whole_lines(path):
+        with named(path, number):
+            row = row_of(line)
         yield row
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[int, int, Row]]:
-    """(line from 1, place in bytes, row)."""
-    for number, at, line in whole_lines(path):
-        with named(path, number):
-            row = _row(line)
-        yield number, at, row
-
-
-def _row(line: bytes) -> Row:
-    """Raises Malformed where a line is no object."""
+def row_of(line: bytes) -> Row:
+    """Raises Malformed where a line is not an object."""
     try:
         row = parse(line)
     except ValueError as error:

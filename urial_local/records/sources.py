@@ -48,11 +48,11 @@ SPARE = 1 << 30  # bytes of the temporary folder's disk that are left to others
 _UNPACK = "Unpack it first."
 NOT_TEXT = (  # how such files begin, what they are, and what to do
     (b"PAR1\x15", "Parquet", "Name it .parquet, or use --format parquet."),
-    (b"\x1f\x8b", "packed with gzip", _UNPACK),
-    (b"BZh91AY&SY", "packed with bzip2", _UNPACK),
-    (b"\xfd7zXZ\0", "packed with xz", _UNPACK),
-    (b"\x28\xb5\x2f\xfd", "packed with zstd", _UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "packed with 7-Zip", _UNPACK),
+    (b"\x1f\x8b", "compressed with gzip", _UNPACK),
+    (b"BZh91AY&SY", "compressed with bzip2", _UNPACK),
+    (b"\xfd7zXZ\0", "compressed with xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "compressed with 7-Zip", _UNPACK),
     (b"PK\x03\x04", "a ZIP archive, as .xlsx and .npz are", "Unpack it, or save it as CSV."),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document", "Save it as CSV."),
     (b"ARROW1\0\0", "an Arrow file", "Write it as Parquet or JSONL."),
@@ -60,7 +60,7 @@ NOT_TEXT = (  # how such files begin, what they are, and what to do
     (b"GGUF\x02\0\0\0", "a model", "Name it with -m."),
     (b"GGUF\x03\0\0\0", "a model", "Name it with -m."),
     (b"%PDF-", "a PDF document", "Save its text as .txt."),
-    (LFS_POINTER, "a pointer of Git LFS, which stands for a file", LFS_ADVICE),
+    (LFS_POINTER, "a Git LFS pointer, which stands for a file", LFS_ADVICE),
 )
 
 
@@ -104,7 +104,7 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
         yield Source(path, "run", name)
         return
     if path.is_dir():
-        raise UsageError(f"{path} is a folder, and holds no run.", "Name a file of rows in it.")
+        raise UsageError(f"{path} is a folder without a run in it.", "Name a file of rows in it.")
     if path.exists() and not path.is_file():
         raise UsageError(
             f"{path} is a pipe or a device, and rows are read more than once.",
@@ -118,7 +118,7 @@ def open_source(name: str, kind: str | None = None) -> Iterator[Source]:
         with path.open("rb") as file:
             refuse_binary(file.read(32), name)
         raise UsageError(
-            f"{path} has no ending that says its format.",
+            f"{path} has no extension that tells its format.",
             f"Name it with --format, one of {', '.join(sorted(set(FORMATS.values())))}.",
         )
     yield Source(path, how, name)
@@ -156,7 +156,7 @@ def read_rows(source: Source) -> Iterator[RawRow]:
     try:
         for row in reader(source):
             try:
-                fields = plain(row.fields)
+                fields = row.fields if source.kind == "text" else plain(row.fields)
             except RecursionError:
                 yield RawRow(row.line, {}, f"row {row.line} is nested too deeply")
                 continue
@@ -167,7 +167,7 @@ def read_rows(source: Source) -> Iterator[RawRow]:
 
 def _run(source: Source) -> Iterator[RawRow]:
     """The rows of a run: what the dataset held, with the answer that was made."""
-    rows = sorted(RunRows(source.path, ("id",), _Kept.read), key=lambda r: r.number)
+    rows = RunRows(source.path, ("id",), _Kept.read).ordered(lambda row: row.number)
     for number, row in enumerate(rows, 1):
         yield RawRow(number, {**row.fields, "id": row.id, "answer": row.answer})
 
@@ -188,7 +188,7 @@ class _Kept:
 
 @contextlib.contextmanager
 def _opened(source: Source) -> Iterator[io.BufferedReader]:
-    """The file's text in UTF-8. Raises UsageError for what is no text."""
+    """The file's text in UTF-8. Raises UsageError for what is not text."""
     with io.BufferedReader(source.path.open("rb", 0), PIECE) as file:
         refuse_binary(file.peek(32), source.name)
         yield as_utf8(file, source.name)
@@ -304,7 +304,7 @@ def _from_hub(name: str) -> Path:
     repo, _, wanted = name[3:].partition(":")
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise UsageError(
-            f"{name!r} is no dataset.", "Write hf:user/dataset or hf:user/dataset:file."
+            f"{name!r} is not a dataset name.", "Write hf:user/dataset or hf:user/dataset:file."
         )
     if not wanted:
         names = [f.name for f in hub.repository(repo, "dataset").files]

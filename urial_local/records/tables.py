@@ -32,7 +32,7 @@ def table_rows(file: BinaryIO, delimiter: str) -> Generator[Parsed, None, None]:
         named = [name for name in names if name]
         if len(set(named)) < len(named):
             (twice, _), *_ = Counter(named).most_common(1)
-            raise ValueError(f"the column {twice!r} is there twice")
+            raise ValueError(f"the column {twice!r} appears twice")
         for cells in reader:
             lines.size = 0
             if cells:

@@ -56,6 +56,8 @@ def _about(folder: Path, cell: Cell) -> list[list[str]]:
         ["fingerprint", model.fingerprint],
         ["prompt", f"{prompt.name} ({prompt.sha})"],
     ]
+    if guide := cell.facts.guide:
+        lines.append(["guide", guide.in_words()])
     place = folder / cell.name
     return [*lines, *(sessions(read_run(place)) if is_run(place) else [])]
 

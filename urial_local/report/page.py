@@ -103,5 +103,6 @@ def embed(value: Any) -> str:
 
 def packed(value: Any) -> str:
     """JSON, deflated, in base64: what the page unpacks with DecompressionStream."""
-    data = json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
-    return base64.b64encode(zlib.compress(data, 6)).decode("ascii")
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    data = text.encode("utf-8", "replace")  # half characters of strangers' texts
+    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from urial_local.report.page import packed, template, write_html
+from urial_local.report.shift_packing import details
 from urial_local.tasks.intervals import NO_INTERVAL
 from urial_local.tasks.shift.classes import classes
 from urial_local.tasks.shift.measures import ShiftSummary
-from urial_local.tasks.shift.record import NOT_FINITE, Answer, jaccard
+from urial_local.tasks.shift.record import NOT_FINITE, Answer
 from urial_local.tasks.shift.results import ShiftRun
 from urial_local.tasks.shift.scoring import INFINITE
 
@@ -29,7 +30,7 @@ def write_page(run: ShiftRun, summary: ShiftSummary) -> Path:
             number = names.index(answer.aligned)
             seen[number].update(_ids(answer))
             index.append(_index_entry(answer, number))
-            spool.write(packed(_details(answer)) + "\n")
+            spool.write(packed(details(answer)) + "\n")
         spool.seek(0)
         return _write(run, summary, names, seen, index, spool)
 
@@ -61,7 +62,10 @@ def _write(
         title=f"Shift: {base} → {', '.join(names)}",
         body=template("shift.html"),
         styles=[template("base.css"), template("shift.css")],
-        scripts=[template("charts.js"), template("shift_answers.js"), template("shift.js")],
+        scripts=[
+            template(f"{name}.js")
+            for name in ("charts", "shift_answers", "shift_guide", "shift_finer", "shift")
+        ],
         data=data,
         blobs=((f"answer-{place[n]}", text.rstrip()) for n, text in enumerate(blobs)),
     )
@@ -96,6 +100,7 @@ def _index_entry(answer: Answer, aligned: int) -> dict[str, Any]:
         )
     return {
         "id": answer.id,
+        "sample": answer.sample,
         "number": answer.number,
         "aligned": aligned,
         "query": answer.query,
@@ -105,48 +110,3 @@ def _index_entry(answer: Answer, aligned: int) -> dict[str, Any]:
         "end_token": answer.end_token,
         "contexts": contexts,
     }
-
-
-def _details(answer: Answer) -> dict[str, Any]:
-    """The numbers of one answer. Probabilities in hundredths of a percent."""
-    theirs = answer.aligned_columns
-    return {
-        "ids": answer.ids.tolist(),
-        "aligned": {
-            "rank": theirs["aligned_rank"].tolist(),
-            "p": _short(np.exp(theirs["aligned_logprob"])),
-            "entropy": _short(theirs["aligned_entropy"]),
-            "outside": _hundredths(theirs["aligned_outside"]),
-            "top": theirs["aligned_top_ids"].ravel().tolist(),
-            "top_p": _hundredths(np.exp(theirs["aligned_top_logprobs"]).ravel()),
-        },
-        "contexts": [
-            {
-                "status": c["status"].tolist() if c["status"].any() else None,
-                "rank": c["base_rank"].tolist(),
-                "p": _short(np.exp(c["base_logprob"])),
-                "kl": _short(c["kl_base_aligned"], c["status"] & INFINITE),
-                "kl_back": _short(c["kl_aligned_base"], c["status"] & INFINITE),
-                "js": _short(c["js"]),
-                "entropy": _short(c["base_entropy"]),
-                "jaccard": _short(jaccard(answer, name), digits=2),
-                "outside": _hundredths(c["base_outside"]),
-                "top": c["base_top_ids"].ravel().tolist(),
-                "top_p": _hundredths(np.exp(c["base_top_logprobs"]).ravel()),
-            }
-            for name, c in answer.contexts.items()
-        ],
-    }
-
-
-def _short(values: Any, infinite: Any = None, digits: int = 3) -> list[Any]:
-    """Significant digits that a reader looks at; null for none, "∞" where marked."""
-    marked = np.zeros(len(values), bool) if infinite is None else np.asarray(infinite) > 0
-    return [
-        float(f"{v:.{digits}g}") if np.isfinite(v) else ("\u221e" if m else None)
-        for v, m in zip(values, marked, strict=True)
-    ]
-
-
-def _hundredths(values: Any) -> list[int]:
-    return np.round(np.nan_to_num(values) * 10_000).astype(int).tolist()  # type: ignore[no-any-return]

@@ -115,7 +115,7 @@ class Alphabet:
 
 
 def unfinished(data: bytes) -> bytes | None:
-    """What is left of a text in UTF-8 after its last whole character; None where it is no text."""
+    """What is left of a text in UTF-8 after its last whole character; None where it is not text."""
     if data.isascii():
         return b""
     try:

@@ -67,7 +67,7 @@ class Engine:
         """
         self.vocab, self.decoder = vocab, decoder
         self.ctx_size = min(ctx_size or decoder.cells, decoder.cells)
-        self.on_prefill = on_prefill
+        self.on_prefill, self.exact = on_prefill, exact
         self.held = Residency(decoder, cache)
         self.chooser = chooser or Sample()
         self._admission = Admission(self.held, rows or decoder.n_seq - 1, exact)
@@ -107,7 +107,7 @@ class Engine:
         """Queue a request; returns its number. Raises ContextOverflow where it cannot fit,
         UrialError or UsageError for one that makes no sense."""
         if not len(request.tokens):
-            raise UrialError("The prompt is empty, so there is nothing to go on from.")
+            raise UrialError("The prompt is empty, so there is nothing to continue.")
         if request.max_tokens == 0 or request.max_tokens < -1:
             raise UsageError("max_tokens must be above 0, or -1 for as long as the context allows.")
         if not 0 <= request.top_logprobs <= MAX_TOP:
@@ -116,7 +116,7 @@ class Engine:
         row = row_of(self._count, request, self.vocab.piece, self.ctx_size)
         if row.over:
             raise UsageError(
-                "The answer cannot begin so: its prompt, or a stop string, ends it there.",
+                "The answer cannot begin like this: its prompt, or a stop string, ends it there.",
                 "Change `prefill`.",
             )
         self._queue.append(row)
@@ -261,9 +261,8 @@ class Engine:
             if reason and not again:
                 completion = self._finish(row, reason)
                 text += row.rest
-            guided = choice.guidance is not None and bool(choice.guidance.at)
-            told = choice.tokens, text, completion, choice.logprobs, choice.top, again, guided
-            steps.append(Step(row.index, row.request.tag, *told))
+            told = choice.tokens, text, completion, choice.logprobs, choice.top, again
+            steps.append(Step(row.index, row.request.tag, *told, choice.guidance))
         return steps
 
     def _finish(self, row: Row, reason: FinishReason) -> Completion:

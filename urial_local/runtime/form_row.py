@@ -26,7 +26,7 @@ class FormRow(Row):
         return self._form.max_tokens
 
     def _view(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return self._filling.masked(logits)
+        return self._filling.masked(super()._view(logits))
 
     def _take(
         self, token: int, logprob: float | None, is_end: bool

@@ -79,7 +79,7 @@ class Form:
                 if not self.alphabet.spells(option.encode()):
                     raise UsageError(f"This model's vocabulary cannot write {option!r}.")
         if not self.alphabet.closing.any() or not self.alphabet.safe.any():
-            raise UsageError("This model's vocabulary has no quote, so it fills in no form.")
+            raise UsageError("This model's vocabulary has no quote, so it cannot fill in a form.")
 
     @property
     def opening(self) -> list[int]:

@@ -59,22 +59,29 @@ class GuidanceLog:
         self._base_top += found.base_top
 
     def whole(
-        self, tokens: Sequence[int], stream: TextStream, piece: Callable[[int], bytes]
+        self,
+        tokens: Sequence[int],
+        stream: TextStream,
+        piece: Callable[[int], bytes],
+        begun: int = 0,
+        known: int = 0,
     ) -> Guidance | None:
-        """Of an answer of these tokens and its text. None without a guide.
+        """Of an answer of these tokens and its text. None without a guide. The first `begun` tokens
+        and `known` characters were there before, and are no part of the answer.
 
         Ends that the guide chose stand past the tokens, and are left out."""
         if not self.guided:
             return None
         pairs = zip(self._at, self._base_top, strict=True)
-        kept = [(at, top) for at, top in pairs if at < len(tokens)]
+        kept = [(at, top) for at, top in pairs if at < len(tokens) - begun]
         at = tuple(place for place, _ in kept)
+        spans = _spans(tokens, [begun + place for place in at], piece, stream.raw, stream.text)
         return Guidance(
             at,
             tuple(top for _, top in kept),
             self.decoded,
-            len(at) / max(1, len(tokens) - self.given),
-            _spans(tokens, at, piece, stream.raw, stream.text),
+            len(at) / max(1, len(tokens) - begun - self.given),
+            tuple((low - known, high - known) for low, high in spans),
         )
 
 

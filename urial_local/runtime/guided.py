@@ -7,14 +7,16 @@ everything after that (penalty, filters, draw) is the sampler's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from urial_local.runtime.choices import Choice
 from urial_local.runtime.choosers import Sample
+from urial_local.runtime.common_ids import Exchange
 from urial_local.runtime.guidance import Guidance
 from urial_local.runtime.guides import (
     FloatRow,
@@ -66,7 +68,14 @@ class Sure:
 
 
 def answer_of(row: Row) -> list[int]:
-    return row.tokens[row.n_prompt :]
+    """What a guide is told after its own prompt: also what the answer was begun with."""
+    return row.tokens[row.n_prompt - row.request.begun :]
+
+
+def stays(row: Row) -> bool:
+    """Whether a guide keeps what it holds of a row: the next turn of a conversation begins with it,
+    unless numbers must not hang on what was asked before."""
+    return row.request.keep and not row.request.alone
 
 
 class Guided:
@@ -78,13 +87,16 @@ class Guided:
         voices: Sequence[Voice],
         ends: Ends,
         *,
+        exchanges: Sequence[Exchange | None] = (),
         room: int = 1 << 30,
         eager: bool = False,
     ) -> None:
         """voices: in the order of a request's `others`, one for each row that the rule takes
-        beside the base's. room: tokens that a voice may hold of a row. eager: ask at every token,
-        whether or not the rule looks; for tests."""
+        beside the base's. exchanges: how each passes tokens, where its vocabulary is not quite the
+        base's. room: tokens that a voice may hold of a row. eager: ask at every token, whether or
+        not the rule looks; for tests."""
         self.rule, self.voices, self.ends = rule, voices, ends
+        self.exchanges = list(exchanges) or [None] * len(voices)
         self.room, self.eager = room, eager
         self._sample = Sample()
 
@@ -99,9 +111,10 @@ class Guided:
     def choose(self, rows: Sequence[Row], logits: Logits) -> list[Choice]:
         sure = Sure.of(logits)
         asked = [i for i, row in enumerate(rows) if self._asks(row, logits[i], sure, i)]
-        full = {i for i in asked if self._longest(rows[i]) > self.room}
+        told = {i: self._told(rows[i]) for i in asked}
+        full = {i for i in asked if max(map(len, told[i])) > self.room}
         asked = [i for i in asked if i not in full]
-        given, found = self._combined(asked, rows, logits)
+        given, found = self._combined(asked, rows, logits, told)
         drawn: list[Logits] = [
             found[i].astype(np.float32) if i in found else logits[i] for i in range(len(rows))
         ]
@@ -117,7 +130,7 @@ class Guided:
 
     def forget(self, row: Row) -> None:
         for voice in self.voices:
-            voice.forget(row.index)
+            voice.forget(row.index, stays(row))
 
     def _asks(self, row: Row, logits: Logits, sure: Sure, i: int) -> bool:
         if not row.request.others or np.isnan(sure.top[i]):
@@ -131,26 +144,42 @@ class Guided:
         lazy = self.rule.name == "defer" and plain
         return not (lazy and certain(logits.astype(np.float64), self.rule.gamma))
 
-    def _longest(self, row: Row) -> int:
-        return max(map(len, row.request.others)) + len(row.tokens) - row.n_prompt
+    def _told(self, row: Row) -> list[list[int]]:
+        """What each voice is told: its prompt, and the answer so far."""
+        answer = answer_of(row)
+        return [
+            [*prompt, *(exchange.told(answer) if exchange else answer)]
+            for prompt, exchange in zip(row.request.others, self.exchanges, strict=False)
+        ]
 
     def _combined(
-        self, asked: Sequence[int], rows: Sequence[Row], logits: Logits
+        self,
+        asked: Sequence[int],
+        rows: Sequence[Row],
+        logits: Logits,
+        told: Mapping[int, list[list[int]]],
     ) -> tuple[dict[int, list[FloatRow]], dict[int, FloatRow]]:
         """By place among the rows: what a rule was given, and what it made of it."""
         if not asked:
             return {}, {}
         heard = [
-            voice.logits(
-                [(rows[i].index, [*rows[i].request.others[k], *answer_of(rows[i])]) for i in asked]
-            )
+            voice.logits([(rows[i].index, told[i][k]) for i in asked])
             for k, voice in enumerate(self.voices)
         ]
         given = {
-            i: [x.astype(np.float64) for x in (logits[i], *(theirs[n] for theirs in heard))]
+            i: [
+                logits[i].astype(np.float64),
+                *(self._row(k, theirs[n]) for k, theirs in enumerate(heard)),
+            ]
             for n, i in enumerate(asked)
         }
         return given, {i: combine(self.rule, given[i], self.ends) for i in asked}
+
+    def _row(self, voice: int, logits: npt.NDArray[np.float32]) -> FloatRow:
+        """A voice's row over the base's ids."""
+        found = logits.astype(np.float64)
+        exchange = self.exchanges[voice]
+        return exchange.row(found) if exchange else found
 
     def _noted(self, row: Row, choice: Choice, theirs: bool, top: float) -> Choice:
         """The choice with what the guide had to do with it, and its end as the base's."""

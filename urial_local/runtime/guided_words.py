@@ -22,7 +22,7 @@ import numpy as np
 from urial_local.runtime.choices import Choice
 from urial_local.runtime.choosers import NOT_FINITE, Sample
 from urial_local.runtime.guidance import Guidance
-from urial_local.runtime.guided import FULL, Ends, Sure, answer_of
+from urial_local.runtime.guided import FULL, Ends, Sure, answer_of, stays
 from urial_local.runtime.guides import Rule, needs_guide
 from urial_local.runtime.rows import Row
 from urial_local.runtime.sequences import Logits
@@ -53,15 +53,18 @@ class _Word:
     text: bytes = b""
     done: bool = False
     error: str = ""
+    ahead: int = -1  # the token that showed where the word ends, where it is not a part of it
 
     def take(self, token: int, piece: bytes, is_end: bool) -> None:
         if is_end or not piece:
-            self.done = True
+            self.done, self.ahead = True, token
             return
         self.written.append(token)
-        self.text += piece
+        said, self.text = self.text, self.text + piece
         if whole := _WORD.match(self.text):
             self.text, self.done = whole.group(1), True
+            if self.text == said:
+                self.ahead = self.written.pop()
         self.done = self.done or len(self.written) == LONGEST
 
 
@@ -106,6 +109,8 @@ class GuidedWords:
         self.rule, self.voice, self.base, self.guide = rule, voice, base, guide
         self.ends, self.room, self.eager = Ends(base, guide, end), room, eager
         self._sample, self._loops = Sample(), Loops()
+        # By row: what the guide was told when its last word had ended, and what it would say next.
+        self._ahead: dict[int, tuple[list[int], int]] = {}
 
     @property
     def threads(self) -> int:
@@ -140,11 +145,12 @@ class GuidedWords:
         return [choices[i] for i in range(len(rows))]
 
     def forget(self, row: Row) -> None:
-        self.voice.forget(row.index)
+        self.voice.forget(row.index, stays(row))
         self._loops.forget(row.index)
+        self._ahead.pop(row.index, None)
 
     def _asks(self, row: Row, sure: Sure, i: int) -> bool:
-        """Not within a character: half of one is no text to hand over."""
+        """Not within a character: half of one is not text to hand over."""
         if not row.request.others or np.isnan(sure.top[i]):
             return False
         ends = self.base.is_end(sure.first[i])
@@ -174,7 +180,10 @@ class GuidedWords:
             )
             before = [*prompt, *(int(token) for token in answer)]
             if len(before) + LONGEST <= self.room:
-                words[row.index] = _Word(row, before)
+                words[row.index] = word = _Word(row, before)
+                told, token = self._ahead.get(row.index, ([], -1))
+                if token >= 0 and told == before:  # a word right after a word
+                    word.take(token, self.guide.piece(token), self.guide.is_end(token))
         while writing := [word for word in words.values() if not word.done]:
             heard = self.voice.logits([(w.row.index, [*w.before, *w.written]) for w in writing])
             for word, logits in zip(writing, heard, strict=True):
@@ -183,6 +192,9 @@ class GuidedWords:
                     word.error, word.done = NOT_FINITE, True
                     continue
                 word.take(token, self.guide.piece(token), self.guide.is_end(token))
+        for index, word in words.items():
+            if word.ahead >= 0:
+                self._ahead[index] = [*word.before, *word.written], word.ahead
         return words
 
     def _nudged(self, row: Row, word: _Word | None, top: float) -> Choice:

@@ -21,9 +21,13 @@ ELSEWHERE = ("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "DYLD_INSERT_
              "LLAMA_CPP_LIB_PATH")  # fmt: skip
 INSTALL = f"pip install 'llama-cpp-python=={TESTED_VERSIONS[-1]}'"
 NEEDED = (
+    "LLAMA_TOKEN_ATTR_BYTE",
     "LLAMA_TOKEN_ATTR_CONTROL",
     "LLAMA_TOKEN_ATTR_LSTRIP",
+    "LLAMA_TOKEN_ATTR_NORMAL",
     "LLAMA_TOKEN_ATTR_RSTRIP",
+    "LLAMA_TOKEN_ATTR_UNKNOWN",
+    "LLAMA_TOKEN_ATTR_UNUSED",
     "LLAMA_TOKEN_ATTR_USER_DEFINED",
     "LLAMA_VOCAB_TYPE_BPE",
     "LLAMA_VOCAB_TYPE_RWKV",
@@ -121,7 +125,7 @@ def remedy(otherwise: str) -> str:
     return (
         f"{' and '.join(names)} may name a folder with another llama.cpp (libllama, libggml), which"
         f" is taken first: unset {'it' if len(names) == 1 else 'them'}, as in"
-        f" `env {' '.join(f'-u {name}' for name in names)} urial-local …`.\nIf it fails then, too:"
+        f" `env {' '.join(f'-u {name}' for name in names)} urial-local …`.\nIf it still fails:"
         f" {otherwise}"
     )
 

@@ -57,10 +57,20 @@ class Model:
         weights = take(self.path, self.header, self.gpu_layers)
         self._handles.callback(weights.release)
         self.handle: Any = weights.handle
-        if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
+        self.adapters = tuple(adapters)
+        try:
+            self._ask()
+            self._load_adapters(weights)
+        except BaseException:
             self.close()
+            raise
+
+    def _ask(self) -> None:
+        """What llama.cpp says of the weights. Raises ModelError where they do not go on with a
+        text."""
+        if lib.llama_model_has_encoder(self.handle) or not lib.llama_model_has_decoder(self.handle):
             raise ModelError(
-                f"{self.path} is not a decoder-only language model, so it cannot go on with a text."
+                f"{self.path} is not a decoder-only language model, so it cannot continue text."
             )
         self.vocab = Vocabulary(lib.llama_model_get_vocab(self.handle))
         self.ctx_train: int = lib.llama_model_n_ctx_train(self.handle)
@@ -72,9 +82,6 @@ class Model:
         self.recurrent = bool(
             lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle)
         )
-        self.adapters = tuple(adapters)
-        with self._closed_on_error():
-            self._load_adapters(weights)
 
     def __enter__(self) -> Model:
         return self
@@ -85,20 +92,17 @@ class Model:
     def close(self) -> None:
         self._handles.close()
 
-    @contextlib.contextmanager
-    def _closed_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
-
     def _load_adapters(self, weights: Weights) -> None:
-        """A scale of 0 is none at all: such a model's numbers are the base's, bit by bit."""
+        """A scale of 0 is none at all: such a model's numbers are the base's, bit by bit. The same
+        adapter twice is once with both scales, since a context keeps one scale for each."""
+        loras = [a for a in self.adapters if a.named.kind == "lora"]
+        scales: dict[str, float] = {}
+        for adapter in loras:
+            scales[adapter.sha256] = scales.get(adapter.sha256, 0.0) + adapter.scale
         self._loras: list[tuple[Any, float]] = []
-        for adapter in self.adapters:
-            if adapter.named.kind == "lora" and adapter.scale:
-                self._loras.append((weights.take_lora(adapter), adapter.scale))
+        for adapter in {a.sha256: a for a in loras}.values():
+            if scale := scales[adapter.sha256]:
+                self._loras.append((weights.take_lora(adapter), scale))
                 self._handles.callback(weights.release_lora, adapter)
         width = lib.llama_model_n_embd(self.handle)
         self._directions = directions(self.adapters, self.n_layer, width)

@@ -48,7 +48,7 @@ class NativeTokenizer:
         run = max(m.end() - m.start() for m in _RUN.finditer(text))
         if run > LONGEST_RUN:
             raise TokenizeError(
-                f"The text has {run:,} characters without a blank between them; a tokeniser takes"
+                f"The text has {run:,} characters without a space between them; a tokeniser takes"
                 f" {LONGEST_RUN:,}.",
                 "Break it into lines, or shorten it.",
             )
@@ -154,7 +154,7 @@ def _on_stack(size: int, work: Callable[[], T]) -> T:
             threading.Thread(target=run).start()
         except RuntimeError:
             raise TokenizeError(
-                "There is no memory to tokenise so long a text.", "Shorten it."
+                "There is not enough memory to tokenise a text this long.", "Shorten it."
             ) from None
         except BaseException:  # an interruption while it was waited for to begin
             if begun.wait(BEGINS):

@@ -32,7 +32,7 @@ from urial_local.runtime.model import Model, fingerprint
 TIME_LIMIT, SLOWEST_READ = 60.0, 20_000_000
 MEMORY = 8 << 30  # bytes beyond what the weights may take: a context of 64 tokens needs little
 PROBE_TEXT = "Hello there, 1 2 3"
-_DAMAGED = "The file is damaged or made to do harm: download it again from a source you trust."
+_DAMAGED = "The file is damaged or malicious: download it again from a source you trust."
 
 
 def check_unknown(
@@ -93,12 +93,12 @@ def _try(
             f"llama.cpp did not finish loading {what} within {limit:.0f} seconds.", _DAMAGED
         ) from None
     if name := child.breakdown(done.returncode):
-        raise ModelError(f"llama.cpp breaks down ({name}) when it loads {what}.", _DAMAGED)
+        raise ModelError(f"llama.cpp crashes ({name}) when it loads {what}.", _DAMAGED)
     if done.returncode != 0:
         said = _last_json(done.stdout)
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         hint = said.get("hint", last)
-        raise ModelError(said.get("error", f"{what} could not be tried."), hint)
+        raise ModelError(said.get("error", f"{what} could not be tested."), hint)
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         private_folder(mark.parent)
         private_append(mark).close()

@@ -18,6 +18,7 @@ from urial_local.runtime.guidance import Guidance, GuidanceLog
 from urial_local.runtime.sampling import Sampler, Sampling
 from urial_local.runtime.stops import StopPolicy
 from urial_local.runtime.text_stream import TextStream
+from urial_local.runtime.tilt import Tilt
 
 RESTARTS = 3  # of an answer that ends before it begins
 
@@ -42,6 +43,7 @@ class Request:
     begun: int = 0  # how many of the last tokens are the answer's own beginning; its text is known
     alone: bool = False  # it begins with its shared prefix and nothing else that is at hand
     measured: bool = False  # rank and entropy are told with each token's top
+    tilt: Tilt = Tilt()  # of single tokens' logits
 
     @property
     def given(self) -> int:
@@ -134,7 +136,12 @@ class Step:
     logprobs: tuple[float | None, ...] = ()  # nats, of each token chosen now; see Choice
     top: tuple[Top, ...] = ()  # where asked for, of each
     again: bool = False  # the answer had ended before it began: what was chosen for it is void
-    guided: bool = False  # whether a guide wrote some of the tokens
+    guidance: Guidance | None = None  # where a guide had a say; places count from the first token
+
+    @property
+    def guided(self) -> bool:
+        """Whether a guide wrote some of the tokens."""
+        return self.guidance is not None and bool(self.guidance.at)
 
 
 class Row:
@@ -290,7 +297,13 @@ class Row:
             top=tuple(self._top),
             restarts=len(self._barred),
             prefill_tokens=self.n_given - self.n_prompt,
-            guidance=self._guidance.whole(self.tokens[self.n_prompt :], self._text, self._piece),
+            guidance=self._guidance.whole(
+                self.tokens[self.n_prompt - self.request.begun :],
+                self._text,
+                self._piece,
+                self.request.begun,
+                self._known,
+            ),
         )
 
     def _take(
@@ -313,10 +326,13 @@ class Row:
 
     def _view(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What may be chosen from."""
-        if not self._barred or len(self.tokens) > self.n_given:
-            return logits
-        view = logits.copy()
-        view[self._barred] = -np.inf
+        view = logits
+        if self.request.tilt:
+            answer = self.tokens[self.n_prompt - self.request.begun :]
+            view = self.request.tilt.over(logits, answer)
+        if self._barred and len(self.tokens) == self.n_given:
+            view = view.copy()
+            view[self._barred] = -np.inf
         return view
 
     def _fields(self) -> tuple[Field, ...]:

@@ -258,7 +258,7 @@ class Sequences:
         if self.model.window:
             length = self.length(sequence)
             if not self.load(sequence, memoryview(bytearray(state)), length):
-                raise ModelError("llama.cpp does not take back the state that it saved.")
+                raise ModelError("llama.cpp does not accept the state that it saved.")
         return state
 
 
@@ -288,7 +288,7 @@ def _context(model: Model, params: Any, cells: int, kv_type: KvType) -> Any:
         return handle
     raise ModelError(
         f"llama.cpp cannot make a context of {cells:,} tokens: {llama_api.last_errors()}",
-        "Choose `kv_type=f16`: not every model takes quantised keys and values."
+        "Choose `kv_type=f16`: not every model supports a quantised KV cache."
         if kv_type == "q8_0"
         else "Choose a smaller `ctx_size`, a smaller model or a stronger quantisation.",
     )

@@ -11,8 +11,18 @@ For one position, with the base model's probabilities b[v], the aligned model's 
     base_entropy     -Σ_v b[v] ln b[v]
     base_top_ids     the k most probable tokens, ties by lower id; base_top_logprobs their ln b[v]
     base_outside     1 - Σ b over those k
+    base_nucleus_entropy  -Σ_{v in N} c[v] ln c[v], c[v] = b[v] / Σ_{w in N} b[w]: N is the nucleus
+                     at 0.9, the fewest tokens, most probable first, with Σ b ≥ 0.9 - 1e-6, where
+                     1e-6 is for rounding: 27 of 30 even tokens are enough. Which ones of several
+                     equally probable tokens are in N changes nothing (arXiv 2506.17871)
+    base_above       Σ b[v] over {v : b[v] > b[t]}: a top-p of that or less rules t out
 
-and the same of the aligned model. Everything is over the whole vocabulary.
+and the same of the aligned model, and further
+
+    overlap          Σ_v min(b[v], a[v]) = 1 - ½ Σ_v |b[v] - a[v]|;      0 … 1
+    aligned_nucleus_mass  Σ a[v] over the aligned model's nucleus
+
+Everything is over the whole vocabulary.
 
 A row with a NaN, with +inf, or without any finite logit has no distribution: the status says which
 model's, its ranks are 0 and what depends on it is NaN. A logit of -inf is a token of probability
@@ -34,6 +44,7 @@ FloatArray = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
 BASE_NOT_FINITE, ALIGNED_NOT_FINITE = 1, 2  # bits of the status
 TOP = 10
+NUCLEUS = 0.9 - 1e-6  # of the probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,12 @@ class ShiftRows:
     aligned_entropy: FloatArray  # [n]
     base_outside: FloatArray  # [n], probability
     aligned_outside: FloatArray  # [n], probability
+    overlap: FloatArray  # [n], probability
+    base_above: FloatArray  # [n], probability
+    aligned_above: FloatArray  # [n], probability
+    base_nucleus_entropy: FloatArray  # [n]
+    aligned_nucleus_entropy: FloatArray  # [n]
+    aligned_nucleus_mass: FloatArray  # [n], probability
     base_top_ids: IdArray  # [n, k]; -1 past the last possible token
     aligned_top_ids: IdArray  # [n, k]
     base_top_logprobs: FloatArray  # [n, k]
@@ -115,13 +132,19 @@ def shift_rows_numpy(base: Logits, aligned: Logits, targets: IdArray, *, k: int 
 
     with np.errstate(invalid="ignore"):
         js = (divergence(b, middle) + divergence(a, middle)) / 2
+    overlap = np.where(either, nan, np.minimum(np.exp(b), np.exp(a)).sum(1))
     both = dict(zip(("base", "aligned"), sides, strict=True))
-    names = ("rank", "logprob", "entropy", "outside", "top_ids", "top_logprobs")
+    names = [
+        *("rank", "logprob", "above", "entropy", "nucleus_entropy"),
+        *("outside", "top_ids", "top_logprobs"),
+    ]
     return ShiftRows(
         status=(bad[0] * BASE_NOT_FINITE + bad[1] * ALIGNED_NOT_FINITE).astype(np.int32),
         kl_base_aligned=divergence(b, a),
         kl_aligned_base=divergence(a, b),
         js=js,
+        overlap=overlap,
+        aligned_nucleus_mass=sides[1]["nucleus_mass"],
         **{f"{model}_{name}": both[model][name] for model in both for name in names},
     )
 
@@ -144,16 +167,33 @@ def _side(x: FloatArray, targets: IdArray, k: int) -> dict[str, Any]:
     with np.errstate(invalid="ignore"):
         entropy = -np.where(np.isneginf(logprobs), 0.0, np.exp(logprobs) * logprobs).sum(1)
     outside = np.maximum(0.0, 1 - np.exp(top).sum(1))
+    nucleus_mass, nucleus_entropy = _nucleus(logprobs)
+    above = np.where(x > chosen, np.exp(logprobs), 0.0).sum(1)
     return {
         "bad": bad,
         "logprobs": logprobs,
         "rank": np.where(bad, 0, 1 + (x > chosen).sum(1) + ties.sum(1)).astype(np.int32),
         "logprob": np.where(bad, np.nan, logprobs[np.arange(n), targets]),
         "entropy": np.where(bad, np.nan, entropy),
+        "nucleus_entropy": np.where(bad, np.nan, nucleus_entropy),
+        "nucleus_mass": np.where(bad, np.nan, nucleus_mass),
         "outside": np.where(bad, np.nan, outside),
+        "above": np.where(bad, np.nan, above),
         "top_ids": order.astype(np.int32),
         "top_logprobs": top,
     }
+
+
+def _nucleus(logprobs: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Its probability and its entropy, each [n], of log-probabilities [n, n_vocab]."""
+    ordered = -np.sort(-logprobs, axis=1)
+    p = np.exp(ordered)
+    inside = np.cumsum(p, axis=1) - p < NUCLEUS  # not enough before it
+    inside[:, 1:] &= p[:, 1:] > 0
+    mass = np.where(inside, p, 0.0).sum(1)
+    with np.errstate(invalid="ignore"):
+        moment = np.where(inside, p * ordered, 0.0).sum(1)
+    return mass, np.log(mass) - moment / mass
 
 
 COLUMNS = tuple(f.name for f in fields(ShiftRows))

@@ -17,6 +17,14 @@ from urial_local.runtime.native_tokenizer import NativeTokenizer
 
 Ids = npt.NDArray[np.int32]
 _BLANKS = " \t\n\v\f\r"  # what llama.cpp's tokens strip beside them, and nothing else
+_KINDS: int = (
+    lib.LLAMA_TOKEN_ATTR_UNKNOWN
+    | lib.LLAMA_TOKEN_ATTR_UNUSED
+    | lib.LLAMA_TOKEN_ATTR_NORMAL
+    | lib.LLAMA_TOKEN_ATTR_CONTROL
+    | lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+    | lib.LLAMA_TOKEN_ATTR_BYTE
+)
 
 
 class Vocabulary:
@@ -63,6 +71,15 @@ class Vocabulary:
         """Whether the model ends its text with this token: EOS, end of turn, or BOS, since a base
         model that begins its next document has ended this one."""
         return token == self.bos or bool(lib.llama_vocab_is_eog(self._handle, token))
+
+    def kind(self, token: int) -> int:
+        """The token's type, as llama.cpp's attributes have it."""
+        return int(lib.llama_vocab_get_attr(self._handle, token)) & _KINDS
+
+    def is_special(self, token: int) -> bool:
+        """Whether no text is made of this token: neither normal nor a byte, or an end."""
+        plain = lib.LLAMA_TOKEN_ATTR_NORMAL | lib.LLAMA_TOKEN_ATTR_BYTE
+        return not self.kind(token) & int(plain) or self.is_end(token)
 
     @cached_property
     def controls(self) -> dict[int, str]:
@@ -168,7 +185,7 @@ class Vocabulary:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise TokenizeError(
-                f"The text holds half a character (at {error.start:,}), which is not valid Unicode."
+                f"The text holds a lone surrogate (at {error.start:,}), which is not valid Unicode."
             ) from None
         self._refuse_unknown(text)
         return self._native.ids(text, most)

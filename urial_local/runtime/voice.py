@@ -88,11 +88,17 @@ class Voice:
         together: Logits = np.concatenate(found)
         return together[np.argsort(order)]
 
-    def forget(self, key: Hashable) -> None:
-        """The row has ended: its cells are free."""
+    def forget(self, key: Hashable, keep: bool = False) -> None:
+        """The row has ended: its cells are free. `keep`: they hold what they hold until another
+        row needs the sequence, since one may begin alike."""
         self._spent.pop(key, None)
-        if key in self._sequences:
-            self._held.evict(self._sequences.pop(key))
+        if key not in self._sequences:
+            return
+        sequence = self._sequences.pop(key)
+        if keep:
+            self._held.touch(sequence)
+        else:
+            self._held.evict(sequence)
 
     def _go_back(self, key: Hashable, tokens: list[int]) -> _Behind:
         """Have the row's sequence hold a beginning of its tokens: the most that any holds, but for

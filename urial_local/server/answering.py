@@ -60,7 +60,7 @@ def completion_job(lane: Lane, asked: Completion) -> Job:
     choices: list[Choice] = []
     orders: list[RowOrder | ScoreOrder] = []
     for number, tokens in enumerate(completion_tokens(lane, asked)):
-        requests = completion_requests(asked, tokens, lane.plan.exact)
+        requests = completion_requests(lane, asked, tokens)
         given = asked.prompts[number]
         echoed = Given(tokens, given if isinstance(given, str) else None)
         told = scored and bool(requests) and _is_one_greedy_token(requests[0])
@@ -97,7 +97,8 @@ def _is_one_greedy_token(request: Request) -> bool:
     """Whether scoring the prompt tells all that the engine would: the one most probable token."""
     sampling = request.sampling
     plain = sampling.temperature == 0 and sampling.repeat_penalty == 1
-    return request.max_tokens == 1 and plain and not request.stop.strings and not request.measured
+    simple = plain and not request.stop.strings and not request.measured and not request.tilt
+    return request.max_tokens == 1 and simple
 
 
 class Answering:

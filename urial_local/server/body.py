@@ -13,10 +13,10 @@ SLOWEST = 60.0  # seconds for all of it
 
 
 async def fields_of(request: Request) -> Fields:
-    """Raises ApiError for what is no JSON object, or comes too slowly."""
+    """Raises ApiError for what is not a JSON object, or comes too slowly."""
     try:
         async with asyncio.timeout(SLOWEST):
             body = await request.body()
     except TimeoutError:
-        raise ApiError(408, "The body did not come within a minute.", code="slow_body") from None
+        raise ApiError(408, "The body did not arrive within a minute.", code="slow_body") from None
     return decoded(body)

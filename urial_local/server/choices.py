@@ -51,11 +51,9 @@ class Writing:
             self._begin()
             return "", ()
         ended = step.completion.end_token if step.completion else None
-        for i, (token, logprob) in enumerate(zip(step.tokens, step.logprobs, strict=True)):
+        for i, token in enumerate(step.tokens):
             if token != ended or i < len(step.tokens) - 1:
-                top = step.top[i] if step.top else None
-                entry = Entry.chosen(token, self._offsets.take(token), logprob, top)
-                self._waiting.append(entry)
+                self._waiting.append(Entry.chosen(step, i, self._offsets.take(token)))
         if step.text and self._shown == self._known == 0 and self._request.stop.framed:
             written = self._offsets.text
             self._base = len(written) - len(written.lstrip())
@@ -70,9 +68,8 @@ class Writing:
         self._waiting = self._waiting[len(told) :]
         entries = [moved(entry, -self._base - self._known) for entry in told]
         if done is not None and done.end_token is not None:
-            at = self._shown - self._known
-            top = step.top[-1] if step.top else None
-            entries.append(Entry.chosen(done.end_token, at, step.logprobs[-1], top))
+            last = len(step.tokens) - 1
+            entries.append(Entry.chosen(step, last, self._shown - self._known))
         return tuple(entries)
 
 

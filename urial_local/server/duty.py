@@ -65,20 +65,30 @@ class Duty:
         return bool(self._rows or self._scores)
 
     def take(self, inbox: Inbox, orders: Sequence[RowOrder | ScoreOrder]) -> None:
-        """Queue what was ordered. What makes no sense fails the request."""
-        for order in orders:
-            row = _Row(inbox, order.tag)
-            try:
-                if isinstance(order, ScoreOrder):
-                    self._scores.append((row, ScoreJob(order.tokens, order.first)))
-                elif order.after is not None:
-                    self._later.append((row, order))
-                else:
-                    self._rows[self._lane.engine.submit(order.request)] = row
-            except UrialError as error:
-                self.leave(inbox)
-                inbox.put(Event(error=error.message))
-                return
+        """Queue what was ordered. What makes no sense, or is a defect of ours, fails the request,
+        and no other one."""
+        try:
+            for order in orders:
+                self._take(_Row(inbox, order.tag), order)
+        except Exception as error:
+            self.leave(inbox)
+            inbox.put(Event(error=self._said(error)))
+
+    def _take(self, row: _Row, order: RowOrder | ScoreOrder) -> None:
+        if isinstance(order, ScoreOrder):
+            self._scores.append((row, ScoreJob(order.tokens, order.first)))
+        elif order.after is not None:
+            self._later.append((row, order))
+        else:
+            self._rows[self._lane.engine.submit(order.request)] = row
+
+    @staticmethod
+    def _said(error: Exception) -> str:
+        """What a client is told of an error; of a defect, the log is told where."""
+        if isinstance(error, UrialError):
+            return error.message
+        log.error("%s", told_where(error))
+        return BROKEN
 
     def leave(self, inbox: Inbox) -> None:
         """Forget a request, whatever has become of it."""
@@ -103,10 +113,8 @@ class Duty:
         except Aborted:
             self.fail(ENDING)
         except Exception as error:
-            log.error("%s", told_where(error))
             self._lane.engine.reset()
-            said = error.message if isinstance(error, UrialError) else BROKEN
-            self.fail(Event(error=said))
+            self.fail(Event(error=self._said(error)))
         return False
 
     # --- rows -------------------------------------------------------------------------------------
@@ -164,7 +172,7 @@ class Duty:
                 self._lane.engine.hold(index, False)
             elif row.held and now - row.held > self._stall:
                 self.leave(row.inbox)
-                row.inbox.put(Event(error="The answer was not read for too long."))
+                row.inbox.put(Event(error="The client did not read the answer for too long."))
 
     # --- scores -----------------------------------------------------------------------------------
 

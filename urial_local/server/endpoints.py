@@ -63,7 +63,12 @@ class Endpoints:
             "object": "model",
             "created": lane.opened,
             "owned_by": "urial-local",
-            "urial": {"model": lane.name, "prompt": prompt, "ctx_size": lane.ctx_size},
+            "urial": {
+                "model": lane.name,
+                "prompt": prompt,
+                "ctx_size": lane.ctx_size,
+                **({"guide": lane.plan.guide.config()} if lane.plan.guide else {}),
+            },
         }
 
     async def chat(self, request: Request) -> ASGIApp:

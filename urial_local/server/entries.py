@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from urial_local.runtime.choices import Top
 from urial_local.runtime.prompt_scores import Scored
+from urial_local.runtime.rows import Step
 
 FLOOR = -9999.0  # nats; what has no probability at all is written so, since JSON has no infinity
 
@@ -31,13 +31,21 @@ class Entry:
     top: tuple[tuple[int, float], ...] = ()
     rank: int = 0
     entropy: float | None = None
+    base_top: float | None = None  # the model's own top-1 probability, where the guide wrote it
 
     @staticmethod
-    def chosen(token: int, offset: int, logprob: float | None, top: Top | None) -> Entry:
-        if top is None:
-            return Entry(token, offset, logprob)
+    def chosen(step: Step, i: int, offset: int) -> Entry:
+        """The i-th token of a step."""
+        token, logprob = step.tokens[i], step.logprobs[i]
+        guided = step.guidance
+        base_top = None
+        if guided is not None and i in guided.at:
+            base_top = guided.base_top[guided.at.index(i)]
+        if i >= len(step.top):
+            return Entry(token, offset, logprob, base_top=base_top)
+        top = step.top[i]
         pairs = tuple(zip(top.ids, top.logprobs, strict=True))
-        return Entry(token, offset, logprob, pairs, top.rank, top.entropy)
+        return Entry(token, offset, logprob, pairs, top.rank, top.entropy, base_top)
 
     @staticmethod
     def given(token: int, offset: int, scored: Scored | None) -> Entry:
@@ -164,6 +172,7 @@ def details(names: Names, entries: Sequence[Entry]) -> list[dict[str, Any]]:
             "logprob": finite(entry.logprob),
             "rank": entry.rank or None,
             "entropy": entry.entropy,
+            "base_top": entry.base_top,
             "top": [likely(names, token, logprob) for token, logprob in entry.top],
         }
         for entry in entries

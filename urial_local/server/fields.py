@@ -15,7 +15,7 @@ MAX_STOPS, MAX_STOP_BYTES = 16, 256
 
 
 def decoded(body: bytes) -> Fields:
-    """Raises ApiError for what is no JSON object; NaN and the like are no JSON."""
+    """Raises ApiError for what is not a JSON object; NaN and the like are no JSON."""
 
     def refuse(name: str) -> float:
         raise ValueError(f"{name} is not JSON")

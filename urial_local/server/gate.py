@@ -43,7 +43,7 @@ class Gate:
         if origin and scope["method"] not in SAFE and not self._trusts(origin, headers):
             return ApiError(
                 403,
-                "Requests from pages of other sites are refused; --allow-origin lets one in.",
+                "Requests from pages of other sites are refused; --allow-origin allows one.",
                 code="foreign_origin",
             )
         if scope["path"] not in PUBLIC and not self._settings.admits(

@@ -16,6 +16,7 @@ from urial_local.runtime.engine import Engine
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions, open_scorer
 from urial_local.runtime.prompt_scores import PromptScorer
+from urial_local.tasks.guide import GuidePlan, GuidePrompts, opened_guide
 from urial_local.tasks.model_file import ModelFile
 from urial_local.tasks.prompt_choice import ANSWER_ROOM, PromptChoice
 from urial_local.tasks.prompted import PromptedModel, answer_limit, recommended, try_prompt
@@ -32,6 +33,7 @@ class LanePlan:
     exact: bool = False
     markers: MarkerPolicy = "escape"
     library: Mapping[str, Prompt] = field(default_factory=dict)
+    guide: GuidePlan | None = None
 
 
 def usable_prompts(file: ModelFile) -> dict[str, Prompt]:
@@ -49,6 +51,8 @@ def usable_prompts(file: ModelFile) -> dict[str, Prompt]:
 
 class Lane:
     """One model, open."""
+
+    guide: GuidePrompts | None = None  # what the engine's guide sees, where there is one
 
     def __init__(self, plan: LanePlan, model: Model, engine: Engine) -> None:
         self.name, self.plan, self.model, self.engine = plan.name, plan, model, engine
@@ -81,13 +85,17 @@ class Lane:
             self._askers[name] = self.under(self.prompts[name])
         return self._askers[name]
 
-    def under(self, prompt: Prompt) -> PromptedModel:
+    def under(
+        self, prompt: Prompt, changed: Callable[[PromptedModel], Prompt] | None = None
+    ) -> PromptedModel:
+        """The model under any prompt. `changed`: see GuidePrompts.beside."""
         return PromptedModel(
             self.model,
             prompt,
             sampling=recommended(prompt, {}),
             max_tokens=answer_limit(prompt, None),
             markers=self.plan.markers,
+            guide=self.guide.beside(prompt, changed) if self.guide else None,
         )
 
     def scorer(self) -> PromptScorer:
@@ -111,6 +119,9 @@ def open_lanes(plans: Sequence[LanePlan]) -> Iterator[list[Lane]]:
             model, engine = stack.enter_context(plan.file.open(plan.runtime))
             lane = Lane(plan, model, engine)
             stack.callback(lane.close)
+            lane.guide = stack.enter_context(
+                opened_guide(plan.guide, model, engine, lane.default, plan.runtime, plan.markers)
+            )
             lanes.append(lane)
         yield lanes
 

@@ -40,6 +40,12 @@ class Metrics:
         self.generated_tokens = counter(
             "urial_generated_tokens", "Tokens that were written", "model"
         )
+        self.guide_tokens = counter(
+            "urial_guide_tokens", "Tokens of those that the guide wrote", "model"
+        )
+        self.guide_decoded = counter(
+            "urial_guide_decoded_tokens", "Tokens that guides decoded, read ones included", "model"
+        )
         self.scored_tokens = counter(
             "urial_scored_tokens", "Tokens that were decoded to be scored", "model"
         )
@@ -82,6 +88,9 @@ class Metrics:
         self.cached_tokens.labels(model).inc(done.cached_tokens)
         self.generated_tokens.labels(model).inc(written(done))
         self.prefill.labels(model).observe(done.prefill_seconds)
+        if done.guidance is not None:
+            self.guide_tokens.labels(model).inc(len(done.guidance.at))
+            self.guide_decoded.labels(model).inc(done.guidance.decoded)
 
     def text(self) -> bytes:
         return generate_latest(self._all)

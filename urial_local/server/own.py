@@ -12,6 +12,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from urial_local import __version__
 from urial_local.base import limits
@@ -26,7 +27,7 @@ from urial_local.server.fields import Fields
 from urial_local.server.inbox import ScoreOrder
 from urial_local.server.lanes import Lane
 from urial_local.server.preparing import Talk, chat_tokens, talk_of
-from urial_local.server.responses import Json
+from urial_local.server.responses import Json, Told
 from urial_local.server.saving import save
 from urial_local.server.scoring import scored
 from urial_local.server.state import State
@@ -57,13 +58,10 @@ class Own:
 
     def routes(self) -> list[Route]:
         def post(path: str, make: Callable[[Fields], Awaitable[dict[str, Any]]]) -> Route:
-            async def handler(request: Request) -> Response:
+            async def handler(request: Request) -> ASGIApp:
                 fields = await fields_of(request)
                 self._state.enter()
-                try:
-                    return Json(await make(fields))
-                finally:
-                    self._state.leave()
+                return Told(self._state, lambda: make(fields))
 
             return Route(path, handler, methods=["POST"])
 
@@ -146,7 +144,7 @@ class Own:
         `models`."""
         asked = fields.items("models", 8) or list(self._state.worker.lanes)
         if not all(isinstance(name, str) for name in asked):
-            raise wrong("models must be names of models.", "models")
+            raise wrong("models must be a list of model names.", "models")
         ids = fields.ids("ids", limits.TOKENS)
         position = fields.whole("position", 0, len(ids), len(ids))
         places = await self._places(fields, asked, ids[: position + 1])
@@ -220,7 +218,7 @@ class Own:
         folder = self._state.settings.runs
         if folder is None:
             raise ApiError(
-                403, "Nothing is saved here: start with --runs FOLDER.", code="not_saving"
+                403, "This server saves nothing: start it with --runs FOLDER.", code="not_saving"
             )
         lane, prompt = self._state.named(fields.text("model"))
         return await self._state.prepared(lambda: save(folder, lane, prompt, fields))
@@ -273,4 +271,5 @@ def _about(lane: Lane) -> dict[str, Any]:
         "exact": lane.plan.exact,
         "chat_template": bool(lane.model.chat_template),
         "fingerprint": lane.plan.file.fingerprint,
+        "guide": lane.plan.guide.config() if lane.plan.guide else None,
     }

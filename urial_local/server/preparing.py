@@ -15,13 +15,14 @@ from urial_local.prompting.markers import contain
 from urial_local.prompting.prompts import Prompt, Rendered, Turn
 from urial_local.runtime.rows import Request
 from urial_local.runtime.sampling import Sampling, row_seed
+from urial_local.runtime.tilt import Tilt
 from urial_local.server.errors import told, too_long, wrong
 from urial_local.server.fields import token_ids
 from urial_local.server.lanes import Lane
 from urial_local.server.requests import COMPLETION_TOKENS, Chat, Common, Completion, Said
 from urial_local.tasks.prompted import PromptedModel
 
-EMPTY = "The prompt is empty, so there is nothing to go on from."
+EMPTY = "The prompt is empty, so there is nothing to continue."
 DETAILS = 10  # most probable tokens in our own data of each token
 
 
@@ -36,8 +37,8 @@ class Talk:
 
 
 def talk_of(messages: Sequence[Said], go_on: bool = False) -> Talk:
-    """Raises ApiError for an order of roles that is no conversation. Neighbours of one role are one
-    message, with a blank line between them."""
+    """Raises ApiError for an order of roles that is not a conversation. Neighbours of one role are
+    one message, with a blank line between them."""
     merged: list[Said] = []
     for message in messages:
         if merged and merged[-1].role == message.role:
@@ -49,14 +50,14 @@ def talk_of(messages: Sequence[Said], go_on: bool = False) -> Talk:
     for i, message in enumerate(merged):
         if message.role == "system":
             raise wrong(
-                "A system message can stand at the start only: the prompt's frame has no place for"
+                "A system message can only come first: the prompt's frame has no place for"
                 " it between turns.",
                 message.param,
             )
         if message.role != ("user", "assistant")[i % 2]:
-            raise wrong("The conversation must begin with a message of the user.", message.param)
+            raise wrong("The conversation must begin with a user message.", message.param)
     if not merged:
-        raise wrong("There is no message of the user.", "messages")
+        raise wrong("There is no user message.", "messages")
     begun = ""
     if merged[-1].role == "assistant":
         if not go_on:
@@ -74,9 +75,14 @@ def talk_of(messages: Sequence[Said], go_on: bool = False) -> Talk:
 
 
 def asker_for(lane: Lane, prompt: str, system: str) -> PromptedModel:
-    """The model under a prompt, with a client's system text in it."""
+    """The model under a prompt, with a client's system text in it. A guide sees that, too."""
     asker = lane.asker(prompt)
-    return lane.under(with_system(asker.prompt, system, asker)) if system else asker
+    if not system:
+        return asker
+    # Where the guide is asked under the base's prompt, that has the text already.
+    follows = lane.guide is not None and lane.guide.follows
+    changed = None if follows else lambda guide: with_system(guide.prompt, system, guide)
+    return lane.under(with_system(asker.prompt, system, asker), changed)
 
 
 def with_system(prompt: Prompt, text: str, asker: PromptedModel) -> Prompt:
@@ -130,8 +136,16 @@ def chat_requests(lane: Lane, prompt: str, asked: Chat) -> list[Request]:
         alone=lane.plan.exact,
         top_logprobs=top,
         measured=common.tokens,
+        others=request.others if common.guide else (),
+        tilt=tilt_for(lane, common),
     )
     return seeded(request, common)
+
+
+def tilt_for(lane: Lane, common: Common) -> Tilt:
+    """Raises ApiError for ids that the vocabulary lacks."""
+    token_ids([token for token, _ in common.tilt.bias], "logit_bias", lane.model.vocab.size)
+    return common.tilt
 
 
 def completion_tokens(lane: Lane, asked: Completion) -> list[list[int]]:
@@ -156,9 +170,9 @@ def completion_tokens(lane: Lane, asked: Completion) -> list[list[int]]:
     return found
 
 
-def completion_requests(asked: Completion, tokens: list[int], alone: bool = False) -> list[Request]:
-    """One for each answer to a prompt; none where only its text or scores are wanted. `alone`: see
-    the engine's Request."""
+def completion_requests(lane: Lane, asked: Completion, tokens: list[int]) -> list[Request]:
+    """One for each answer to a prompt; none where only its text or scores are wanted. Raises
+    ApiError."""
     common = asked.common
     most = COMPLETION_TOKENS if common.max_tokens is None else common.max_tokens
     if most == 0:
@@ -167,9 +181,10 @@ def completion_requests(asked: Completion, tokens: list[int], alone: bool = Fals
         tokens,
         common.draw.over(Sampling()),
         max_tokens=most,
-        alone=alone,
+        alone=lane.plan.exact,
         top_logprobs=max(asked.logprobs or 0, DETAILS if common.tokens else 0),
         measured=common.tokens,
+        tilt=tilt_for(lane, common),
     )
     request = replace(request, stop=replace(request.stop, strings=common.stop))
     return seeded(request, common)

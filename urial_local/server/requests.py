@@ -10,10 +10,12 @@ from typing import Any
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.runtime.sampling import Sampling
+from urial_local.runtime.tilt import MOST_BIAS, MOST_PENALTY, Tilt
 from urial_local.server.errors import ApiError, wrong
 from urial_local.server.fields import Fields, token_ids
 
 MAX_N, MAX_PROMPTS, MAX_CHOICES, MAX_LOGPROBS, MAX_MESSAGES = 32, 1024, 4096, 20, 10_000
+MAX_BIAS = 1024  # tokens
 COMPLETION_TOKENS = 16  # OpenAI's default
 # Fields that change the answer, and the values with which they do not.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -22,9 +24,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
-    "logit_bias": ({}, []),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
     "suffix": ("",),
     "audio": (),
     "prediction": (),
@@ -85,12 +84,14 @@ class Common:
 
     model: str
     draw: Draw
+    tilt: Tilt
     max_tokens: int | None  # None: the default; -1: as long as the context allows
     n: int
     stop: tuple[str, ...]
     stream: bool
     usage: bool  # at the end of a stream
     tokens: bool  # our own data of each token
+    guide: bool = True  # whether the guide has a say, where there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def chat(fields: Fields) -> Chat:
     """Raises ApiError."""
     common = _common(fields, ("max_completion_tokens", "max_tokens"), 1)
     if fields.flag("echo"):
-        raise wrong("echo is of /v1/completions.", "echo")
+        raise wrong("echo is for /v1/completions only.", "echo")
     asked = fields.flag("logprobs")
     top = fields.whole("top_logprobs", 0, MAX_LOGPROBS, 0)
     if top and not asked:
@@ -189,15 +190,39 @@ def _common(fields: Fields, lengths: tuple[str, ...], least: int) -> Common:
     options = fields.inner("stream_options")
     if options.all and not streaming:
         raise wrong("stream_options needs stream to be true.", "stream_options")
+    own = fields.inner("urial")
     return Common(
         model=fields.text("model"),
         draw=_draw(fields),
+        tilt=_tilt(fields),
         max_tokens=most,
         n=fields.whole("n", 1, MAX_N, 1),
         stop=fields.stops(),
         stream=streaming,
         usage=options.flag("include_usage"),
-        tokens=fields.inner("urial").flag("tokens"),
+        tokens=own.flag("tokens"),
+        guide=own.flag("guide") if own.has("guide") else True,
+    )
+
+
+def _tilt(fields: Fields) -> Tilt:
+    """`logit_bias` maps ids to numbers. Whether the vocabulary has them is seen later."""
+    given = fields.get("logit_bias")
+    pairs = Fields({} if given == [] else fields.inner("logit_bias").all, "logit_bias.")
+    if len(pairs.all) > MAX_BIAS:
+        raise wrong(f"logit_bias may have {MAX_BIAS:,} tokens.", "logit_bias")
+    bias: dict[int, float] = {}
+    for key in pairs.all:
+        if not key.isascii() or not key.isdecimal() or len(key) > 9:
+            raise wrong('logit_bias must map token ids, such as "15", to numbers.', "logit_bias")
+        value = pairs.number(key, -MOST_BIAS, MOST_BIAS)
+        if value is None or int(key) in bias:
+            raise wrong(f"logit_bias must have one number for the token {int(key)}.", "logit_bias")
+        bias[int(key)] = value
+    return Tilt(
+        tuple((token, value) for token, value in bias.items() if value),
+        fields.number("presence_penalty", -MOST_PENALTY, MOST_PENALTY) or 0.0,
+        fields.number("frequency_penalty", -MOST_PENALTY, MOST_PENALTY) or 0.0,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from starlette.responses import Response
@@ -99,6 +99,24 @@ class Answer:
             if self._job.usage:
                 yield _event(shape.usage_chunk(answering.usage))
         yield b"data: [DONE]\n\n"
+
+
+class Told:
+    """The JSON that `make` gives. As with `Answer`, the request has been counted as open, and who
+    leaves ends the work for it."""
+
+    def __init__(self, state: State, make: Callable[[], Awaitable[Any]]) -> None:
+        self._state, self._make = state, make
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell() -> None:
+            await Json(await self._make())(scope, receive, send)
+
+        try:
+            if await unless_left(receive, tell):
+                self._state.metrics.disconnects.inc()
+        finally:
+            self._state.leave()
 
 
 def _event(value: Any) -> bytes:

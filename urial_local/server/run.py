@@ -20,10 +20,13 @@ from urial_local.server.state import State
 LAST = 2.0  # seconds in which requests that were ended are told so
 BACKLOG = 2048  # connections that were not taken yet
 HEADERS = 64 << 10  # bytes of a request's head
+# A machine that is gone says nothing, not even that it left: after so many seconds of silence its
+# system is asked whether it is there, so many times at such a distance.
+GONE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but a signal drains first: no new requests, and those in hand may end. A second
+    """uvicorn, but a signal drains first: no new requests, and those in flight may end. A second
     signal ends them at once."""
 
     def __init__(self, app: Starlette, on_drain: Callable[[int], None] = lambda open: None) -> None:
@@ -79,6 +82,10 @@ def listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # connections inherit these
+        for name, value in GONE.items():
+            if (option := getattr(socket, name, None)) is not None:
+                listening.setsockopt(socket.IPPROTO_TCP, option, value)
         listening.bind((host, port))
         listening.listen(BACKLOG)
         return listening
@@ -114,11 +121,11 @@ def serve(
                  f" {lane.ctx_size:,} tokens a row")  # fmt: skip
             if lane.remark:
                 tell(lane.remark)
-        tell(f"Ready: {address} (the chat page), {address}/v1 (OpenAI's API). Ctrl-C ends it.")
+        tell(f"Ready: {address} (the chat page), {address}/v1 (OpenAI's API). Ctrl-C stops it.")
 
     def on_drain(open: int) -> None:
         if open:
-            tell(f"Ending once {open:,} requests are answered; again to end at once.")
+            tell(f"Stopping once {open:,} requests are answered; again to stop at once.")
 
     app = make_app(settings, open_lanes, on_ready)
     server = Server(app, on_drain)

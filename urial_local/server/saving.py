@@ -17,7 +17,7 @@ from urial_local.server.lanes import Lane
 from urial_local.tasks.generate.flags import flags_of
 
 MAX_TURNS = 1000
-ENDINGS = ("eos", "frame", "stop", "length", "context", "form")
+ENDINGS = ("eos", "frame", "stop", "length", "context", "form", "loop")
 SAMPLING = ("temperature", "top_p", "min_p", "top_k", "repeat_penalty", "seed")
 
 
@@ -43,6 +43,7 @@ def save(folder: Path, lane: Lane, prompt: str, fields: Fields) -> dict[str, Any
         "kv_type": lane.plan.runtime.kv_type,
         "exact": lane.plan.exact,
         "source": "serve",
+        **({"guide": lane.plan.guide.config()} if lane.plan.guide else {}),
     }
     first, *later = turns
     row = {

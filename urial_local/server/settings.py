@@ -66,5 +66,5 @@ def read_key(path: Path) -> str:
     """The key in a file. Raises UsageError where there is none."""
     key = read_text(path, "The key's file", MAX_KEY).strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError(f"{path} holds no key: one line of ASCII without blanks.")
+        raise UsageError(f"{path} does not hold a key: one line of ASCII without spaces.")
     return key

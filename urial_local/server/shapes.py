@@ -132,6 +132,12 @@ class Shape:
                 "prefill_seconds": round(done.prefill_seconds, 6),
                 "tokens_per_second": round(done.tokens_per_second, 2),
             }
+            if done.guidance is not None:
+                own["guide"] = {
+                    "tokens": len(done.guidance.at),
+                    "rate": round(done.guidance.rate, 6),
+                    "decoded_tokens": done.guidance.decoded,
+                }
         return own
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class State:
         future: Future[T] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # who asked has left
             try:
                 future.set_result(make())
             except Exception as error:
@@ -64,7 +66,7 @@ class State:
         if self.open >= self.settings.queue + room:
             raise ApiError(
                 429,
-                f"{self.open:,} requests are being answered or wait; try again later.",
+                f"{self.open:,} requests are being answered or waiting; try again later.",
                 code="queue_full",
                 headers={"retry-after": "1"},
             )

@@ -74,7 +74,7 @@ def generate(
         job=generating.JobOptions(repeat=repeat, seed=chosen.sampling.get("seed", 0)),
         runtime=RuntimeOptions(ctx_size=ctx_size, threads=threads),
     )
-    planned = plan(model_file(model, chat_template=chat_template), options)
+    planned = plan(model_file(model), options)
     folder = Folder(output)
     with _source(data) as source:
 

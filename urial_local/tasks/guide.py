@@ -8,15 +8,16 @@ sees; `contrast` is the base itself under another prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from urial_local.base.errors import UsageError
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.markers import MarkerPolicy
 from urial_local.prompting.prompts import Prompt, Turn
+from urial_local.runtime.common_ids import exchange
 from urial_local.runtime.engine import Engine
 from urial_local.runtime.guided import Ends, Guided
 from urial_local.runtime.guided_words import GuidedWords
@@ -24,8 +25,6 @@ from urial_local.runtime.guides import PARAMETERS, Rule
 from urial_local.runtime.model import Model
 from urial_local.runtime.open import RuntimeOptions
 from urial_local.runtime.sequences import Sequences
-from urial_local.runtime.vocabulary import Vocabulary
-from urial_local.runtime.vocabulary_pair import compare_vocabularies
 from urial_local.runtime.voice import Voice
 from urial_local.tasks.model_file import ModelFile, OnCheck, model_file
 from urial_local.tasks.prompt_choice import PromptChoice
@@ -100,8 +99,9 @@ class GuidePlan:
     rule: Rule
     file: ModelFile | None  # None under `contrast`
     small: ModelFile | None
-    prompt: Prompt | None  # None: the base's own
+    prompt: Prompt | None  # None: the base's own, where that is not certain yet
     remark: str = ""
+    follows: bool = False  # it is asked under the base's prompt, whichever that is
 
     def config(self) -> dict[str, Any]:
         """For run.json: all that decides what the guide does."""
@@ -141,7 +141,8 @@ def plan_guide(
     if prompt:
         try_prompt(prompt, file.chat_template)
     remark = f"{file.title} may think before it answers." if thinks else ""
-    return GuidePlan(options.rule, file, small, prompt, remark)
+    follows = not (options.prompt or file.chat_template)
+    return GuidePlan(options.rule, file, small, prompt, remark, follows)
 
 
 @dataclass
@@ -150,13 +151,27 @@ class GuidePrompts:
 
     asker: PromptedModel
     as_base: bool  # whether a second one sees what the base sees
+    told: Callable[[Sequence[int]], list[int]] | None = None  # in its own tokens
+    follows: bool = False  # the guide is asked under the base's prompt, whichever that is
+
+    def beside(
+        self, prompt: Prompt, changed: Callable[[PromptedModel], Prompt] | None = None
+    ) -> GuidePrompts:
+        """The same guide beside a base that is asked under this prompt. `changed`: its own prompt
+        with a client's system text in it."""
+        asker = replace(self.asker, prompt=prompt) if self.follows else self.asker
+        if changed is not None:
+            asker = replace(asker, prompt=changed(asker))
+        return replace(self, asker=asker)
 
     def others(
         self, query: str, history: Sequence[Turn], base: Sequence[int]
     ) -> tuple[Sequence[int], ...]:
         """Their prompts' tokens, in the order of the chooser's voices."""
         own = self.asker.request(query, history).tokens
-        return (own, base) if self.as_base else (own,)
+        if not self.as_base:
+            return (own,)
+        return own, self.told(base) if self.told else base
 
 
 @contextmanager
@@ -178,26 +193,29 @@ def opened_guide(
         guide = stack.enter_context(plan.file.load(runtime.gpu_layers)) if plan.file else model
         small = stack.enter_context(plan.small.load(runtime.gpu_layers)) if plan.small else None
         others = [m for m in (guide, small) if m is not None]
-        apart = [found for m in others if (found := difference(model.vocab, m.vocab))]
+        end = model.vocab.eos if model.vocab.eos >= 0 else model.vocab.bos
+        passing = [exchange(model.vocab, m.vocab, end) for m in others]
+        apart = [found for found in passing if isinstance(found, str)]
         if apart and plan.rule.name != "nudge":
             raise UsageError(
                 f"`guide_rule={plan.rule.name}` adds up tokens, and these vocabularies differ:"
                 f" {apart[0]}",
                 "`guide_rule=nudge` exchanges words, for any two models.",
             )
+        exchanges = [found for found in passing if not isinstance(found, str)]
         room = min(engine.ctx_size, *(m.ctx_train or engine.ctx_size for m in others))
         voices = [Voice(_sequences(stack, m, engine, runtime, room)) for m in others]
-        end = model.vocab.eos if model.vocab.eos >= 0 else model.vocab.bos
         if apart:
             engine.chooser = GuidedWords(
                 plan.rule, voices[0], model.vocab, guide.vocab, end, room=room
             )
         else:
-            ends = Ends(model.vocab, guide.vocab, end)
-            engine.chooser = Guided(plan.rule, voices, ends, room=room)
+            ends = Ends(model.vocab, exchanges[0] or guide.vocab, end)
+            engine.chooser = Guided(plan.rule, voices, ends, exchanges=exchanges, room=room)
         try:
             asker = PromptedModel(guide, plan.prompt or prompt, markers=markers)
-            yield GuidePrompts(asker, small is not None)
+            told = exchanges[1].told if small and exchanges[1] else None
+            yield GuidePrompts(asker, small is not None, told, plan.follows)
         finally:
             engine.chooser = before
 
@@ -218,21 +236,3 @@ def _sequences(
     )
     stack.callback(found.close)
     return found
-
-
-def difference(base: Vocabulary, guide: Vocabulary) -> str:
-    """What keeps two models from exchanging tokens, or an empty string. Control tokens may be
-    called otherwise: none but an end is ever exchanged."""
-    if base is guide:
-        return ""
-    try:
-        pair = compare_vocabularies(base, guide)
-    except UsageError as error:
-        return error.message
-    if pair.same:
-        return ""
-    if base.size == guide.size:
-        apart = set(range(base.size)) - set(pair.shared.tolist())
-        if apart <= base.controls.keys() and apart <= guide.controls.keys():
-            return ""
-    return pair.difference

@@ -38,7 +38,7 @@ NO_INTERVAL = (
 )
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _ALIKE = 1e-9  # an error below this, on the whole line, is rounding
-_STEEP = 700.0  # e to more than this is no float
+_STEEP = 700.0  # e to more than this is not a float
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,8 +88,12 @@ class ModelFile:
             **({"chat_template": self.template_sha} if self.template_sha else {}),
         }
 
-    def with_template(self, source: str) -> ModelFile:
-        """The same, asked in this chat template."""
+    def with_template(self, path: str | None) -> ModelFile:
+        """The same, asked in the chat template in a file, where one is named. Raises
+        PromptError."""
+        if path is None:
+            return self
+        source = read_template(path)
         header = replace(self.header, metadata={**self.header.metadata, _TEMPLATE: source})
         sha = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         return replace(self, header=header, prompt=None, template_sha=sha)
@@ -126,7 +130,6 @@ def model_file(
 
     Raises ModelError, PromptError for the template, or UsageError for a name that makes no sense.
     """
-    template = read_template(chat_template) if chat_template else ""
     named = find_model(name)
     header = check_unknown(named.path, lambda: on_check(named.path))
     adapters = checked_adapters(named.adapters, header)
@@ -136,7 +139,7 @@ def model_file(
     label = "+".join([base if plain else named.path.stem, *(a.named.label for a in adapters)])
     own = with_adapters(fingerprint(named.path, header), adapters)
     found = ModelFile(label, named.path, header, own, named.prompt, adapters, name)
-    return found.with_template(template) if template else found
+    return found.with_template(chat_template)
 
 
 @contextmanager

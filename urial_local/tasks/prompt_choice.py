@@ -77,7 +77,7 @@ def chosen_prompt(file: ModelFile, frame: str | None = None) -> tuple[Prompt | N
         return None, ""
     try:
         if name not in prompt_files():
-            raise PromptError(f"There is no prompt {name!r} any more.")
+            raise PromptError(f"There is no longer a prompt {name!r}.")
         # Under the name that it was chosen by, whatever its file says.
         prompt = replace(load_prompt(name, frame), name=name)
         try_prompt(prompt, file.chat_template)

@@ -104,7 +104,7 @@ class Pool:
         except sqlite3.Error as error:
             raise UrialError(
                 f"The index of the pool {self.name} is damaged: {error}.",
-                "`urial-local cache clear` removes it; the same command makes it again.",
+                "`urial-local cache clear` removes it; run the same command again to rebuild it.",
             ) from None
 
     def _nearest(

@@ -26,13 +26,16 @@ def answered_run(folder: Path) -> RunInfo:
             f"{folder} is a run of {info.task!r}, not of generate.",
             f"Its cells are runs of generate: name one in {folder}."
             if info.task == "benchmark"
-            else "Its page is report.html; `urial-local report` makes it anew.",
+            else "Its page is report.html; `urial-local report` rebuilds it.",
         )
     return info
 
 
-def answers(runs: tuple[Path, ...], path: Path, out: Output) -> None:
-    """The page of generation runs, and a table of them to stdout."""
+PAGE_ROWS = 50_000  # a page of more is some 100 MB, which a browser takes long to open
+
+
+def answers(runs: tuple[Path, ...], path: Path, out: Output, page: bool = True) -> None:
+    """A table of generation runs to stdout, and their page."""
     from urial_local.records.generated import Generated
     from urial_local.records.runs import latest_rows
     from urial_local.report.answers_page import write_answers_page
@@ -40,8 +43,12 @@ def answers(runs: tuple[Path, ...], path: Path, out: Output) -> None:
     from urial_local.tasks.generate.summary import summarise
 
     found = {str(run): summarise(latest_rows(run, KEY, Generated.read)) for run in runs}
-    write_answers_page(runs, path)
+    if page:
+        write_answers_page(runs, path)
     print_table(found, out)
+    if not page:
+        out.tell(f"A page of so many rows is not made; `urial-local show {runs[0]}` reads them.")
+        return
     out.tell(f"Open {path} in a browser.")
 
 

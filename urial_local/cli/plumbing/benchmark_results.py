@@ -49,7 +49,7 @@ def merge(output: Path, folders: Sequence[Path], out: Output) -> None:
     cells = [cell.name for cell in benchmark_run(folders[0]).config_as(BenchmarkConfig).cells]
     merged = merge_runs(output, folders, kept.KEY, kept.placed)
     if merged.missing_shards:
-        out.note(f"Not among them: shard {', '.join(merged.missing_shards)}.")
+        out.note(f"Missing: shard {', '.join(merged.missing_shards)}.")
     for cell in cells:
         there = [folder / cell for folder in folders if is_run(folder / cell)]
         if there:
@@ -86,11 +86,13 @@ def _measures(model: str, cells: Sequence[Cell], found: Results) -> list[str]:
         ("tokens", *(number(m.tokens, 1) for m in of)),
         ("tokens/s", *(number(m.tokens_per_second, 1) for m in of)),
     ]
+    if any(m.guides is not None for m in of):
+        rows.append(("guide's tokens", *(percent(m.guides) for m in of)))
     return table_lines(head, rows, gap=2)
 
 
 def _title(cell: Cell) -> str:
-    return cell.facts.model.name if cell.facts.aligned else cell.facts.prompt.name
+    return cell.facts.model.name if cell.facts.aligned else cell.facts.asked
 
 
 def _share(share: Share) -> str:
@@ -173,14 +175,14 @@ def remarks(found: Results) -> Iterator[str]:
     for model, name in found.best.items():
         cells = {cell.name: cell for cell in found.of_model(model)}
         best, zero = cells[name], zero_shot_of(list(cells.values()))
-        prompt = best.facts.prompt.name
+        prompt = best.facts.asked
         said = f"{model}: {prompt} has the most right, {percent(best.measures.right.value)}"
         against = next(one.zero_shot for one in found.comparisons if one.cell == name)
         if against is not None:
             said += f", {100 * against.value:+.1f} points against zero-shot, {_verdict(against)}"
         yield f"{said}."
         others = (o for o in found.comparisons if o.cell in cells and cells[o.cell] is not zero)
-        near = [cells[o.cell].facts.prompt.name for o in others if o.best and not o.best.sure]
+        near = [cells[o.cell].facts.asked for o in others if o.best and not o.best.sure]
         if near:
             yield f"What it has more than {' or '.join(near)} may be chance."
         yield f"To use it: {usage(best)}"

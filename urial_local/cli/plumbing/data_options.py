@@ -13,6 +13,7 @@ from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.paths import user_path
 from urial_local.base.texts import read_text
+from urial_local.cli.plumbing.numbers import Whole
 from urial_local.cli.plumbing.options import Repeated, together
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,7 +33,7 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
         i, n = limits.count(first, limits.SHARDS), limits.count(second, limits.SHARDS)
         if i is not None and n is not None and 1 <= i <= n:
             return i, n
-        return self.fail(f"{value!r} is no shard; the second of eight is 2/8", param, ctx)
+        return self.fail(f"{value!r} is not a shard; write 2/8 for the second of eight", param, ctx)
 
 
 def output_option(text: str) -> Callable[[F], F]:
@@ -54,11 +55,11 @@ data_options = together(
     click.option(
         "--format",
         type=click.Choice(["json", "jsonl", "csv", "tsv", "text", "parquet"]),
-        help="The file's format, where its ending does not say.",
+        help="The file's format, if its extension does not tell it.",
     ),
     click.option(
         "--limit",
-        type=click.IntRange(1, limits.ROWS),
+        type=Whole(1, limits.ROWS),
         metavar="N",
         help="Only the first N rows.",
     ),
@@ -130,7 +131,7 @@ def chosen_ids(text: str | None) -> frozenset[str] | None:
             raise UsageError(f"{text[1:]} is not JSON: {error}.") from None
     lists = list(value.values()) if isinstance(value, dict) else [value]
     if not all(isinstance(one, list) for one in lists):
-        raise UsageError(f"{text[1:]} holds no list of ids.")
+        raise UsageError(f"{text[1:]} does not hold a list of ids.")
     try:
         found = [id_text(i) for one in lists for i in one]
     except ValueError as error:

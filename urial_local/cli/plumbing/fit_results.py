@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from urial_local.base.errors import Interrupted, RunError, UsageError
+from urial_local.base.errors import Interrupted, RunError, Unfinished, UsageError
 from urial_local.base.formats import counted, number, percent
 from urial_local.cli.plumbing.output import Output
 from urial_local.cli.plumbing.running import RESUME
@@ -59,9 +59,10 @@ def search(plan: Plan, folder: Path, seconds: float) -> Outcome:
                     shown.to(len(known) + done)
             except (Aborted, KeyboardInterrupt):
                 stop.asked = True
-        log.end_session(rows=done)
+        log.end_session(finished=fit.outcome is not None, rows=done)
     if fit.outcome is None:
-        raise Interrupted(f"Stopped; {counted(len(known) + done, 'score')} are kept.", RESUME)
+        kind = Unfinished if stop.terminated else Interrupted
+        raise kind(f"Stopped; {counted(len(known) + done, 'score')} are kept.", RESUME)
     return fit.outcome
 
 
@@ -136,7 +137,7 @@ def tell(plan: Plan, result: Result, folder: Path, out: Output, *, kept: bool, s
             f" `urial-local prompts default {plan.file.argument} --clear` takes it back."
         )
     elif not same and result.verdict != BETTER:
-        more = "; run the same command again to go on with the search" if result.n < 48 else ""
+        more = "; run the same command again to continue the search" if result.n < 48 else ""
         out.tell(f"The default stays. What was found is {path}; `-p` asks under it{more}.")
     elif not same:
         out.tell(f"The prompt is {path}; `-p` asks under it.")

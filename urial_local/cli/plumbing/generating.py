@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ from urial_local.cli.plumbing.guide_options import guide_choice
 from urial_local.cli.plumbing.options import runtime_choice
 
 if TYPE_CHECKING:
-    from urial_local.cli.plumbing.running import Tally
-    from urial_local.records.datasets import Count, Fields, Item, Selection
+    from urial_local.cli.plumbing.running import Tally, Work
+    from urial_local.records.datasets import Fields, Item, Selection
+    from urial_local.records.runlog import RunLog
     from urial_local.records.sources import Source
+    from urial_local.tasks.crew.driver import Crew
+    from urial_local.tasks.generate.job import Job, Todo
     from urial_local.tasks.generate.setup import GenerateOptions, Plan, Weights
 
 
@@ -54,7 +58,7 @@ def planned(
     setup.check(asked)
     if not model:
         note(DEMO_NOTE)
-    file = model_file(model or "demo", tell_about_check, asked.chat_template)
+    file = model_file(model or "demo", tell_about_check)
     setup.plan(file, asked)  # before the pool is read: a wrong prompt should not cost that wait
     tell_about_context(file.header, asked.runtime.ctx_size)
     if embedding_model and not asked.retrieve:
@@ -76,13 +80,24 @@ def planned(
         yield plan
 
 
+class Passing(Protocol):
+    """One pass over questions; see records.datasets.Survey."""
+
+    rows: int
+    cut: int
+    done: bool
+
+    def items(self) -> Iterator[Item]: ...
+
+
 class Questions(Protocol):
     """What a run asks. It is read anew as often as it is needed."""
 
     @property
     def shard(self) -> tuple[int, int] | None: ...
-    def count(self) -> Count: ...
-    def items(self) -> Iterator[Item]: ...
+    @property
+    def in_one_pass(self) -> bool: ...  # nothing has to be known of all rows before the first
+    def survey(self) -> Passing: ...
 
 
 @dataclass(frozen=True)
@@ -93,68 +108,139 @@ class Dataset:
     fields: Fields
     selection: Selection
 
-    def items(self) -> Iterator[Item]:
-        from urial_local.records.datasets import iterate
+    def survey(self) -> Passing:
+        from urial_local.records.datasets import Survey
 
-        return iterate(self.source, self.fields, self.selection)
+        return Survey(self.source, self.fields, self.selection)
 
-    def count(self) -> Count:
-        from urial_local.records.datasets import count
+    @property
+    def in_one_pass(self) -> bool:
+        from urial_local.records.datasets import numbered
 
-        return count(self.source, self.fields, self.selection)
+        return numbered(self.source, self.fields) and self.selection.ids is None
 
     @property
     def shard(self) -> tuple[int, int] | None:
         return self.selection.shard
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """What a run lacks. `rows` may be counted up to a bound only."""
+
+    todo: Iterator[Todo]
+    rows: int
+    first: Item | None  # that can be asked
+    total: int | None  # of the whole run; None where it is known in the end only
+
+
 def run(
-    plan: Plan, data: Questions, output: Path, weights: Weights | None = None
+    plan: Plan,
+    data: Questions,
+    output: Path,
+    weights: Weights | None = None,
+    crew: Callable[[Plan, Lacking], Crew] | None = None,
 ) -> tuple[Tally, int]:
     """Answer the rows that a run folder lacks; returns what was done, and how many rows of the
-    folder are errors. `weights`: those of the model, where other runs go over them, too."""
+    folder are errors. `weights`: those of the model, where other runs go over them, too. `crew`:
+    several workers answer."""
     from urial_local.cli.plumbing.guiding import GuideRates
     from urial_local.cli.plumbing.running import Tally, end, write_rows
     from urial_local.cli.plumbing.stopping import stoppable
     from urial_local.cli.plumbing.terminal import note
     from urial_local.records.generated import Generated
     from urial_local.records.runlog import RunLog
-    from urial_local.tasks.generate.job import KEY, Job, todo
+    from urial_local.records.runs import is_run
+    from urial_local.tasks.generate.job import KEY, longest_first
 
-    found = data.count()
-    if found.cut:
-        note(
-            f"{counted(found.cut, 'row is a conversation', 'rows are conversations')} with a system"
-            " text or later questions; only the first question of each is asked."
-        )
     job = plan.options.job
-    total = found.rows * job.repeat
+    survey, lacking = data.survey(), None
+    if data.in_one_pass:
+        any(not item.error for item in data.survey().items())  # raises where nothing can be asked
+    elif not is_run(output):  # what is wrong with the data should leave no folder
+        lacking = _in_all(None, data, survey, job.repeat)
     with RunLog(output, plan.config(data.shard), KEY, Generated.read) as log:
         if there := log.count_done():
             note(f"{counted(there, 'row is', 'rows are')} there already.")
-        first, lacking = None, 0
-        # The whole file, so that a changed question is found before a model is loaded.
-        for item, _ in todo(log, data.items(), job.repeat):
-            first = first or (item if not item.error else None)
-            lacking += 1
-        if not lacking:
+        if lacking is None or there:
+            survey = data.survey()
+            look = _ahead if data.in_one_pass else _in_all
+            lacking = look(log, data, survey, job.repeat)
+        if survey.done:
+            _tell_cut(survey)
+        if not lacking.rows:
+            log.end_session(finished=True)
             return Tally(), log.count_errors()
-        with (
-            stoppable() as stop,
-            (
-                weights.open(plan, first, _trial) if weights else plan.open(lacking, first, _trial)
-            ) as opened,
-        ):
-            if plan.options.parallel is None and not plan.options.exact and not opened.told:
-                note(f"{counted(opened.parallel, 'row')} at a time.")
-            opened.engine.resume()
-            work = Job(opened.engine, opened.method, job)
-            rates = GuideRates(plan.guide)
-            rows = rates.watched(work.rows(todo(log, data.items(), job.repeat)))
-            tally = write_rows(log, rows, work, stop, total=total, unit="row", figures=_figures)
+        rates = GuideRates(plan.guide)
+        with stoppable() as stop, ExitStack() as stack:
+            work: Work
+            if crew:
+                work = together = crew(plan, lacking)
+                rows = together.rows(longest_first(lacking.todo))
+            else:
+                work = own = stack.enter_context(_alone(plan, lacking, weights))
+                rows = own.rows(lacking.todo)
+            tally = write_rows(
+                log, rates.watched(rows), work, stop, total=lacking.total, unit="row",
+                figures=_figures,
+            )  # fmt: skip
         rates.tell()
-        end(log, tally, total)
+        if lacking.total is None and survey.done:
+            _tell_cut(survey)
+        end(log, tally, lacking.total)
         return tally, log.count_errors()
+
+
+@contextmanager
+def _alone(plan: Plan, lacking: Lacking, weights: Weights | None) -> Iterator[Job]:
+    """One engine in this process."""
+    from urial_local.cli.plumbing.terminal import note
+    from urial_local.tasks.generate.job import Job
+
+    opening = (
+        weights.open(plan, lacking.first, _trial)
+        if weights
+        else plan.open(lacking.rows, lacking.first, _trial)
+    )
+    with opening as opened:
+        if plan.options.parallel is None and not plan.options.exact and not opened.told:
+            note(f"{counted(opened.parallel, 'row')} at a time.")
+        opened.engine.resume()
+        yield Job(opened.engine, opened.method, plan.options.job)
+
+
+def _in_all(log: RunLog | None, data: Questions, survey: Passing, repeat: int) -> Lacking:
+    """What a run lacks, from a pass over all of it, so that a changed question is found before a
+    model is loaded. A run that is not there yet lacks all."""
+    from urial_local.tasks.generate.job import todo
+
+    first, rows = None, 0
+    for item, _ in todo(log, survey.items(), repeat):
+        first = first or (item if not item.error else None)
+        rows += 1
+    rest = todo(log, data.survey().items(), repeat)
+    return Lacking(rest, rows, first, survey.rows * repeat)
+
+
+def _ahead(log: RunLog, data: Questions, survey: Passing, repeat: int) -> Lacking:
+    """What a run lacks, as far as the next rows; the others are found as they are reached."""
+    from urial_local.tasks.generate.job import WINDOW, todo
+
+    rest = todo(log, survey.items(), repeat)
+    head = list(itertools.islice(rest, WINDOW))
+    first = next((item for item, _ in head if not item.error), None)
+    total = survey.rows * repeat if survey.done else None
+    return Lacking(itertools.chain(head, rest), len(head), first, total)
+
+
+def _tell_cut(survey: Passing) -> None:
+    from urial_local.cli.plumbing.terminal import note
+
+    if survey.cut:
+        note(
+            f"{counted(survey.cut, 'row is a conversation', 'rows are conversations')} with a"
+            " system text or later questions; only the first question of each is asked."
+        )
 
 
 def _trial(rows: int, per_second: float) -> None:

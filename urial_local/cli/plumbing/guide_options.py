@@ -25,27 +25,27 @@ guide_options = together(
         type=click.Choice(
             ["nudge", "blend", "defer", "defer-whole", "bet", "proxy", "amplify", "contrast"]
         ),
-        help="How the two make a token; contrast takes no guide. See docs/guides.md."
+        help="How the two choose a token; contrast takes no guide. See docs/guides.md."
         "  [default: nudge]",
     ),
     click.option(
         "--gamma",
         type=float,
         metavar="X",
-        help="Unsure is a best token below this probability.  [default: 0.4]",
+        help="The model is unsure if its best token is below this probability.  [default: 0.4]",
     ),
     click.option("--beta", type=float, metavar="X", help="Weight under proxy.  [default: 1]"),
     click.option(
         "--alpha",
         type=float,
         metavar="X",
-        help="How far beyond, under amplify and contrast.  [default: 0.5]",
+        help="How far to extrapolate under amplify and contrast.  [default: 0.5]",
     ),
     click.option(
         "--guide-prompt",
         metavar="NAME|FILE",
         shell_complete=complete_prompts,
-        help="The guide's prompt, or contrast's other one.  [default: the guide's chat template;"
+        help="The guide's prompt, or contrast's second one.  [default: the guide's chat template;"
         " zero-shot]",
     ),
     click.option(

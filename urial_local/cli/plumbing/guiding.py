@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from urial_local.runtime.guidance import Guidance
     from urial_local.tasks.guide import GuidePlan
 
-_HIGH = "More than a fifth says that it leads rather than guides: try a lower `gamma`, a prompt for"
+_HIGH = "Above a fifth, it leads rather than guides: try a lower `gamma`, a prompt for"
 
 
 def tell_about_guide(guidance: Guidance | None, plan: GuidePlan | None) -> None:

@@ -57,7 +57,7 @@ def judge_rows(
         with RunLog(folder, config, KEY, JudgedRow.read) as log:
             lacking = todo(log, rows)
             if there := len(rows) - len(lacking):
-                note(f"{there:,} of them are there already.")
+                note(f"{there:,} of them are already there.")
             work = Evaluation(judge)
             tally = write_rows(
                 log, work.rows(lacking), work, stop, total=len(rows), unit="row",

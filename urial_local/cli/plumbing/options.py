@@ -6,6 +6,7 @@ made of it; a noun that may be given again stands in the plural.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from urial_local.base import limits
+from urial_local.cli.plumbing.numbers import Whole
 
 if TYPE_CHECKING:
     from urial_local.runtime.open import RuntimeOptions
@@ -56,12 +58,18 @@ class GpuLayersType(click.ParamType):  # type: ignore[type-arg]  # generic since
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, begun: str) -> list[Any]:
-    """Names of models that begin so, those on this machine first; then files."""
+    """Names of models that begin so, those on this machine first; then files. Behind a plus:
+    files of adapters."""
     from click.shell_completion import CompletionItem
 
     from urial_local.base.registry import registry
     from urial_local.tasks.models.catalog import catalog
 
+    before, plus, adapter = begun.rpartition("+")
+    if plus and not os.path.lexists(begun):
+        kind = "cvec:" if adapter.startswith("cvec:") else ""
+        files = sorted(glob.glob(f"{glob.escape(adapter.removeprefix(kind))}*.gguf"))
+        return [CompletionItem(f"{before}+{kind}{file}") for file in files[:100]]
     rows = [r for r in catalog(registry()) if r.name.startswith(begun)]
     rows.sort(key=lambda row: row.path is None)
     items = [CompletionItem(r.name, help=f"{r.role or ''} {r.quant or ''}".strip()) for r in rows]
@@ -100,7 +108,7 @@ runtime_options = together(
     click.option(
         "-c",
         "--ctx-size",
-        type=click.IntRange(0, limits.TOKENS),
+        type=Whole(0, limits.TOKENS),
         default=0,
         metavar="N",
         help="Context in tokens; 0 for the model's own, up to 4096.  [default: 0]",
@@ -110,19 +118,19 @@ runtime_options = together(
         "--gpu-layers",
         type=GpuLayersType(),
         default="auto",
-        help="Layers on the GPU; auto is all, where there is one.  [default: auto]",
+        help="Layers on the GPU; auto is all, if there is one.  [default: auto]",
     ),
     click.option(
         "-t",
         "--threads",
-        type=click.IntRange(1, limits.THREADS),
+        type=Whole(1, limits.THREADS),
         metavar="N",
         help="CPU threads; by default one for each core.",
     ),
     click.option(
         "-b",
         "--batch-size",
-        type=click.IntRange(1, limits.BATCH),
+        type=Whole(1, limits.BATCH),
         default=512,
         metavar="N",
         help="Tokens decoded at once in a prompt.  [default: 512]",
@@ -131,7 +139,7 @@ runtime_options = together(
         "--kv-type",
         type=click.Choice(["f16", "f32", "q8_0"]),
         default="f16",
-        help="Type of cached keys and values.  [default: f16]",
+        help="Type of the KV cache.  [default: f16]",
     ),
     click.option(
         "--disk-cache/--no-disk-cache",
@@ -147,7 +155,7 @@ def parallel_option(text: str, default: int) -> Callable[[F], F]:
     return click.option(
         "-np",
         "--parallel",
-        type=click.IntRange(1, limits.ROWS_AT_A_TIME),
+        type=Whole(1, limits.ROWS_AT_A_TIME),
         default=default,
         metavar="N",
         help=f"{text}  [default: {default}]",
@@ -173,15 +181,15 @@ sampling_options = together(
     click.option(
         "-n",
         "--max-tokens",
-        type=click.IntRange(-1, limits.TOKENS),
+        type=Whole(-1, limits.TOKENS),
         callback=_answer_limit,
         metavar="N",
-        help="Longest answer; -1 for all the context has.  [default: 1024]",
+        help="Longest answer; -1 for as long as the context allows.  [default: 1024]",
     ),
     click.option(
         "-s",
         "--seed",
-        type=click.IntRange(-limits.SEED, limits.SEED),
+        type=Whole(-limits.SEED, limits.SEED),
         metavar="N",
         help="Seed of the random draws.  [default: 0]",
     ),
@@ -193,9 +201,9 @@ sampling_options = together(
     ),
     click.option(
         "--top-k",
-        type=click.IntRange(0, limits.TOKENS),
+        type=Whole(0, limits.TOKENS),
         metavar="N",
-        help="Draw among N; 0 is off.",
+        help="Draw from the N most probable tokens; 0 is off.",
     ),
     click.option("--top-p", type=float, metavar="X", help="Nucleus mass; 1 is off."),
     click.option(
@@ -220,7 +228,9 @@ sampling_options = together(
 
 
 prefill_option = click.option(
-    "--prefill", metavar="TEXT", help="The answer begins with this text, and the model goes on."
+    "--prefill",
+    metavar="TEXT",
+    help="The answer begins with this text, and the model continues it.",
 )
 
 

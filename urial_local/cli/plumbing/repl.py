@@ -42,7 +42,7 @@ HELP = """\
 /set KEY VALUE     temp, top-k, top-p, min-p, repeat-penalty, penalty-scope, seed, max-tokens
 /show [prompt|settings|history]
 /raw [TEXT]        exactly what the model would see for TEXT
-/save FILE         keep the conversation as JSON;  /load FILE  goes on with one
+/save FILE         keep the conversation as JSON;  /load FILE  continues one
 /bye               quit (as does Ctrl-D)
 \"\"\"                alone on a line, begins and ends a question of several lines
 //text             a question that begins with a slash"""
@@ -310,14 +310,14 @@ class Repl:
 
 def _path(name: str, command: str) -> Path:
     if not name:
-        raise UsageError(f"{command} needs a file's name.", f"For instance: {command} talk.json")
+        raise UsageError(f"{command} needs a file name.", f"For instance: {command} talk.json")
     try:
         path = Path(name).expanduser()
         if path.is_symlink() and not path.exists():
             raise UsageError(f"{name} is a link that leads to no file.")
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"{name!r} is no file's name: {error}.") from None
+        raise UsageError(f"{name!r} is not a file name: {error}.") from None
 
 
 def write_whole(path: Path, text: str) -> None:

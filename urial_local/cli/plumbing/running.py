@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from urial_local.base.errors import Interrupted
+from urial_local.base.errors import Interrupted, Unfinished
 from urial_local.cli.plumbing.stopping import Stop
 from urial_local.records.runlog import RunLog
 from urial_local.runtime.choices import ENDED
@@ -41,6 +41,7 @@ class Tally:
     first_error: str = ""
     began: float = field(default_factory=time.perf_counter)
     stopped: bool = False
+    terminated: bool = False  # by SIGTERM
 
     @property
     def seconds(self) -> float:
@@ -75,12 +76,12 @@ def write_rows(
     work: Work,
     stop: Stop,
     *,
-    total: int,
+    total: int | None,
     unit: str,
     figures: Callable[[Tally], dict[str, str]] = lambda tally: {},
 ) -> Tally:
     """Write rows to a run's log as they come. `total`: of the whole run, those that are there
-    already among them. `figures` stand after the bar."""
+    already among them; None where it is not known. `figures` stand after the bar."""
     from urial_local.cli.plumbing.progress import bar
     from urial_local.runtime.sequences import Aborted
 
@@ -95,14 +96,18 @@ def write_rows(
                 shown.to(there + tally.done, **figures(tally))
         except (Aborted, KeyboardInterrupt):
             stop.asked = True
-    tally.stopped = stop.asked
+    tally.stopped, tally.terminated = stop.asked, stop.terminated
     return tally
 
 
-def end(log: RunLog, tally: Tally, total: int, **more: float) -> None:
-    """Keep what this start did. Raises Interrupted where it was stopped."""
-    log.end_session(rows=tally.done, tokens=tally.tokens, seconds=tally.seconds, **more)
+def end(log: RunLog, tally: Tally, total: int | None, **more: float) -> None:
+    """Keep what this start did. Raises Interrupted where Ctrl-C stopped it, Unfinished where
+    SIGTERM did."""
+    did = {"rows": tally.done, "tokens": tally.tokens, "seconds": tally.seconds}
+    log.end_session(finished=not tally.stopped, **did, **more)
     if tally.stopped:
+        kind = Unfinished if tally.terminated else Interrupted
         done = log.count_done()
         failed = f", {tally.errors:,} failed" if tally.errors else ""
-        raise Interrupted(f"Stopped; {done:,} of {total:,} rows are done{failed}.", RESUME)
+        of = "" if total is None else f" of {total:,}"
+        raise kind(f"Stopped; {done:,}{of} rows are done{failed}.", RESUME)

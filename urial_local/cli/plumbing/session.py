@@ -107,7 +107,7 @@ def open_session(options: Mapping[str, Any]) -> Iterator[Session]:
 def tell_about_check(path: Path) -> None:
     """A large file takes a while to try."""
     if path.stat().st_size > _LARGE:
-        note(f"{path.name} is new here: trying it in a process of its own first, this once.")
+        note(f"{path.name} is new here: testing it once in a child process first.")
 
 
 def tell_about_context(header: GGUFHeader, ctx_size: int) -> None:
@@ -115,4 +115,4 @@ def tell_about_context(header: GGUFHeader, ctx_size: int) -> None:
     trained = gguf_facts.context(header)
     if trained and ctx_size > trained:
         title = header.metadata.get("general.name") or "The model"
-        note(f"{title} was trained for contexts of {trained:,} tokens; beyond, answers get worse.")
+        note(f"{title} was trained for contexts of {trained:,} tokens; longer ones get worse.")

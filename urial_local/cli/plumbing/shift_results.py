@@ -39,7 +39,7 @@ def analyse(
     from urial_local.tasks.shift.record import KEY, Answer
     from urial_local.tasks.shift.results import write_tokens
 
-    total = len(items) * len(setup.aligned)
+    total = len(items) * len(setup.aligned) * setup.options.samples
     with RunLog(output, setup.config(given is not None), KEY, Answer.read) as log:
         lacking = todo(log, setup, items, given)
         if there := total - len(lacking):
@@ -53,6 +53,8 @@ def analyse(
             )  # fmt: skip
         if lacking:
             end(log, tally, total)
+        else:
+            log.end_session(finished=True)
         return len(todo(log, setup, items, given))
 
 
@@ -122,6 +124,7 @@ def summary_lines(summary: ShiftSummary) -> list[str]:
         ]
         lines += [*_key(found), "", *_end_lines(found), *_token_lines(found), ""]
         lines += [*unsure_lines(found), ""]
+        lines += [*finer_lines(found), "", *sampled_lines(found)]
         lines += [*_unsound_lines(found), *_noise_lines(found)]
     return lines[:-1]
 
@@ -198,6 +201,66 @@ def unsure_lines(found: AlignedSummary) -> list[str]:
         if at.gamma in _SHOWN
     ]
     return table_lines(_UNSURE, rows, indent=2)
+
+
+_FINER = (
+    Column("how far apart", 22),
+    *figures(("overlap", 9), ("JS > 0.1", 10), ("Δ ln p", 8), ("bits", 7), ("first 10", 10)),
+    *figures(("forks", 8), ("top-p 0.9", 11)),
+)
+_JS, _FIRST = 0.1, 10  # of the thresholds and beginnings that summary.json has
+
+
+def finer_lines(found: AlignedSummary) -> list[str]:
+    """A line of the finer statistics for each context, and what the columns are."""
+    from urial_local.tasks.shift.concentration import FIRST
+    from urial_local.tasks.shift.gains import bits
+    from urial_local.tasks.shift.sparsity import THRESHOLDS
+
+    rows = []
+    for name, context in found.contexts.items():
+        f = context.finer
+        rows.append(
+            (
+                name,
+                percent(f.overlap.mean),
+                percent(f.sparsity.shares[THRESHOLDS.index(_JS)]),
+                number(f.gains.values.mean, 2),
+                number(bits(f.totals.kl_without_end.mean), 1),
+                percent(f.concentration.first[FIRST.index(_FIRST)]),
+                percent(f.forks.inside.share),
+                percent(f.reach.inside_top_p(0.9)),
+            )
+        )
+    return [
+        *table_lines(_FINER, rows, indent=2),
+        "  Δ ln p: of a token, nats; bits: KL(aligned‖base) summed over an answer; first 10: how",
+        "  much of it is in so many tokens (the three without ends); forks: shifted tokens where",
+        "  the base is least sure; top-p 0.9: tokens that the base could have drawn under it.",
+        *_floor_line(found),
+    ]
+
+
+def _floor_line(found: AlignedSummary) -> list[str]:
+    """The noise floor of the threshold, where it was measured."""
+    noise = found.noise_floor
+    if noise is None or not noise.js.n:
+        return []
+    return [f"  Quantisation alone: JS up to {noise.js.percentiles[95]:.3g} at 95 % of positions."]
+
+
+def sampled_lines(found: AlignedSummary) -> list[str]:
+    """What several answers to each question say, where there are."""
+    s = found.sampled
+    if s is None:
+        return []
+    grams = ", ".join(f"{n}: {percent(share)}" for n, share in s.distinct.items())
+    return [
+        f"  {s.answers:,} answers to {counted(s.questions, 'question')}: branching factor"
+        f" {number(s.branching.mean, 2)}; distinct openings {percent(s.openings)};",
+        f"  distinct n-grams {grams}",
+        "",
+    ]
 
 
 def _unsound_lines(found: AlignedSummary) -> list[str]:

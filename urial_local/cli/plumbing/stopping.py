@@ -1,4 +1,5 @@
-"""Ctrl-C in a run of many rows: first those in hand are finished, then, asked again, nothing is."""
+"""Ctrl-C and SIGTERM in a run of many rows: first those in flight are finished, then, asked again,
+nothing is. SIGTERM is what Slurm and others send before they end a job."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from contextlib import contextmanager
 
 
 class Stop:
-    """What Ctrl-C asked for. A signal handler of its own from before a model is loaded: a
-    KeyboardInterrupt could come between two calls that belong together."""
+    """What Ctrl-C or SIGTERM asked for. A signal handler of its own from before a model is loaded:
+    a KeyboardInterrupt could come between two calls that belong together."""
 
     def __init__(self) -> None:
         self.asked = False
+        self.terminated = False  # by SIGTERM
         self._finish: Callable[[], None] | None = None
         self._abort: Callable[[], None] | None = None
 
@@ -23,9 +25,10 @@ class Stop:
         if self.asked:
             finish()
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self, number: int = signal.SIGINT, *_: object) -> None:
         from urial_local.cli.plumbing.terminal import note
 
+        self.terminated = self.terminated or number == signal.SIGTERM
         if self.asked and self._abort is None:
             raise KeyboardInterrupt
         if self.asked and self._abort is not None:
@@ -41,13 +44,14 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Inside, SIGINT is the Stop's. Only the main thread receives signals."""
+    """Inside, SIGINT and SIGTERM are the Stop's. Only the main thread receives signals."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -144,7 +144,7 @@ def _is_made(code: str, name: str) -> bool:
 
 def _python_fault(code: str, name: str) -> str:
     if _is_deep(code):
-        return "code nested deeper than is looked at"
+        return "code nested too deeply to check"
     tree = _parsed(code)
     if tree is None:
         return "does not parse as Python"

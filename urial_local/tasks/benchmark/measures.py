@@ -7,6 +7,8 @@ signs   shares of answered probes; see tasks.benchmark.signs
 words   mean number of words an answer, split at blanks, over all turns
 tokens  mean number of tokens an answer, over all turns
 tokens/s  tokens that were written, over the seconds of the cell's starts
+guides    of cells with a guide: the share of its tokens among all that were written, those that an
+          answer was begun with left out; runtime.guidance says which tokens count as the guide's
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from urial_local.records.generated import Generated
+from urial_local.records.generated import AnsweredTurn, Generated
 from urial_local.tasks.benchmark.probes import Probe
 from urial_local.tasks.benchmark.rules import verdict
 from urial_local.tasks.benchmark.signs import SIGNS, Frame, Said, signs_of
@@ -49,6 +51,7 @@ class Measures:
     words: float | None
     tokens: float | None
     tokens_per_second: float | None
+    guides: float | None = None  # None of cells without a guide
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -59,6 +62,7 @@ class Measures:
             "words": self.words,
             "tokens": self.tokens,
             "tokens_per_second": self.tokens_per_second,
+            "guides": self.guides,
         }
 
 
@@ -80,7 +84,16 @@ def measure(
         words=_mean([len(turn.answer.split()) for turn in turns]),
         tokens=_mean([turn.completion_tokens for turn in turns]),
         tokens_per_second=tokens_per_second,
+        guides=_guides(turns),
     )
+
+
+def _guides(turns: Sequence[AnsweredTurn]) -> float | None:
+    """The guide's share of the tokens written; None without a guide."""
+    guided = [turn for turn in turns if turn.guide is not None]
+    written = sum(turn.completion_tokens - turn.prefill_tokens for turn in guided)
+    theirs = sum(len(turn.guide.at) for turn in guided if turn.guide is not None)
+    return theirs / written if written else None
 
 
 def _share(values: Iterable[bool | None]) -> Share:

@@ -101,7 +101,7 @@ def _table(path: Path) -> dict[str, Any]:
         raise UsageError(f"The probes {path} are not TOML: {str(error).rstrip('.')}.") from None
     wrong = ""
     if unknown := sorted(set(table) - _KEYS):
-        wrong = f"{unknown[0][:80]!r} is not known there (known: {', '.join(sorted(_KEYS))})"
+        wrong = f"{unknown[0][:80]!r} is not a known key (known: {', '.join(sorted(_KEYS))})"
     elif not _is_name(table.get("kind")):
         wrong = "`kind` must be a short name of letters and digits"
     elif not isinstance(table.get("description", ""), str):
@@ -137,7 +137,7 @@ def _probe(entry: Any, table: dict[str, Any], number: int) -> Probe:
         raise RuleError("it must be a [[probes]] table")
     if unknown := sorted(set(entry) - _PROBE_KEYS):
         known = ", ".join(sorted(_PROBE_KEYS))
-        raise RuleError(f"{unknown[0][:80]!r} is not known there (known: {known})")
+        raise RuleError(f"{unknown[0][:80]!r} is not a known key (known: {known})")
     if not _is_name(entry.get("id")):
         raise RuleError("`id` must be a short name of letters, digits, `-`, `_`, `.` and `:`")
     if "rule" not in entry:

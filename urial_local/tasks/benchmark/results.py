@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from urial_local.base.errors import UsageError
 from urial_local.records.generated import Generated, ModelFacts, PromptFacts
 from urial_local.records.runs import RunInfo, RunRows, is_run, read_run
 from urial_local.records.typed import Count, Malformed
+from urial_local.runtime.guides import RuleName
 from urial_local.tasks.benchmark import kept
 from urial_local.tasks.benchmark.checkpoints import Axis, axis_of
 from urial_local.tasks.benchmark.measures import Judged, Measures, judged, measure
@@ -38,6 +39,28 @@ def _folder(name: str, at: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class GuideCellFacts:
+    """What run.json says of a cell's guide; see tasks.guide."""
+
+    rule: RuleName
+    model: ModelFacts | None = None  # None under `contrast`
+    base: ModelFacts | None = None  # of `proxy`
+    prompt: PromptFacts | str = ""
+    gamma: float | None = None
+    beta: float | None = None
+    alpha: float | None = None
+
+    def in_words(self) -> str:
+        """The rule, what sets it, and the models."""
+        values = {"γ": self.gamma, "β": self.beta, "α": self.alpha}
+        said = ", ".join([self.rule, *(f"{k} {v:g}" for k, v in values.items() if v is not None)])
+        models = [m for m in (self.model, self.base) if m is not None]
+        named = [f"{m.title or m.name} ({m.fingerprint})" for m in models]
+        prompt = self.prompt.name if isinstance(self.prompt, PromptFacts) else self.prompt
+        return f"{said}; {' and '.join([*named, f'prompt {prompt}'])}"
+
+
+@dataclass(frozen=True, slots=True)
 class CellFacts:
     """What run.json says of a cell."""
 
@@ -47,6 +70,14 @@ class CellFacts:
     aligned: bool = False
     markers: tuple[str, ...] = ()
     fence: str = ""
+    guide: GuideCellFacts | None = None
+
+    @property
+    def asked(self) -> str:
+        """How the model was asked, in words that tell its cells apart."""
+        if self.guide is None:
+            return self.prompt.name
+        return f"{self.prompt.name} + {'guide' if self.guide.model else self.guide.rule}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +115,8 @@ class Cell:
             "name": self.name,
             "model": self.facts.model.name,
             "prompt": self.facts.prompt.name,
+            "asked": self.facts.asked,
+            "guide": asdict(self.facts.guide) if self.facts.guide else None,
             "aligned": self.facts.aligned,
             **self.measures.as_json(),
         }
@@ -225,8 +258,10 @@ def _best(cells: Sequence[Cell]) -> Cell:
 
 
 def zero_shot_of(cells: Sequence[Cell]) -> Cell | None:
-    """What others are held against: zero-shot, or another prompt whose name begins so."""
-    named = [c for c in cells if c.facts.prompt.name.startswith(ZERO_SHOT)]
+    """What others are held against: zero-shot without a guide, or another prompt whose name begins
+    so."""
+    alone = [c for c in cells if c.facts.guide is None]
+    named = [c for c in alone if c.facts.prompt.name.startswith(ZERO_SHOT)]
     return next((c for c in named if c.facts.prompt.name == ZERO_SHOT), next(iter(named), None))
 
 
@@ -259,7 +294,7 @@ def _curves(own: Mapping[str, Sequence[Cell]]) -> Curves | None:
     by_prompt: dict[str, dict[str, Share]] = {}
     for model, cells in own.items():
         for cell in cells:
-            by_prompt.setdefault(cell.facts.prompt.name, {})[model] = cell.measures.right
+            by_prompt.setdefault(cell.facts.asked, {})[model] = cell.measures.right
     lines = tuple(
         Curve(prompt, tuple(found.get(model) for model in own))
         for prompt, found in by_prompt.items()

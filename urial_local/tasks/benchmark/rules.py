@@ -6,7 +6,7 @@ outside of lines that are fences), and must not decline (tasks/refusals.py) unle
 
 Checks of form are *loose*, as in IFEval (arXiv 2311.07911): an answer is right if one of eight
 variants of it is, with or without its first line, its last line, and its asterisks. For an answer
-in URIAL's style greets and closes, and that is no failure to follow the instruction. All checks of
+in URIAL's style greets and closes, which does not fail the instruction. All checks of
 form must hold in the same variant; one with nothing in it does not count. What this lets through:
 an answer whose only wrong line is its first or its last.
 """
@@ -138,7 +138,7 @@ def _content(rule: Rule, answer: str) -> str:
             f"no number, so not {wanted}"
         )  # fmt: skip
     if rule.steps:
-        # One item alone is no list: "1." may begin any answer.
+        # One item alone is not a list: "1." may begin any answer.
         items = max(bullets(answer), numbered(answer))
         steps = items if items > 1 else len(sentences(answer))
         if steps < rule.steps:

@@ -10,16 +10,18 @@ from typing import Any
 from urial_local.base.errors import UrialError, UsageError
 from urial_local.prompting.library import load_prompt
 from urial_local.prompting.prompts import Prompt
-from urial_local.records.datasets import Count, Item, in_shard
+from urial_local.records.datasets import Item, in_shard
 from urial_local.tasks.benchmark.probes import Probe, digest, load_probes
 from urial_local.tasks.generate import setup
 from urial_local.tasks.generate.setup import GenerateOptions, Plan, run_name
+from urial_local.tasks.guide import GuideOptions
 from urial_local.tasks.model_file import ModelFile, model_file
 from urial_local.tasks.prompt_choice import ANSWER_ROOM, choose_prompt
 
 ZERO_SHOT = "zero-shot"  # what every other prompt is held against
 EXTRA_PROMPTS = ("urial-mini", "urial-help")  # asked besides the model's own where none is named
 SHIPPED, OWN = "shipped", "own"  # whose probes
+GUIDED = "guided"  # ends the name of a cell with a guide
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,13 @@ class BenchmarkOptions:
     kinds: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
     generate: GenerateOptions = field(default_factory=GenerateOptions)
+    guide: GuideOptions | None = None  # every prompt is asked without it, and once more with it
 
 
 @dataclass(frozen=True, slots=True)
 class CellPlan:
-    """A model under a prompt: one run of generate, in a folder of this name."""
+    """A model under a prompt, with a guide or without: one run of generate, in a folder of this
+    name."""
 
     name: str
     plan: Plan
@@ -57,6 +61,8 @@ class CellPlan:
             "aligned": self.aligned,
             "markers": list(frame.markers),
             "fence": frame.fence,
+            # Only where there is one, so that benchmarks from before there were guides go on.
+            **({"guide": self.plan.guide.config()} if self.plan.guide else {}),
         }
 
 
@@ -71,14 +77,26 @@ class Asked:
         """Those of this shard."""
         return tuple(p for i, p in enumerate(self.probes) if in_shard(item_of(p, i), self.shard))
 
-    def items(self) -> Iterator[Item]:
-        for number, probe in enumerate(self.probes):
-            item = item_of(probe, number)
-            if in_shard(item, self.shard):
-                yield item
+    in_one_pass = False  # they are few, and a changed one is told before a model is loaded
 
-    def count(self) -> Count:
-        return Count(len(self.own()), 0, 0)
+    def survey(self) -> Asking:
+        return Asking(self)
+
+
+class Asking:
+    """One pass over probes; see records.datasets.Survey."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self.rows, self.cut, self.done = 0, 0, False
+
+    def items(self) -> Iterator[Item]:
+        for number, probe in enumerate(self._asked.probes):
+            item = item_of(probe, number)
+            if in_shard(item, self._asked.shard):
+                self.rows += 1
+                yield item
+        self.done = True
 
 
 def item_of(probe: Probe, number: int) -> Item:
@@ -158,6 +176,11 @@ def plan(
             prompts, left_out = prompts_for(file, options.generate.runtime.ctx_size)
             remarks += left_out
         cells += (_cell(name, file, prompt, options.generate) for prompt in prompts)
+        if options.guide:
+            guided = replace(options.generate, guide=options.guide)
+            own = [_cell(name, file, prompt, guided) for prompt in prompts]
+            remarks += dict.fromkeys(c.plan.guide.remark for c in own if c.plan.guide)
+            cells += own
     if options.aligned:
         cells.append(_aligned(options.aligned, options.generate, on_check))
     names = [cell.name for cell in cells]
@@ -166,14 +189,16 @@ def plan(
             f"Two cells would be called {twice!r}.",
             "Give every model and prompt once, and files different names.",
         )
-    return Benchmark(options, tuple(cells), probes, tuple(remarks))
+    return Benchmark(options, tuple(cells), probes, tuple(filter(None, remarks)))
 
 
 def _cell(
     name: str, file: ModelFile, prompt: str, options: GenerateOptions, aligned: bool = False
 ) -> CellPlan:
-    found = setup.plan(file, replace(options, prompt=prompt))
-    return CellPlan(run_name(name, Path(prompt).stem), found, aligned)
+    template = options.chat_template if aligned else None
+    found = setup.plan(file, replace(options, prompt=prompt, chat_template=template))
+    parts = [Path(prompt).stem, *([GUIDED] if options.guide else [])]
+    return CellPlan(run_name(name, *parts), found, aligned)
 
 
 def _aligned(name: str, options: GenerateOptions, on_check: Callable[[Path], None]) -> CellPlan:
@@ -209,5 +234,5 @@ def prompts_for(file: ModelFile, ctx_size: int) -> tuple[list[str], list[str]]:
             chosen += [prompt] * fits
             left_out += [name] * (not fits)
     remarks = [f"{file.title} is not asked under {', '.join(left_out)}: too long for its context,"
-               " or not in its characters."] * bool(left_out)  # fmt: skip
+               " or not in its vocabulary."] * bool(left_out)  # fmt: skip
     return [prompt.name for prompt in chosen], remarks

@@ -192,7 +192,9 @@ def _prompts(broken: list[str]) -> int:
         except UrialError as error:
             broken.append(error.message)
     if not frame_names():
-        broken.append(f"There are no frames in {shipped('templates')}; the installation is torn.")
+        broken.append(
+            f"There are no frames in {shipped('templates')}; the installation is incomplete."
+        )
     return len(names)
 
 

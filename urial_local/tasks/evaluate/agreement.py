@@ -62,7 +62,7 @@ def agreement(
         met = len(set(first) & set(second))
         raise UsageError(
             "The two have no judged answer in common."
-            + (f" {met} ids meet, with other answers." if met else "")
+            + (f" {met} ids are in both, with other answers." if met else "")
         )
     found: dict[str, AspectAgreement] = {}
     for aspect in ASPECTS:

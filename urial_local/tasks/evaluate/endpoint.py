@@ -36,7 +36,10 @@ SYSTEM = "You are a judge of answers. You reply with one JSON object and nothing
 AGAIN = "That reply cannot be used: {}. Write the whole JSON object again, and nothing else."
 ENDINGS = {  # what every row would meet, by status
     401: ("{host} does not accept the key (401).", "Check OPENAI_API_KEY."),
-    402: ("The account at {host} has no credit left.", "Top it up; the same command goes on."),
+    402: (
+        "The account at {host} has no credit left.",
+        "Top it up, then run the same command again to resume.",
+    ),
     403: ("{host} does not let this key use {model} (403).", "Check the key's rights."),
     404: (
         "{host} has no model {model}, or has another address (404).",
@@ -201,7 +204,7 @@ class EndpointJudge:
                 return self._try(client, messages, mode, spent)
             except _Trouble as trouble:
                 if tries == self._options.retries and trouble.ends:
-                    hint = "Check the base URL and the network; the same command goes on."
+                    hint = "Check the base URL and the network, then run the command again."
                     raise UrialError(trouble.problem, hint) from None
                 if tries == self._options.retries or self._ending or trouble.after is None:
                     raise
@@ -324,7 +327,7 @@ def read_record(reply: str, mode: Mode) -> Record:
         try:
             value = json.loads(text, strict=False, object_pairs_hook=_without_doubles)
         except (ValueError, RecursionError) as error:
-            problem = problem or f"it is no JSON ({error})"
+            problem = problem or f"it is not JSON ({error})"
         else:
             return mode.check(value)
     raise ValueError(problem)
@@ -332,7 +335,7 @@ def read_record(reply: str, mode: Mode) -> Record:
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a name stands twice")  # which of two scores was meant?
+        raise ValueError("a name appears twice")  # which of two scores was meant?
     return found
 
 

@@ -59,7 +59,7 @@ def address(url: str) -> Address:
         host = ""
     if not host or parts.scheme not in ("http", "https"):
         hint = "For example `base_url=http://127.0.0.1:8080/v1`"
-        raise UsageError("The base URL is no http:// or https:// address.", hint)
+        raise UsageError("The base URL is not an http:// or https:// address.", hint)
     shown = without_secrets(f"http://{parts.netloc}").partition("://")[2]
     for name in _SENT:
         if not os.environ.get(name, "").isascii():
@@ -72,7 +72,7 @@ def address(url: str) -> Address:
     if not key and near:
         return Address(url, NO_KEY, shown)
     if not key or not key.isascii() or not key.isprintable():
-        state = "is no key" if key else "is not set"
+        state = "is not a key" if key else "is not set"
         raise UsageError(f"{shown} wants a key, and OPENAI_API_KEY {state}.", "Set OPENAI_API_KEY.")
     return Address(url, key, shown)
 

@@ -151,7 +151,7 @@ def prepare(rows: Iterable[tuple[Row, Case]], plan: Plan) -> list[Prepared]:
     keys = Counter(key_of(row) for row, _ in found)
     if twice := [key for key, n in keys.items() if n > 1]:
         raise UsageError(
-            f"The id {twice[0][0]!r} comes twice.",
+            f"The id {twice[0][0]!r} appears twice.",
             "Ids tell rows apart: make them different, or use `id_field=none` to count rows.",
         )
     return sorted(found, key=lambda pair: (pair[0]["mode"], -len(pair[0].get("prompt", ""))))

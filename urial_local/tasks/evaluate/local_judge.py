@@ -63,7 +63,7 @@ class LocalJudge:
         self._stopping = True
 
     def abort(self) -> None:
-        """Also leave those in hand. May be called from a signal handler."""
+        """Also leave those in flight. May be called from a signal handler."""
         self._engine.abort()
 
     def form(self, mode: Mode) -> Form:

@@ -85,7 +85,7 @@ class Mode:
         """The record in a JSON value that somebody else wrote, trimmed to its places. A number is
         taken for its text, and the case of a word does not matter.
 
-        Raises ValueError that says what is missing or is no option.
+        Raises ValueError that says what is missing or is not an option.
         """
         return self._nested([self._text(value, place) for place in self.places])
 
@@ -110,14 +110,14 @@ class Mode:
             value = int(value)
         number = isinstance(value, int) and not isinstance(value, bool) and bool(place.options)
         if not isinstance(value, str) and not number:
-            raise ValueError(f"{name} is no text")
+            raise ValueError(f"{name} is not a text")
         text = str(value).strip()
         if not place.options:
             return text[:MAX_REASON].rstrip()
         for option in place.options:
             if option.lower() == text.lower():
                 return option
-        raise ValueError(f"{name} is {text[:40]!r}, which is none of {', '.join(place.options)}")
+        raise ValueError(f"{name} is {text[:40]!r}, which is not one of {', '.join(place.options)}")
 
     def _nested(self, texts: Sequence[str]) -> Record:
         root: Record = {}

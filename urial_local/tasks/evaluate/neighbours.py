@@ -58,7 +58,7 @@ class Effect:
             text += f"; expected scores by up to {self.expected:.2g}"
         if not self.differ and not self.expected:
             return text + "."
-        return text + ". They hang on what is judged beside them; `exact` judges one by one."
+        return text + ". They depend on what is judged beside them; `exact` judges one by one."
 
 
 def sample(questions: Sequence[Question]) -> list[Question]:

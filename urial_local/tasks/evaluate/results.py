@@ -61,7 +61,7 @@ class EvaluateSummary:
                 "Take one model at a time; `urial-local leaderboard` shows several.",
             )
         if self.answers:
-            raise UsageError("Of answers that were not judged, name one file at a time.")
+            raise UsageError("Pass at most one file of unjudged answers.")
         scores = self.scores
         known = replace(
             scores,

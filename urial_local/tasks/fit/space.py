@@ -124,7 +124,7 @@ def space_of(
     library: Sequence[Prompt], frames: Sequence[Frame], pool: Iterable[Turn], most: int
 ) -> Space:
     """The parts of the library's prompts, after the frames that are always there, and a pool's
-    examples at the end. A model's own chat template is no part: nothing can be exchanged in it."""
+    examples at the end. A model's own chat template is left out: nothing can be exchanged in it."""
     own = [p for p in library if p.frame.template != "model"]
     whole = tuple(dict.fromkeys((*frames, *(p.frame for p in own))))
     systems = dict.fromkeys(("", *(with_markers(p.system, p.frame, whole[0]) for p in own)))

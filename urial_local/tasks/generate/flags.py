@@ -80,7 +80,7 @@ def runaway(text: str) -> bool:
     """Whether an answer asks and answers itself. Lines inside code blocks do not count."""
     prose = re.sub(r"```.*?(```|$)", "", text, flags=re.DOTALL)
     turns = list(_TURN.finditer(prose))
-    # "Answer: 42" at the very start, or one heading in the middle, is no dialogue.
+    # "Answer: 42" at the very start, or one heading in the middle, is not a dialogue.
     begins = len(prose) - len(prose.lstrip())
     return len([m for m in turns if m.start() > begins]) >= 2 or any(
         m.group().lstrip().startswith(("<", "[INST]")) for m in turns

@@ -83,6 +83,11 @@ class Job:
     def rows(self, todo: Iterable[Todo]) -> Iterator[Row]:
         """Answer each of them: rows in the order in which they are finished, error rows among them.
         Raises Aborted where the abort flag is set."""
+        return self.live_rows(longest_first(todo))
+
+    def live_rows(self, todo: Iterable[Todo | None]) -> Iterator[Row]:
+        """The same in the order given. A None says that the next one is not known yet: it is asked
+        for again after the next batch, and ends this where no row is in flight."""
         for step in self.engine.stream(self._requests(todo)):
             if step.completion is not None:
                 row, number = self._asked.pop(step.tag)
@@ -91,31 +96,34 @@ class Job:
                 yield self._done.popleft()
         yield from self._done
 
-    def _requests(self, todo: Iterable[Todo]) -> Iterator[Request | None]:
-        source = self._in_windows(todo)
+    def _requests(self, todo: Iterable[Todo | None]) -> Iterator[Request | None]:
+        source = iter(todo)
         more = True
         while more or self._ready or self._asked:
             if not self._ready and more:
-                row = None if self._stopping else next(source, None)
-                if row is None:
+                try:
+                    more = not self._stopping
+                    one = next(source) if more else None
+                except StopIteration:
                     more = False
-                else:
-                    self._begin_turn(row)
+                    continue
+                if one is not None:
+                    self._begin_turn(self._row(*one))
+                elif more:
+                    yield None  # another row may come
             if self._ready:
                 row, number, request = self._ready.popleft()
                 self._asked[self._count] = (row, number)
-                yield replace(request, tag=self._count)
+                # Alone, so that it does not matter what came before: another row, a turn of this
+                # one, or a wait for the next row, in which the last one's cells stay.
+                yield replace(request, tag=self._count, alone=self.engine.exact)
                 self._count += 1
             elif not more and self._asked:
                 yield None  # another turn may follow from a row in flight
 
-    def _in_windows(self, todo: Iterable[Todo]) -> Iterator[_Row]:
-        """The longest of each window first, so that no long one is left for the end."""
-        source = iter(todo)
-        while window := list(islice(source, WINDOW)):
-            for item, repeat in sorted(window, key=lambda pair: -len(pair[0].query)):
-                queries = (item.query, *item.later)
-                yield _Row(item, repeat, queries[: self.options.turns or len(queries)])
+    def _row(self, item: Item, repeat: int) -> _Row:
+        queries = (item.query, *item.later)
+        return _Row(item, repeat, queries[: self.options.turns or len(queries)])
 
     def _begin_turn(self, row: _Row) -> None:
         """Ready the requests of a row's next turn, or write its error row."""
@@ -191,17 +199,26 @@ class Job:
         self._done.append(record)
 
     def _error(self, row: _Row, message: str) -> None:
-        item = row.item
-        self._done.append(
-            {
-                "id": item.id,
-                "repeat": row.repeat,
-                "number": item.number,
-                "query": item.query,
-                "error": message,
-                "fields": dict(item.fields),
-            }
-        )
+        self._done.append(error_row(row.item, row.repeat, message))
+
+
+def longest_first(todo: Iterable[Todo]) -> Iterator[Todo]:
+    """The longest of each window first, so that no long one is left for the end."""
+    source = iter(todo)
+    while window := list(islice(source, WINDOW)):
+        yield from sorted(window, key=lambda pair: -len(pair[0].query))
+
+
+def error_row(item: Item, repeat: int, message: str) -> Row:
+    """What a run holds of a row that could not be made."""
+    return {
+        "id": item.id,
+        "repeat": repeat,
+        "number": item.number,
+        "query": item.query,
+        "error": message,
+        "fields": dict(item.fields),
+    }
 
 
 def within(request: Request, most: int) -> Request:
@@ -212,12 +229,14 @@ def within(request: Request, most: int) -> Request:
     return replace(request, max_tokens=most)
 
 
-def todo(log: RunLog, items: Iterable[Item], repeat: int) -> Iterator[Todo]:
-    """The rows that a run lacks. Raises UsageError where a question has changed."""
+def todo(log: RunLog | None, items: Iterable[Item], repeat: int) -> Iterator[Todo]:
+    """The rows that a run lacks, or all without a log. Raises UsageError where a question has
+    changed."""
     for item in items:
         asked = asked_digest(item.query, *item.later)
+        what = f"The question {item.id!r}"
         for n in range(repeat):
-            if log.lacks(item.id, str(n), asked=asked, what=f"The question {item.id!r}"):
+            if log is None or log.lacks(item.id, str(n), asked=asked, what=what):
                 yield item, n
 
 

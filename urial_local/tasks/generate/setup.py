@@ -224,6 +224,7 @@ def plan(file: ModelFile, options: GenerateOptions, pool: Pool | None = None) ->
     """What a run is to do. Raises UsageError for options that do not go together, PromptError where
     every row would fail."""
     check(options)
+    file = file.with_template(options.chat_template)
     asked = options.prompt or ("system-only" if options.retrieve else None)
     choice = choose_prompt(file, asked, options.frame)
     prompt = choice.certain

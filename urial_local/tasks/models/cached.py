@@ -67,7 +67,7 @@ def removable(name: str) -> list[Path]:
     first = wanted.choose(list(there)) or [wanted.file or ""]
     if len(first) > 1:
         raise ModelError(
-            f"{name} may be any of {', '.join(first)}.", f"Name one: hf:{wanted.repo}:{first[0]}"
+            f"{name} could be any of {', '.join(first)}.", f"Name one: hf:{wanted.repo}:{first[0]}"
         )
     found = [there[part] for part in parts(first[0]) if part in there]
     found = found or sorted((hub.model_folder(wanted.repo) / "blobs").glob("*" + SUFFIX))
@@ -90,7 +90,7 @@ def remove(path: Path) -> int:
         return _unlink(path)
     where = place(path)
     if where is None:
-        raise UsageError(f"{path} is not in the hub's cache, so it is not ours to remove.")
+        raise UsageError(f"{path} is not in the hub's cache, so it is not removed.")
     repo, name = where
     folder = Path(os.path.abspath(hub.model_folder(repo)))
     links = [p for s in (folder / "snapshots").glob("*") if os.path.lexists(p := s / name)]

@@ -116,9 +116,9 @@ def _wanted(there: hub.Repository, file: hub.RemoteFile, entry: Entry | None) ->
             raise ModelError(
                 f"{there.name} now has another {file.name} than {who} says:"
                 f" sha256 {file.sha256[:12]}… instead of {sha256[:12]}….",
-                f"If the new one is wanted: urial-local models pull hf:{there.name}:{file.name}"
+                f"If you want the new one: urial-local models pull hf:{there.name}:{file.name}"
                 if sha256 == meant
-                else f"If the new one is wanted: urial-local models rm hf:{there.name}:{file.name},"
+                else f"If you want the new one: urial-local models rm hf:{there.name}:{file.name},"
                 " then the same command.",
             )
     sources = ((meant, "the registry"), (file.sha256, "the hub"), (earlier, "an earlier pull"))
@@ -131,7 +131,7 @@ def pull_all(wanted: list[Wanted], tell: Progress = lambda what, done, total: No
     pulled.check_writable()
     found = [pull(file, tell) for file in wanted]
     if len(found) > 1:
-        read_model(found[0].path)  # a part alone is no whole model
+        read_model(found[0].path)  # a part alone is not a whole model
     return found
 
 
@@ -192,7 +192,7 @@ def _another(wanted: Wanted, sha256: str) -> ModelError:
     return ModelError(
         f"{wanted.file} is not what {wanted.vouched} says: sha256 {sha256[:12]}… instead of"
         f" {(wanted.sha256 or '')[:12]}…, so it was removed.",
-        "It was damaged on its way or replaced; the same command fetches it again.",
+        "It was damaged in transit or replaced; run the same command again to fetch it.",
     )
 
 

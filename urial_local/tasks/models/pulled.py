@@ -36,7 +36,7 @@ def records() -> dict[str, dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise UrialError(
             f"{_file()} cannot be read: {error}",
-            "It holds the checksums of pulled models; remove it, and the next pull begins anew.",
+            "It holds the checksums of pulled models; remove it, and the next pull starts over.",
         ) from None
     if not isinstance(found, dict):
         return {}

@@ -95,7 +95,7 @@ def _compared(name: str, path: Path, sha256: str) -> tuple[bool, str]:
         raise ModelError(
             f"{path} is what was pulled, but the registry's line {listed[0]} says another sha256:"
             f" {listed[1][:12]}… instead of {sha256[:12]}….",
-            "To fetch it again would not help. If you trust its source, write the sha256"
+            "Fetching it again would not help. If you trust its source, write the sha256"
             f" {sha256} into that line, or a line of your own into {user_registry()}.",
         )
     who = "the registry" if listed else "the record of its pull"

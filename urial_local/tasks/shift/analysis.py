@@ -37,7 +37,8 @@ SHAPE_ROWS = 4  # the first of a run, in which the effect of a batch's shape is 
 
 
 Row = dict[str, Any]  # as rows.jsonl has it
-Todo = tuple[str, Item]  # a row to make: the aligned model's name, and an item
+# A row to make: the aligned model's name, an item, and which of its samples ("" for the only one).
+Todo = tuple[str, Item, str]
 
 
 def todo(
@@ -47,11 +48,20 @@ def todo(
     changed."""
     what = "The question" if answers is None else "The question or the answer to"
     return [
-        (model.name, item)
+        (model.name, item, sample)
         for model in setup.aligned
         for item in items
-        if log.lacks(model.name, item.id, asked=_asked(item, answers), what=f"{what} {item.id!r}")
+        for sample in samples(setup)
+        if log.lacks(
+            model.name, item.id, sample, asked=_asked(item, answers), what=f"{what} {item.id!r}"
+        )
     ]
+
+
+def samples(setup: Setup) -> tuple[str, ...]:
+    """The answers to each question, as rows name them."""
+    n = setup.options.samples
+    return tuple(map(str, range(n))) if n > 1 else ("",)
 
 
 def _asked(item: Item, answers: Mapping[str, str] | None) -> str:
@@ -86,7 +96,7 @@ class Analysis:
         Raises Aborted where that was asked for, ModelError where nothing can go on.
         """
         pending = {
-            model.name: [item for name, item in todo if name == model.name]
+            model.name: [(item, sample) for name, item, sample in todo if name == model.name]
             for model in self.setup.aligned
         }
         if not todo:
@@ -122,7 +132,7 @@ class Analysis:
         return _BaseSides(base, contexts, forced, other)
 
     def _one_aligned(
-        self, sides: _BaseSides, file: ModelFile, pending: Sequence[Item]
+        self, sides: _BaseSides, file: ModelFile, pending: Sequence[tuple[Item, str]]
     ) -> Iterator[Row]:
         setup, o = self.setup, self.setup.options
         with ExitStack() as stack:
@@ -147,11 +157,11 @@ class Analysis:
                 engine = self._engine(stack, aligned, ctx, len(pending))
                 yield from self._generated(engine, file, pending, scorer)
                 return
-            for item in pending:
+            for item, sample in pending:
                 if self._stopping:
                     return
                 given = partial(scorer.given, item, self.answers.get(item.id))
-                yield self._row(file, item, scorer, given)
+                yield self._row(file, item, sample, scorer, given)
 
     def _forced(self, stack: ExitStack, model: Model, prompts: int, ctx: int) -> TeacherForced:
         """A scoring context of the model with a sequence of `ctx` tokens for each prompt."""
@@ -216,33 +226,41 @@ class Analysis:
         )
 
     def _generated(
-        self, engine: Engine, file: ModelFile, pending: Sequence[Item], scorer: Scorer
+        self,
+        engine: Engine,
+        file: ModelFile,
+        pending: Sequence[tuple[Item, str]],
+        scorer: Scorer,
     ) -> Iterator[Row]:
         """Each answer is scored as it is complete, before the next batch."""
-        asked = {item.id: item for item in pending}
         failed: list[Row] = []
 
         def requests() -> Iterator[Request]:
-            for item in pending:
+            for n, (item, sample) in enumerate(pending):
                 if self._stopping:
                     return
                 try:
-                    request = scorer.request(item)
+                    request = scorer.request(item, int(sample or 0))
                 except UrialError as error:
-                    failed.append(self._error(file, item, error))
+                    failed.append(self._error(file, item, sample, error))
                     continue
-                yield replace(request, tag=item.id)
+                yield replace(request, tag=n)
 
         for step in engine.stream(requests()):
             if step.completion is not None:
                 given = partial(scorer.generated, step.completion)
-                yield self._row(file, asked[str(step.tag)], scorer, given)
+                yield self._row(file, *pending[int(str(step.tag))], scorer, given)
             while failed:
                 yield failed.pop(0)
         yield from failed
 
     def _row(
-        self, file: ModelFile, item: Item, scorer: Scorer, answer: Callable[[], GivenAnswer]
+        self,
+        file: ModelFile,
+        item: Item,
+        sample: str,
+        scorer: Scorer,
+        answer: Callable[[], GivenAnswer],
     ) -> Row:
         """One row: scored, or an error row that says why not."""
         began = time.perf_counter()
@@ -250,8 +268,10 @@ class Analysis:
             if item.error:
                 raise UrialError(item.error)
             found = answer()
+            again = item.id in self._scored_again and int(sample or 0) == 0
             return {
                 "id": item.id,
+                **_sampled(sample),
                 "number": item.number,
                 "aligned": file.name,
                 "query": item.query,
@@ -262,23 +282,29 @@ class Analysis:
                 "end_token": found.end_token,
                 "finish_reason": found.finish_reason,
                 "asked_sha": _asked(item, self.answers),
-                **scorer.score(item, found, again=item.id in self._scored_again),
+                **scorer.score(item, found, again=again),
                 "seconds": round(time.perf_counter() - began, 4),
             }
         except UrialError as error:
             scorer.forget()
-            return self._error(file, item, error)
+            return self._error(file, item, sample, error)
 
-    def _error(self, file: ModelFile, item: Item, error: UrialError) -> Row:
+    def _error(self, file: ModelFile, item: Item, sample: str, error: UrialError) -> Row:
         if isinstance(error, ModelError):
             raise error  # not the row's own fault
         return {
             "id": item.id,
+            **_sampled(sample),
             "number": item.number,
             "aligned": file.name,
             "query": item.query,
             "error": error.message,
         }
+
+
+def _sampled(sample: str) -> dict[str, int]:
+    """Which of the answers to its question a row has, where there are several."""
+    return {"sample": int(sample)} if sample else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def curve(
     answer's positions are averaged first, so that a long answer counts once; the band is the 95 %
     interval of that mean on `scale` (see tasks.intervals), none for None. Bins that fewer than
     MIN_ANSWERS answers reach (all of them, if there are fewer) are left out: a tail of one or two
-    answers is no curve.
+    answers is not a curve.
     """
     n_answers = int(answers.max(initial=-1)) + 1
     cell = bins * n_answers + answers
@@ -73,7 +73,7 @@ def quartiles(values: FloatArray, bins: npt.NDArray[np.int64], n_bins: int) -> Q
 
 
 def plain(values: Iterable[float]) -> list[float | None]:
-    """To six significant digits, None for what is no number."""
+    """To six significant digits, None for what is not a number."""
     return [float(f"{v:.6g}") if math.isfinite(v) else None for v in values]
 
 

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from urial_local.records.runs import FailedRow
 from urial_local.tasks.intervals import Distribution, Interval, ends
+
+if TYPE_CHECKING:
+    from urial_local.tasks.shift.finer import Finer
+    from urial_local.tasks.shift.samples import Sampled
 
 MIN_COUNT = 5  # occurrences that a token needs for a shift ratio
 Floats = Sequence[float | None]
@@ -263,6 +268,7 @@ class ContextSummary:
     tags: Mapping[str, Mapping[str, TagShift]]  # by kind and value
     repaired: Repairs | None
     unsure: tuple[Unsure, ...]  # by γ: how often a guide would be asked
+    finer: Finer
 
     @property
     def unshifted(self) -> Share:
@@ -292,7 +298,7 @@ class ContextSummary:
             "aligned_entropy": self.aligned_entropy.as_json(),
             "top1_agreement": self.top1_agreement,
             "jaccard": self.jaccard,
-            "curves": self.curves.as_json(),
+            "curves": {**self.curves.as_json(), **self.finer.curves.as_json()},
             "style": {"stylistic": self.stylistic.as_json(), "content": self.content.as_json()},
             "tokens": self.tokens.as_json(),
             "tags": {
@@ -301,6 +307,7 @@ class ContextSummary:
             },
             "repairs": self.repaired and self.repaired.as_json(),
             "unsure": [found.as_json() for found in self.unsure],
+            **self.finer.as_json(),
         }
 
 
@@ -311,6 +318,7 @@ class Quantisation:
 
     positions: int
     kl: Distribution
+    js: Distribution
     top1_agreement: float | None
     class_changed: float | None  # share of positions
 
@@ -318,6 +326,7 @@ class Quantisation:
         return {
             "positions": self.positions,
             "kl_base_other": self.kl.as_json(),
+            "js": self.js.as_json(),
             "top1_agreement": self.top1_agreement,
             "class_changed": self.class_changed,
         }
@@ -355,6 +364,7 @@ class AlignedSummary:
     contexts: Mapping[str, ContextSummary]
     noise_floor: Quantisation | None
     batch_shape: BatchShape | None
+    sampled: Sampled | None  # where several answers to a question were drawn
 
     def __getitem__(self, context: str) -> ContextSummary:
         return self.contexts[context]
@@ -368,6 +378,7 @@ class AlignedSummary:
             "contexts": {name: context.as_json() for name, context in self.contexts.items()},
             "noise_floor": self.noise_floor and self.noise_floor.as_json(),
             "batch_shape": self.batch_shape and self.batch_shape.as_json(),
+            "sampled": self.sampled and self.sampled.as_json(),
         }
 
 

@@ -15,11 +15,12 @@ from urial_local.tasks.shift.scoring import INFINITE, NOT_IN_BASE
 
 def quantisation(answers: Sequence[Answer]) -> Quantisation:
     """What quantisation alone does: the base against its other file, on the same positions."""
-    kl, same, moved, n = [], 0, 0, 0
+    kl, js, same, moved, n = [], [], 0, 0, 0
     for answer in answers:  # over the base's whole vocabulary, whatever the aligned has
         noise = answer.noise or {}
         sound = (noise["status"] & (NOT_FINITE | INFINITE)) == 0
         kl.append(noise["kl_base_other"][sound])
+        js.append(noise["js"][sound & np.isfinite(noise["js"])])
         same += int(np.sum((noise["base_top"] == noise["other_top"])[sound]))
         known = next(iter(answer.contexts.values()))["status"] & NOT_IN_BASE
         ours, theirs = (classes(known, noise[name]) for name in ("base_rank", "other_rank"))
@@ -28,6 +29,7 @@ def quantisation(answers: Sequence[Answer]) -> Quantisation:
     return Quantisation(
         positions=n,
         kl=distribution(np.concatenate(kl)),
+        js=distribution(np.concatenate(js)),
         top1_agreement=same / n if n else None,
         class_changed=moved / n if n else None,
     )

@@ -42,7 +42,11 @@ class Positions:
     js: Singles
     base_entropy: Singles
     aligned_entropy: Singles
-    answer: Whole
+    gain: Singles  # ln of the aligned model's probability over the base's, of the token; nats
+    overlap: Singles  # NaN in rows of earlier releases, as is `above`
+    above: Singles  # probability of what the base puts before the token
+    answer: Whole  # of one question, where several were sampled for it: the unit of intervals
+    row: Whole  # of rows.jsonl, by id and sample
     tags: tuple[Tags, ...]  # of each answer
 
     @property
@@ -84,7 +88,7 @@ class Collector:
     """Gathers answers in one context, in whatever order they come."""
 
     def __init__(self) -> None:
-        self._answers: list[tuple[str, Tags, dict[str, npt.NDArray[Any]]]] = []
+        self._answers: list[tuple[str, int, Tags, dict[str, npt.NDArray[Any]]]] = []
 
     def add(self, answer: Answer, context: str) -> None:
         columns, n = answer.contexts[context], len(answer.ids)
@@ -108,16 +112,27 @@ class Collector:
             "js": columns["js"].astype(np.float32),
             "base_entropy": columns["base_entropy"].astype(np.float32),
             "aligned_entropy": answer.aligned_columns["aligned_entropy"].astype(np.float32),
+            "gain": (answer.aligned_columns["aligned_logprob"] - columns["base_logprob"]).astype(
+                np.float32
+            ),
+            "overlap": columns["overlap"].astype(np.float32),
+            "above": columns["base_above"].astype(np.float32),
         }
-        self._answers.append((answer.id, answer.tags, values))
+        self._answers.append((answer.id, answer.sample or 0, answer.tags, values))
 
     def joined(self) -> Positions:
         """All that was added, by the answers' ids: the order of writing changes nothing."""
-        answers = sorted(self._answers, key=lambda a: a[0])
-        names = [f.name for f in fields(Positions) if f.name not in ("answer", "tags")]
-        lengths = [len(values["id"]) for _, _, values in answers]
+        answers = sorted(self._answers, key=lambda a: a[:2])
+        left_out = ("answer", "row", "tags")
+        names = [f.name for f in fields(Positions) if f.name not in left_out]
+        lengths = [len(values["id"]) for *_, values in answers]
+        rows = np.repeat(np.arange(len(answers), dtype=np.int32), lengths)
+        questions = {answer: tags for answer, _, tags, _ in answers}
+        numbers = {name: i for i, name in enumerate(questions)}
+        asked = np.array([numbers[answer] for answer, *_ in answers], np.int32)
         return Positions(
-            **{n: np.concatenate([values[n] for _, _, values in answers]) for n in names},
-            answer=np.repeat(np.arange(len(answers), dtype=np.int32), lengths),
-            tags=tuple(tags for _, tags, _ in answers),
+            **{n: np.concatenate([values[n] for *_, values in answers]) for n in names},
+            answer=asked[rows],
+            row=rows,
+            tags=tuple(questions.values()),
         )

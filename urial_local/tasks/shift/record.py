@@ -29,7 +29,7 @@ def _file_name(name: str, at: str) -> str:
     return name
 
 
-KEY = ("aligned", "id")
+KEY = ("aligned", "id", "sample")  # rows of runs with one answer to a question have no sample
 FileName = Annotated[str, _file_name]
 DIGITS = 7  # significant ones, of every number in a row
 ALIGNED_COLUMNS = (
@@ -39,6 +39,9 @@ ALIGNED_COLUMNS = (
     "aligned_outside",
     "aligned_top_ids",
     "aligned_top_logprobs",
+    "aligned_nucleus_entropy",
+    "aligned_nucleus_mass",
+    "aligned_above",
 )
 CONTEXT_COLUMNS = (
     "status",
@@ -51,6 +54,14 @@ CONTEXT_COLUMNS = (
     "base_outside",
     "base_top_ids",
     "base_top_logprobs",
+    "overlap",
+    "base_above",
+    "base_nucleus_entropy",
+)
+# What rows of earlier releases do not have; it reads as not measured (NaN).
+LATER_COLUMNS = (
+    *("aligned_nucleus_entropy", "aligned_nucleus_mass", "aligned_above"),
+    *("overlap", "base_above", "base_nucleus_entropy"),
 )
 _WHOLE = ("status", "base_rank", "aligned_rank", "base_top_ids", "aligned_top_ids")
 NOT_FINITE = BASE_NOT_FINITE | ALIGNED_NOT_FINITE
@@ -68,7 +79,9 @@ SHAPES = {
     **dict.fromkeys(("base_logprob", "aligned_logprob"), _LOGPROB),
     **dict.fromkeys(("base_top_logprobs", "aligned_top_logprobs"), replace(_LOGPROB, width=TOP)),
     **dict.fromkeys(("base_outside", "aligned_outside"), _SHARE),
+    **dict.fromkeys(("overlap", "base_above", "aligned_above", "aligned_nucleus_mass"), _SHARE),
     **dict.fromkeys(("base_entropy", "aligned_entropy", "js"), _NATS),
+    **dict.fromkeys(("base_nucleus_entropy", "aligned_nucleus_entropy"), _NATS),
     **dict.fromkeys(("kl_base_aligned", "kl_aligned_base"), _NATS),
     **dict.fromkeys(("kl_base_other", "kl_other_base"), _NATS),
 }
@@ -128,6 +141,7 @@ class ShiftConfig:
     sampling: SamplingFacts | None = None
     max_tokens: Count | None = None
     kv_type: str = ""
+    samples: Count = 1
 
     @staticmethod
     def of(info: RunInfo) -> ShiftConfig:
@@ -161,6 +175,7 @@ class SamplingFacts:
 
     temperature: float = 0.0
     seed: int | None = None
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +193,7 @@ class _Head:
     batch_shape: Mapping[str, Any] | None = None
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     answer: str = ""
+    sample: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +213,7 @@ class Answer:
     contexts: dict[str, Columns]
     noise: Columns | None
     batch_shape: Columns | None  # of the first positions, in the first context
+    sample: int | None = None  # which of the answers sampled for the question; None for the one
 
     @staticmethod
     def read(row: Mapping[str, Any]) -> Answer:
@@ -242,6 +259,7 @@ class Answer:
             contexts,
             noise,
             shape,
+            head.sample,
         )
 
     def highest_id(self) -> int:
@@ -256,6 +274,9 @@ def _columns(row: Mapping[str, Any], at: str, names: tuple[str, ...], n: int) ->
     found = {}
     for name in names:
         place = f"{at}.{name}" if at else name
+        if name in LATER_COLUMNS and name not in row:
+            found[name] = np.full(n, np.nan)
+            continue
         found[name] = column(row.get(name), place, SHAPES[name])
         if len(found[name]) != n:
             raise Malformed(f"{place} must have {n:,} entries as answer_ids, not"
@@ -273,9 +294,18 @@ def _refuse_gaps(ours: Columns, theirs: Columns, at: str) -> None:
     for name in ("js", "base_entropy"):
         _refuse_gap(ours, name, ranked, at)
     _refuse_gap(theirs, "aligned_entropy", ranked, "")
+    for name in LATER_COLUMNS:
+        columns, place = (ours, at) if name in ours else (theirs, "")
+        if (
+            not name.endswith("_above") and not np.isnan(columns[name]).all()
+        ):  # of an earlier release
+            _refuse_gap(columns, name, ranked, place)
     known = ranked & (status & NOT_IN_BASE == 0)
     if (bad := np.flatnonzero(known & (ours["base_rank"] < 1))).size:
         raise Malformed(f"{at}.base_rank[{bad[0]}] must be 1 or more")
+    for columns, name in ((ours, "base_above"), (theirs, "aligned_above")):
+        if not np.isnan(columns[name]).all():
+            _refuse_gap(columns, name, known, at if columns is ours else "")
 
 
 def _refuse_gap(columns: Columns, name: str, wanted: npt.NDArray[np.bool_], at: str) -> None:

@@ -20,10 +20,12 @@ from urial_local.tasks.shift.setup import Setup
 from urial_local.tasks.shift.summary import summarise
 
 SCALARS = ("base_logprob", "kl_base_aligned", "kl_aligned_base", "js", "base_entropy")
+FINER = ("overlap", "base_above", "base_nucleus_entropy")
 CSV_COLUMNS = (
     *("aligned", "id", "context", "position", "token_id", "token", "class", "status"),
     *("base_rank", "aligned_rank", *SCALARS, "aligned_logprob", "aligned_entropy"),
     *("same_top", "jaccard", "is_end"),
+    *("sample", "gain", *FINER, "aligned_nucleus_entropy"),
 )
 
 
@@ -106,6 +108,7 @@ def write_csv(run: ShiftRun, path: Path) -> None:
             for name, ours in answer.contexts.items():
                 kinds = classes(ours["status"], ours["base_rank"])
                 same, overlap = same_top(answer, name), jaccard(answer, name)
+                gain = theirs["aligned_logprob"] - ours["base_logprob"]
                 for t, token in enumerate(answer.ids):
                     writer.writerow(
                         [
@@ -125,6 +128,10 @@ def write_csv(run: ShiftRun, path: Path) -> None:
                             int(same[t]),
                             _cell(overlap[t]),
                             int(answer.end_token and t == len(answer.ids) - 1),
+                            "" if answer.sample is None else answer.sample,
+                            _cell(gain[t]),
+                            *(_cell(ours[s][t]) for s in FINER),
+                            _cell(theirs["aligned_nucleus_entropy"][t]),
                         ]
                     )
 

@@ -15,6 +15,7 @@ from urial_local.runtime.sampling import row_seed
 from urial_local.runtime.teacher_forced import TeacherForced
 from urial_local.runtime.threads import default_threads
 from urial_local.tasks.prompted import PromptedModel
+from urial_local.tasks.shift.kept import kept_ids
 from urial_local.tasks.shift.record import (
     ALIGNED_COLUMNS,
     CONTEXT_COLUMNS,
@@ -51,8 +52,9 @@ class Scorer:
     bases: TeacherForced
     noise: tuple[PromptedModel, TeacherForced] | None
 
-    def request(self, item: Item) -> Request:
-        """To the engine: as long an answer as every context has room for."""
+    def request(self, item: Item, sample: int = 0) -> Request:
+        """To the engine: as long an answer as every context has room for. Each of the samples of a
+        question has a seed of its own."""
         if item.error:
             raise UrialError(item.error)
         request = self.asker.request(item.query)
@@ -64,7 +66,7 @@ class Scorer:
                 f"The question and its prompts leave no room for an answer in"
                 f" {min(self.bases.room, self.aligned.room):,} tokens."
             )
-        sampling = replace(request.sampling, seed=row_seed(request.sampling.seed, item.id, 0))
+        sampling = replace(request.sampling, seed=row_seed(request.sampling.seed, item.id, sample))
         # An answer that is empty says something of the model: none is forced upon it here.
         return replace(
             request,
@@ -76,28 +78,14 @@ class Scorer:
     def generated(self, done: Completion) -> GivenAnswer:
         if done.finish_reason == "error":
             raise UrialError(done.error)
-        ids = list(done.tokens)
-        if done.finish_reason in ("frame", "stop"):
-            ids = self._kept(done)
-        elif done.end_token is not None:
+        ids = kept_ids(done, self.asker.model.vocab.piece)
+        if done.finish_reason not in ("frame", "stop") and done.end_token is not None:
             ids.append(done.end_token)
         if not ids:
             raise UrialError("The aligned model's answer is empty.")
         return GivenAnswer(
             ids, done.text, done.ended, done.end_token is not None, done.finish_reason
         )
-
-    def _kept(self, done: Completion) -> list[int]:
-        """The ids of an answer that its frame ended, without those of the frame's closing."""
-        text = done.raw_text
-        size = len(text[: text.find(done.text) + len(done.text)].encode("utf-8"))
-        kept: list[int] = []
-        for token in done.tokens:
-            if size <= 0:
-                break
-            kept.append(token)
-            size -= len(self.asker.model.vocab.piece(token))
-        return kept
 
     def given(self, item: Item, text: str | None) -> GivenAnswer:
         """A given answer, tokenised once, with the aligned model's end of turn after it."""

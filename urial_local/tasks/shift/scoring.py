@@ -105,6 +105,7 @@ class Bridge:
         for name in ("base", "aligned"):
             found[f"{name}_rank"][lacking] = 0
             found[f"{name}_logprob"][lacking] = np.nan
+            found[f"{name}_above"][lacking] = np.nan
             ids = found[f"{name}_top_ids"]
             found[f"{name}_top_ids"] = np.where(ids >= 0, shared[ids], -1).astype(np.int32)
         return found

@@ -31,6 +31,7 @@ class ShiftOptions:
     chat_template: str | None = None  # a file: the aligned models', in place of their own
     noise_floor: str | None = None
     sampling: Sampling = Sampling()
+    samples: int = 1  # answers to each question
     max_tokens: int = 512
     shard: tuple[int, int] | None = None  # (i, n), i from 1
     allow_vocab_mismatch: bool = False
@@ -75,6 +76,8 @@ class Setup:
             "allow_vocab_mismatch": o.allow_vocab_mismatch,
             "top": TOP,
             "shard": "/".join(map(str, o.shard)) if o.shard else None,
+            # Where there is one, as in runs of earlier releases, nothing is said.
+            **({"samples": o.samples} if o.samples > 1 else {}),
         }
 
 
@@ -133,7 +136,7 @@ def _compare(
                 raise UsageError(
                     f"{base.path.name} and {model.path.name} have different vocabularies."
                     f" {pair.difference}",
-                    f"{len(pair.shared):,} ids stand for the same in both;"
+                    f"{len(pair.shared):,} ids mean the same in both;"
                     " `allow_vocab_mismatch` compares the models on those.",
                 )
             if pair.difference:
@@ -148,7 +151,7 @@ def _compare(
                 pair = compare_vocabularies(ours, theirs)
             if pair.difference:
                 raise UsageError(
-                    f"`noise_floor` {noise.path.name} is no other quantisation of"
+                    f"`noise_floor` {noise.path.name} is not another quantisation of"
                     f" {base.path.name}. {pair.difference}"
                 )
     return pairs, remarks

@@ -8,7 +8,7 @@ ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from urial_local.tasks.shift.curves import (
     quartiles,
     rounded,
 )
+from urial_local.tasks.shift.finer import finer
 from urial_local.tasks.shift.measures import (
     AlignedSummary,
     ContextSummary,
@@ -39,6 +40,7 @@ from urial_local.tasks.shift.measures import (
 from urial_local.tasks.shift.noise import batch_shape, quantisation
 from urial_local.tasks.shift.positions import Collector, Mask, Positions, Singles
 from urial_local.tasks.shift.record import Answer
+from urial_local.tasks.shift.samples import sampled
 from urial_local.tasks.shift.scoring import INFINITE
 from urial_local.tasks.shift.style import is_stylistic
 from urial_local.tasks.shift.tokens import Text, repairs, shifted_tokens
@@ -55,6 +57,7 @@ class _Collected:
     contexts: dict[str, Collector] = field(default_factory=dict)
     noise: list[Answer] = field(default_factory=list)
     shaped: list[Answer] = field(default_factory=list)
+    samples: list[Answer] = field(default_factory=list)
     answers: int = 0
     positions: int = 0
     ended: int = 0
@@ -66,6 +69,8 @@ class _Collected:
             self.noise.append(answer)
         if answer.batch_shape is not None:
             self.shaped.append(answer)
+        if answer.sample is not None:
+            self.samples.append(answer)
         self.answers += 1
         self.positions += len(answer.ids)
         self.ended += answer.ended
@@ -102,6 +107,7 @@ def _aligned(found: _Collected, text: Text, reference: str) -> AlignedSummary:
         },
         noise_floor=quantisation(found.noise) if found.noise else None,
         batch_shape=batch_shape(found.shaped) if found.shaped else None,
+        sampled=sampled(found.samples),
     )
 
 
@@ -135,6 +141,7 @@ def _context(p: Positions, text: Text, reference: Positions | None) -> ContextSu
         tokens=shifted_tokens(p, text),
         tags=_tags(p),
         unsure=unsure(p),
+        finer=finer(p, text, _along(p)),
         repaired=None if reference is None else repairs(reference, p, text),
     )
 
@@ -170,15 +177,27 @@ def _divergence(p: Positions, values: Singles, mask: Mask, scale: Scale) -> Dive
     return Divergence(distribution(values[mask]), rounded(interval))
 
 
-def _curves(p: Positions, sound: Mask, known: Mask, ranked: Mask) -> Curves:
+def _bins(p: Positions) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Borders of the bins of positions, and each position's bin."""
     edges = position_edges(int(p.position.max(initial=-1)) + 1)
-    n_bins = max(len(edges) - 1, 0)
-    bins = np.searchsorted(edges, p.position, side="right") - 1
-    answers, relative = p.answer.astype(np.int64), p.relative.astype(np.int64)
+    return edges, np.searchsorted(edges, p.position, side="right") - 1
+
+
+def _along(p: Positions) -> Callable[[npt.NDArray[np.generic], Mask, Scale | None], Curve]:
+    """What makes a curve by position of values, over the positions of a mask."""
+    edges, bins = _bins(p)
+    n_bins, answers = max(len(edges) - 1, 0), p.answer.astype(np.int64)
 
     def along(values: npt.NDArray[np.generic], mask: Mask, scale: Scale | None) -> Curve:
         return curve(values[mask].astype(np.float64), bins[mask], answers[mask], n_bins, scale)
 
+    return along
+
+
+def _curves(p: Positions, sound: Mask, known: Mask, ranked: Mask) -> Curves:
+    edges, bins = _bins(p)
+    n_bins, along = max(len(edges) - 1, 0), _along(p)
+    answers, relative = p.answer.astype(np.int64), p.relative.astype(np.int64)
     shifted = p.shifted.astype(np.float64)
     return Curves(
         first=edges[:-1].tolist(),

@@ -1,0 +1,143 @@
+"""Options of commands whose rows several workers make, and the workers that they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from urial_local.base import limits
+from urial_local.base.errors import UsageError
+from urial_local.base.formats import counted
+from urial_local.cli.plumbing.numbers import Whole
+from urial_local.cli.plumbing.options import together
+
+if TYPE_CHECKING:
+    from urial_local.cli.plumbing.generating import Lacking
+    from urial_local.tasks.crew.driver import Crew
+    from urial_local.tasks.generate.setup import Plan
+
+
+class DevicesType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """GPUs by their numbers, or cpu."""
+
+    name = "A,B,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        found = tuple(part.strip() for part in str(value).split(","))
+        numbers = [part for part in found if part != "cpu"]
+        if any(limits.count(part, limits.DEVICES) is None for part in numbers) or (
+            len(found) > limits.DEVICES
+        ):
+            return self.fail(
+                f"{str(value)[:40]!r} is not a list such as 0,1 or cpu,cpu", param, ctx
+            )
+        if len(set(numbers)) < len(numbers):
+            return self.fail("a GPU is named twice; more rows at a time use it better", param, ctx)
+        return found
+
+
+crew_options = together(
+    click.option(
+        "--devices",
+        type=DevicesType(),
+        help="A process for each: GPUs by their numbers, as in 0,1,2,3; or cpu,cpu.",
+    ),
+    click.option(
+        "--ray",
+        is_flag=False,
+        flag_value="local",
+        metavar="[ADDRESS]",
+        help="Workers are actors of a Ray cluster: auto for the one that is running, its address,"
+        " or local for one of its own ([ray] extra).",
+    ),
+    click.option(
+        "--actors",
+        type=Whole(1, limits.SHARDS),
+        metavar="N",
+        help="Actors of --ray.  [default: as many as there is room for]",
+    ),
+    click.option(
+        "--cpus-per-actor",
+        type=click.FloatRange(0.01, limits.THREADS),
+        default=1.0,
+        metavar="X",
+        help="Cores of each, and threads of its model.  [default: 1]",
+    ),
+    click.option(
+        "--gpus-per-actor",
+        type=click.FloatRange(0, limits.DEVICES),
+        default=0.0,
+        metavar="X",
+        help="GPUs of each; a part of one may be shared.  [default: 0]",
+    ),
+)
+
+
+def crew_of(
+    options: Mapping[str, Any], embedding_model: str | None = None
+) -> Callable[[Plan, Lacking], Crew] | None:
+    """Workers as the options choose them; None where this process does it."""
+    if options["devices"] and options["ray"]:
+        raise UsageError("--devices and --ray are two ways to have workers; choose one.")
+    if options["actors"] and not options["ray"]:
+        raise UsageError("--actors are those of --ray.")
+    if options["ray"]:
+        return _ray_crew(options, embedding_model)
+    return _device_crew(options["devices"], embedding_model) if options["devices"] else None
+
+
+def _device_crew(
+    devices: tuple[str, ...], embedding_model: str | None
+) -> Callable[[Plan, Lacking], Crew]:
+    on_cpu = devices.count("cpu") == len(devices)
+    if "cpu" in devices and not on_cpu:
+        raise UsageError("GPUs and cpu together would make rows that differ by device.")
+
+    def make(plan: Plan, lacking: Lacking) -> Crew:
+        from urial_local.cli.plumbing.terminal import note
+        from urial_local.runtime.threads import cores
+        from urial_local.tasks.crew.driver import Crew
+        from urial_local.tasks.crew.processes import Processes
+        from urial_local.tasks.generate.crew import spec_of
+
+        threads = max(1, cores().usable // len(devices))  # they share the machine's cores
+        spec = spec_of(plan, lacking.first, lacking.rows, embedding_model, threads, on_cpu)
+        note(f"{counted(len(devices), 'worker')}.")
+        return Crew(spec, Processes(devices), note)
+
+    return make
+
+
+def _ray_crew(
+    options: Mapping[str, Any], embedding_model: str | None
+) -> Callable[[Plan, Lacking], Crew]:
+    from urial_local.tasks.crew.ray_actors import RayChoice, ray
+
+    if not options["cpus_per_actor"] > 0 or not options["gpus_per_actor"] >= 0:  # as nan is not
+        raise UsageError("An actor needs some part of a core.")
+    choice = RayChoice(
+        address=options["ray"],
+        actors=options["actors"],
+        cpus=options["cpus_per_actor"],
+        gpus=options["gpus_per_actor"],
+    )
+    ray()  # before anything is read
+
+    def make(plan: Plan, lacking: Lacking) -> Crew:
+        from urial_local.cli.plumbing.terminal import note
+        from urial_local.tasks.crew.driver import Crew
+        from urial_local.tasks.crew.ray_actors import Actors
+        from urial_local.tasks.generate.crew import spec_of
+
+        spec = spec_of(
+            plan, lacking.first, lacking.rows, embedding_model, choice.threads, not choice.gpus
+        )
+        hands = Actors(choice, note)
+        note(f"{counted(hands.count, 'actor')}.")
+        return Crew(spec, hands, note)
+
+    return make
