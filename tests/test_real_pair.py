@@ -14,6 +14,7 @@ import pytest
 
 from tests.tiny_gguf import write_llama, write_windowed
 from tools.real_pair.data import Example, is_held_out, split
+from tools.real_pair.places import lines
 from urial_local.prompting.library import load_prompt
 from urial_local.runtime.model import Model
 from urial_local.runtime.sequences import BatchToken, Sequences
@@ -199,3 +200,10 @@ def test_the_first_matrices_are_those_of_the_seed(base):
     assert not torch.equal(one.pairs[name][0], other.pairs[name][0])
     assert set(one.pairs) == set(base.matrix_shapes())
     assert len(one.pairs) == 6 * 7
+
+
+def test_where_the_shift_is():
+    ranks, kls = [9, 1, 4, 3, 2] + [1] * 15 + [8], [2.0, 0.0, 1.0, 0.5, None] + [0.0] * 15 + [3.0]
+    row = {"contexts": {"urial": {"base_rank": ranks, "kl_base_aligned": kls}}}
+    *_, line = lines([row, {"error": "no room"}, row])
+    assert line == "| urial | 4 of 10, KL 0.88 | 0 of 30, KL 0.00 | 2 of 2, KL 3.00 |"
