@@ -199,9 +199,17 @@ def write_mamba(path: Path, *, seed: int = 0, width: int = 64, layers: int = 2) 
 
 
 def write_windowed(
-    path: Path, *, seed: int = 0, width: int = 64, window: int = 32, layers: int = 6
+    path: Path,
+    *,
+    seed: int = 0,
+    width: int = 64,
+    window: int = 32,
+    layers: int = 6,
+    kv_heads: int = 4,
+    any_gains: bool = False,
 ) -> Path:
-    """A Gemma 3 with random weights: all layers but each sixth attend to `window` tokens back."""
+    """A Gemma 3 with random weights: all layers but each sixth attend to `window` tokens back.
+    `any_gains`: those of norms are random, too, and the global layers turn by another base."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "gemma3")
     writer.add_name("tiny-windowed")
@@ -213,28 +221,31 @@ def write_windowed(
     writer.add_block_count(layers)
     writer.add_feed_forward_length(ffn)
     writer.add_head_count(heads)
-    writer.add_head_count_kv(heads)
+    writer.add_head_count_kv(kv_heads)
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_sliding_window(window)
+    if any_gains:
+        writer.add_rope_freq_base(1e6)
     writer.add_vocab_size(n_vocab)
 
     def tensor(name: str, *shape: int, scale: float = 0.3) -> None:
         writer.add_tensor(name, (rng.normal(size=shape) * scale).astype(np.float32))
 
-    def ones(name: str, n: int) -> None:
-        writer.add_tensor(name, np.ones(n, np.float32))
+    def gain(name: str, n: int) -> None:
+        values = rng.uniform(0.5, 1.5, n) if any_gains else np.ones(n)
+        writer.add_tensor(name, values.astype(np.float32))
 
     tensor("token_embd.weight", n_vocab, width, scale=0.6)
-    ones("output_norm.weight", width)
+    gain("output_norm.weight", width)
     for i in range(layers):
         for name in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
-            ones(f"blk.{i}.{name}.weight", width)
+            gain(f"blk.{i}.{name}.weight", width)
         for name in ("attn_q_norm", "attn_k_norm"):
-            ones(f"blk.{i}.{name}.weight", head_dim)
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            tensor(f"blk.{i}.{name}.weight", width, width)
+            gain(f"blk.{i}.{name}.weight", head_dim)
+        for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads), ("output", heads)):
+            tensor(f"blk.{i}.attn_{name}.weight", rows * head_dim, width)
         tensor(f"blk.{i}.ffn_gate.weight", ffn, width)
         tensor(f"blk.{i}.ffn_up.weight", ffn, width)
         tensor(f"blk.{i}.ffn_down.weight", width, ffn)
