@@ -14,8 +14,8 @@ from pathlib import Path
 from tools.readme import ROOT
 
 OUT = ROOT / "docs" / "shift-report.png"
-HIDE = "['h-curves', 'h-tokens', 'h-about'].forEach((id) =>"
-HIDE += " document.getElementById(id).closest('section').hidden = true)"
+HIDE = "['h-curves', 'h-finer', 'h-tokens', 'h-guide', 'h-about'].forEach((id) =>"
+HIDE += " document.getElementById(id).closest('section').style.display = 'none')"
 
 
 def main() -> None:
