@@ -256,6 +256,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def workers_of(pid: int) -> list[int]:
+    """A driver's workers; it may have other children, which lay out chat templates."""
+    found = []
+    for child in children(pid):
+        with contextlib.suppress(OSError):
+            if b"tasks.crew.process" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
 def alive(pid: int) -> bool:
     """Whether a process is there, and more than what nobody has asked after yet."""
     try:
