@@ -73,8 +73,10 @@ def test_a_killed_worker_and_a_killed_driver_cost_no_judgement(tmp_path):
         until(lambda: size_of(rows), driver)
         workers = workers_of(driver.pid)
         assert len(workers) == 2
+        os.kill(workers[1], signal.SIGSTOP)  # so that rows are left, however fast it is
         os.kill(workers[0], signal.SIGKILL)
         until(lambda: any(pid not in workers for pid in workers_of(driver.pid)), driver)
+        os.kill(workers[1], signal.SIGCONT)
         before = size_of(rows)
         until(lambda: size_of(rows) > before, driver)
     finally:
