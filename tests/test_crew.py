@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -153,6 +154,27 @@ def test_workers_that_die_without_a_row_end_the_run():
 def test_a_worker_that_cannot_make_these_rows_is_named():
     with pytest.raises(UrialError, match=r"/fake: It is another model") as caught:
         rows_by(Threads(2), 10, FakeSpec(refuse="It is another model."))
+    assert caught.value.hint == "and a hint"
+
+
+def test_what_no_row_can_be_made_with_ends_the_run_by_name():
+    """As a model that cannot be loaded, of several that a worker opens one after another."""
+
+    class Failing(FakeSpec):
+        @contextlib.contextmanager
+        def open(self):
+            with super().open() as maker:
+                rows = maker.rows
+
+                def some(todo):
+                    yield from itertools.islice(rows(todo), 3)
+                    raise UrialError("The second model is damaged.", "and a hint")
+
+                maker.rows = some
+                yield maker
+
+    with pytest.raises(UrialError, match=r"/fake: The second model is damaged") as caught:
+        rows_by(Threads(2), 20, Failing())
     assert caught.value.hint == "and a hint"
 
 

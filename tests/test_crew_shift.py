@@ -18,9 +18,10 @@ from urial_local.base.errors import UrialError
 from urial_local.records.datasets import Item
 from urial_local.records.runlog import latest_rows
 from urial_local.runtime.open import RuntimeOptions
+from urial_local.runtime.sampling import Sampling
 from urial_local.tasks.crew import same
 from urial_local.tasks.model_file import model_file
-from urial_local.tasks.shift.analysis import Analysis
+from urial_local.tasks.shift.analysis import Analysis, samples
 from urial_local.tasks.shift.crew import ShiftSpec, spec_of
 from urial_local.tasks.shift.record import KEY
 from urial_local.tasks.shift.setup import Setup, ShiftOptions, set_up
@@ -148,17 +149,20 @@ def made(spec: ShiftSpec, *pieces: list) -> dict:
     return {spec.key_of(row): plain(row) for row in found}
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_a_worker_makes_what_one_process_does_in_any_order(tiny_llama, tiny_aligned, given):
+@pytest.mark.parametrize("kind", ["greedy", "given", "sampled"])
+def test_a_worker_makes_what_one_process_does_in_any_order(tiny_llama, tiny_aligned, kind):
     """With several aligned models, and whatever it waits for."""
-    setup = two_aligned(tiny_llama, tiny_aligned)
+    setup, given, n = two_aligned(tiny_llama, tiny_aligned), kind == "given", 1
+    if kind == "sampled":
+        n, warm = 2, Sampling(temperature=1.0, seed=3)
+        setup = replace(setup, options=replace(setup.options, sampling=warm, samples=n))
     answers = {item.id: f"it is {item.id}" for item in ITEMS[:7]} if given else None
-    todo = [(model.name, item, "") for model in setup.aligned for item in ITEMS]
+    todo = [(m.name, item, s) for m in setup.aligned for item in ITEMS for s in samples(setup)]
     spec = spec_of(setup, ITEMS, answers, todo)
     assert spec.items[0].fields == {}
     single = {spec.key_of(row): plain(row) for row in Analysis(setup, ITEMS, answers).rows(todo)}
-    assert len(single) == 16
-    assert sum("error" in row for row in single.values()) == (4 if given else 2)
+    assert len(single) == 16 * n
+    assert sum("error" in row for row in single.values()) == (4 if given else 2 * n)
     assert sum("batch_shape" in row for row in single.values()) == 8
     assert made(spec, todo) == single
     assert made(spec, todo[6:11], todo[:2], todo[11:], todo[2:6]) == single

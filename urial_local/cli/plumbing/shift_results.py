@@ -13,17 +13,9 @@ from urial_local.cli.plumbing.output import Output
 from urial_local.cli.plumbing.tables import Column, figures, table_lines
 
 if TYPE_CHECKING:
-    from urial_local.tasks.shift.measures import (
-        AlignedSummary,
-        ContextSummary,
-        Share,
-        ShiftSummary,
-    )
-
-
-if TYPE_CHECKING:
     from urial_local.cli.plumbing.crew_options import Workers
     from urial_local.records.datasets import Item
+    from urial_local.tasks.shift.measures import AlignedSummary, ContextSummary, Share, ShiftSummary
     from urial_local.tasks.shift.setup import Setup
 
 
@@ -53,12 +45,10 @@ def analyse(
             note(f"{there:,} of {counted(total, 'row is', 'rows are')} there already.")
         write_tokens(output, setup)
         with stoppable() as stop:
-            work: Analysis | Crew
+            work: Analysis | Crew = Analysis(setup, items, given)
             if workers and lacking:
-                spec = spec_of(setup, items, given, lacking, workers.threads, workers.on_cpu)
-                work = Crew(spec, workers.hands(), note)
-            else:
-                work = Analysis(setup, items, given)
+                each = workers.threads, workers.on_cpu
+                work = Crew(spec_of(setup, items, given, lacking, *each), workers.hands(), note)
             tally = write_rows(
                 log, work.rows(lacking), work, stop, total=total, unit="answer",
                 figures=lambda t: {"tokens": f"{t.tokens:,}"},
