@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -156,6 +157,27 @@ def test_a_worker_that_cannot_make_these_rows_is_named():
     assert caught.value.hint == "and a hint"
 
 
+def test_what_no_row_can_be_made_with_ends_the_run_by_name():
+    """As a model that cannot be loaded, of several that a worker opens one after another."""
+
+    class Failing(FakeSpec):
+        @contextlib.contextmanager
+        def open(self):
+            with super().open() as maker:
+                rows = maker.rows
+
+                def some(todo):
+                    yield from itertools.islice(rows(todo), 3)
+                    raise UrialError("The second model is damaged.", "and a hint")
+
+                maker.rows = some
+                yield maker
+
+    with pytest.raises(UrialError, match=r"/fake: The second model is damaged") as caught:
+        rows_by(Threads(2), 20, Failing())
+    assert caught.value.hint == "and a hint"
+
+
 def test_a_stop_finishes_rows_in_flight_and_begins_no_new_ones():
     hands = Threads(2)
     crew = Crew(FakeSpec(), hands)
@@ -252,7 +274,18 @@ def test_under_exact_a_row_does_not_hang_on_a_wait_before_it():
 def children(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
+        with contextlib.suppress(OSError):  # that thread has ended
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """A driver's workers; it may have other children, which lay out chat templates."""
+    found = []
+    for child in children(pid):
+        with contextlib.suppress(OSError):
+            if b"tasks.crew.process" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
     return found
 
 

@@ -10,7 +10,9 @@ import warnings
 
 import pytest
 
+from tests import test_crew_evaluate, test_crew_shift
 from tests.command import COMMAND, fails, process, size_of, until, urial
+from tests.judged_runs import JUDGE, write_answers
 from tests.test_crew import FakeSpec, asked, plain, rows_by, single, without_node
 from urial_local.records.generated import Generated
 from urial_local.records.runlog import RunLog
@@ -96,6 +98,24 @@ def test_a_run_with_a_killed_driver_is_the_single_run(cluster, tmp_path):
     assert done.returncode == 0, done.stderr
     assert without_node(tmp_path / "two") == without_node(tmp_path / "single")
     assert len(rows.read_text().splitlines()) == 40, "no row was written twice"
+
+
+def test_judgements_and_shifts_by_actors_are_the_single_run(cluster, tmp_path):
+    """Also the answers that one actor judges again alone, where several are judged together."""
+    more = ("--ray", cluster, "--actors", "2", "--cpus-per-actor", "0.5")
+    data = write_answers(tmp_path / "a.json", 12)
+    for args, read, name in (
+        (("evaluate", data, *JUDGE, "--exact"), test_crew_evaluate.judgements, "judged"),
+        (test_crew_shift.asked(tmp_path / "s.json"), test_crew_shift.rows_of, "shift"),
+    ):
+        single, two = tmp_path / f"{name}-1", tmp_path / f"{name}-2"
+        assert urial(*args, "-o", single).returncode == 0
+        done = process(*args, "-o", two, *more, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "2 actors." in done.stderr
+        assert read(two) == read(single)
+    done = process("evaluate", data, *JUDGE, "-o", tmp_path / "alone", *more, timeout=300)
+    assert "Judged again alone, 1 answer:" in done.stdout, done.stderr
 
 
 def test_sigterm_is_heard_beside_ray(cluster, tmp_path):

@@ -16,7 +16,7 @@ from urial_local.records.datasets import Item
 from urial_local.records.runlog import latest_rows
 from urial_local.tasks.model_file import model_file
 from urial_local.tasks.prompted import PromptedModel
-from urial_local.tasks.shift.analysis import SLACK, _longest_prompt
+from urial_local.tasks.shift.lengths import SLACK, longest_prompt
 from urial_local.tasks.shift.record import KEY
 from urial_local.tasks.shift.results import ShiftRun
 from urial_local.tasks.shift.summary import summarise
@@ -211,5 +211,5 @@ def test_few_prompts_are_laid_out_to_find_the_longest(prompt, more, monkeypatch)
         longest = max(len(asker.request(query).tokens) for query in queries)
         request = asker.request
         monkeypatch.setattr(asker, "request", lambda query: asked.append(query) or request(query))
-        assert longest - SLACK < _longest_prompt(asker, items) <= longest
+        assert longest - SLACK < longest_prompt(asker, items) <= longest
     assert len(asked) < 20

@@ -174,7 +174,7 @@ def test_given_answers_get_the_same_scores(shifted, tmp_path):
     answers[0]["output"] = "Something else."
     (tmp_path / "c.json").write_text(json.dumps(answers))
     said = fails(2, *args[:-1], tmp_path / "c.json", "-o", tmp_path / "run")
-    assert f"the answer to {answers[0]['id']!r} is not the one" in said
+    assert f"the answer to {answers[0]['id']!r} differs from the one" in said
     assert urial(*args[:-1], shifted / "run", "-o", tmp_path / "again").returncode == 0
     assert rows_of(tmp_path / "again")["q1"]["contexts"] == rows["q1"]["contexts"]
     # By question, where ids differ; one without an answer is an error row.

@@ -14,6 +14,7 @@ from urial_local.base import limits
 from urial_local.base.errors import UsageError
 from urial_local.base.formats import counted
 from urial_local.base.paths import user_path
+from urial_local.cli.plumbing.crew_options import crew_options, workers_of
 from urial_local.cli.plumbing.data_options import (
     FAILED,
     chosen_ids,
@@ -120,6 +121,7 @@ def command() -> None:
 @json_option("Print the summary as JSON.")
 @data_options
 @runtime_options
+@crew_options
 def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
     """Judge ANSWERS: a run of `generate`, or a file with answers.
 
@@ -138,6 +140,7 @@ def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
     from urial_local.tasks.evaluate.setup import rows_of
 
     check(options)
+    workers = workers_of(options)
     wording = plan(options["mode"], options["template"])
     rows = rows_of(
         answers,
@@ -151,7 +154,7 @@ def run(answers: str, output: Path | None, out: Output, **options: Any) -> None:
     if options["dry_run"]:
         return
     folder = output or default_folder(answers, options["judge"], options["mode"])
-    tally = judge_rows(rows, folder, wording, options)
+    tally = judge_rows(rows, folder, wording, options, workers)
     print_results(folder, finish(folder), out)
     if not out.as_json and tally.done:
         out.note(f"{counted(tally.read, 'token')} read and {tally.tokens:,} written.")
@@ -220,7 +223,7 @@ def check(options: Mapping[str, Any]) -> None:
         raise UsageError("--mode pairwise and --against go together.")
     if options["base_url"] and not endpoint:
         raise UsageError("--base-url is for an endpoint; name its model with --judge openai:MODEL.")
-    for name in ("expected", "judge_prompt", "exact"):
+    for name in ("expected", "judge_prompt", "exact", "devices", "ray"):
         if endpoint and options[name]:
             raise UsageError(f"--{name.replace('_', '-')} needs a judge on this machine.")
     if options["expected"] and options["mode"] not in ("auto", "general", "safety"):

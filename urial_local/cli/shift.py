@@ -10,6 +10,7 @@ import click
 
 from urial_local.base import limits
 from urial_local.base.errors import UsageError
+from urial_local.cli.plumbing.crew_options import crew_options, workers_of
 from urial_local.cli.plumbing.data_options import (
     FAILED,
     data_options,
@@ -117,6 +118,7 @@ from urial_local.cli.plumbing.shift_modes import chosen_mode, mode_options
 @mode_options
 @json_option("Print the summary as JSON.")
 @runtime_options
+@crew_options
 def command(questions: str | None, output: Path, out: Output, **options: Any) -> None:
     """Compare a base model with its aligned counterpart, token by token.
 
@@ -151,6 +153,7 @@ def command(questions: str | None, output: Path, out: Output, **options: Any) ->
         if run_mode(mode, questions, output, out, options):
             raise click.exceptions.Exit(FAILED)
         return
+    workers = workers_of(options)
     names, answers = fields(options), options["answers"]
     items = read_items(str(questions), names, selection(options), options["format"])
     given = given_answers(answers, items, names) if answers and items else None
@@ -163,7 +166,7 @@ def command(questions: str | None, output: Path, out: Output, **options: Any) ->
         tell_about_context(file.header, setup.options.runtime.ctx_size)
     for remark in setup.remarks:
         out.note(remark)
-    failed = analyse(setup, items, given if answers else None, output)
+    failed = analyse(setup, items, given if answers else None, output, workers)
     summary = finish(output, csv=options["csv"], figures=options["figures"])
     print_summary(output, summary, out)
     if failed or unmeasured(summary):

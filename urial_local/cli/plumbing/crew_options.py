@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from urial_local.cli.plumbing.options import together
 if TYPE_CHECKING:
     from urial_local.cli.plumbing.generating import Lacking
     from urial_local.tasks.crew.driver import Crew
+    from urial_local.tasks.crew.messages import Hands
     from urial_local.tasks.generate.setup import Plan
 
 
@@ -77,45 +79,70 @@ crew_options = together(
 )
 
 
-def crew_of(
-    options: Mapping[str, Any], embedding_model: str | None = None
-) -> Callable[[Plan, Lacking], Crew] | None:
+@dataclass(frozen=True)
+class Workers:
+    """Those that the options choose."""
+
+    kind: str  # what one is called
+    threads: int  # of each, unless the user chose
+    on_cpu: bool  # no GPU is used
+    begin: Callable[[int | None], Hands]  # so many of them, or None for as many as were chosen
+
+    def hands(self, count: int | None = None) -> Hands:
+        """Workers, whose number is told where it is not given."""
+        found = self.begin(count)
+        if count is None:
+            from urial_local.cli.plumbing.terminal import note
+
+            note(f"{counted(found.count, self.kind)}.")
+        return found
+
+
+def workers_of(options: Mapping[str, Any]) -> Workers | None:
     """Workers as the options choose them; None where this process does it."""
     if options["devices"] and options["ray"]:
         raise UsageError("--devices and --ray are two ways to have workers; choose one.")
     if options["actors"] and not options["ray"]:
         raise UsageError("--actors are those of --ray.")
     if options["ray"]:
-        return _ray_crew(options, embedding_model)
-    return _device_crew(options["devices"], embedding_model) if options["devices"] else None
+        return _actors(options)
+    return _processes(options["devices"]) if options["devices"] else None
 
 
-def _device_crew(
-    devices: tuple[str, ...], embedding_model: str | None
-) -> Callable[[Plan, Lacking], Crew]:
-    on_cpu = devices.count("cpu") == len(devices)
-    if "cpu" in devices and not on_cpu:
-        raise UsageError("GPUs and cpu together would make rows that differ by device.")
+def crew_of(
+    options: Mapping[str, Any], embedding_model: str | None = None
+) -> Callable[[Plan, Lacking], Crew] | None:
+    """Workers that answer, as the options choose them; None where this process does it."""
+    workers = workers_of(options)
+    if workers is None:
+        return None
 
     def make(plan: Plan, lacking: Lacking) -> Crew:
         from urial_local.cli.plumbing.terminal import note
-        from urial_local.runtime.threads import cores
         from urial_local.tasks.crew.driver import Crew
-        from urial_local.tasks.crew.processes import Processes
         from urial_local.tasks.generate.crew import spec_of
 
-        threads = max(1, cores().usable // len(devices))  # they share the machine's cores
-        spec = spec_of(plan, lacking.first, lacking.rows, embedding_model, threads, on_cpu)
-        note(f"{counted(len(devices), 'worker')}.")
-        return Crew(spec, Processes(devices), note)
+        each = workers.threads, workers.on_cpu
+        spec = spec_of(plan, lacking.first, lacking.rows, embedding_model, *each)
+        return Crew(spec, workers.hands(), note)
 
     return make
 
 
-def _ray_crew(
-    options: Mapping[str, Any], embedding_model: str | None
-) -> Callable[[Plan, Lacking], Crew]:
-    from urial_local.tasks.crew.ray_actors import RayChoice, ray
+def _processes(devices: tuple[str, ...]) -> Workers:
+    from urial_local.runtime.threads import cores
+    from urial_local.tasks.crew.processes import CPU, Processes
+
+    on_cpu = devices.count(CPU) == len(devices)
+    if CPU in devices and not on_cpu:
+        raise UsageError("GPUs and cpu together would make rows that differ by device.")
+    threads = max(1, cores().usable // len(devices))  # they share the machine's cores
+    return Workers("worker", threads, on_cpu, lambda count: Processes(devices[:count]))
+
+
+def _actors(options: Mapping[str, Any]) -> Workers:
+    from urial_local.cli.plumbing.terminal import note
+    from urial_local.tasks.crew.ray_actors import Actors, RayChoice, ray
 
     if not options["cpus_per_actor"] > 0 or not options["gpus_per_actor"] >= 0:  # as nan is not
         raise UsageError("An actor needs some part of a core.")
@@ -127,17 +154,7 @@ def _ray_crew(
     )
     ray()  # before anything is read
 
-    def make(plan: Plan, lacking: Lacking) -> Crew:
-        from urial_local.cli.plumbing.terminal import note
-        from urial_local.tasks.crew.driver import Crew
-        from urial_local.tasks.crew.ray_actors import Actors
-        from urial_local.tasks.generate.crew import spec_of
+    def begin(count: int | None) -> Actors:
+        return Actors(replace(choice, actors=count or choice.actors), note)
 
-        spec = spec_of(
-            plan, lacking.first, lacking.rows, embedding_model, choice.threads, not choice.gpus
-        )
-        hands = Actors(choice, note)
-        note(f"{counted(hands.count, 'actor')}.")
-        return Crew(spec, hands, note)
-
-    return make
+    return Workers("actor", choice.threads, not choice.gpus, begin)

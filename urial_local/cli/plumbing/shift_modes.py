@@ -31,6 +31,8 @@ _SCORED = (
     "n",
     "save_prompts",
 )
+# Options of workers: a mode's rows hang on each other, or are few, so one process makes them.
+_CREW = ("devices", "ray", "actors", "cpus_per_actor", "gpus_per_actor")
 UNUSED = {
     "handover": _SCORED,
     "swap": _SCORED,
@@ -105,6 +107,9 @@ def chosen_mode(questions: str | None, options: Mapping[str, Any]) -> str:
         if _given(name) and mode not in of:
             said = " or ".join(f"--{one}" for one in of)
             raise UsageError(f"{_flag(name)} needs {said}.")
+    for name in _CREW if mode else ():
+        if _given(name):
+            raise UsageError(f"{_flag(name)} is for the plain run; --{mode} has no workers.")
     for name in UNUSED.get(mode, ()):
         if _given(name):
             raise UsageError(f"{_flag(name)} has no meaning with --{mode}.")

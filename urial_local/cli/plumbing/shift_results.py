@@ -13,29 +13,28 @@ from urial_local.cli.plumbing.output import Output
 from urial_local.cli.plumbing.tables import Column, figures, table_lines
 
 if TYPE_CHECKING:
-    from urial_local.tasks.shift.measures import (
-        AlignedSummary,
-        ContextSummary,
-        Share,
-        ShiftSummary,
-    )
-
-
-if TYPE_CHECKING:
+    from urial_local.cli.plumbing.crew_options import Workers
     from urial_local.records.datasets import Item
+    from urial_local.tasks.shift.measures import AlignedSummary, ContextSummary, Share, ShiftSummary
     from urial_local.tasks.shift.setup import Setup
 
 
 def analyse(
-    setup: Setup, items: Sequence[Item], given: Mapping[str, str] | None, output: Path
+    setup: Setup,
+    items: Sequence[Item],
+    given: Mapping[str, str] | None,
+    output: Path,
+    workers: Workers | None = None,
 ) -> int:
     """Make the rows that a run folder lacks; returns how many of them it still lacks, since they
-    failed. Raises Interrupted where it was stopped."""
+    failed. `workers`: several make them. Raises Interrupted where it was stopped."""
     from urial_local.cli.plumbing.running import end, write_rows
     from urial_local.cli.plumbing.stopping import stoppable
     from urial_local.cli.plumbing.terminal import note
     from urial_local.records.runlog import RunLog
+    from urial_local.tasks.crew.driver import Crew
     from urial_local.tasks.shift.analysis import Analysis, todo
+    from urial_local.tasks.shift.crew import spec_of
     from urial_local.tasks.shift.record import KEY, Answer
     from urial_local.tasks.shift.results import write_tokens
 
@@ -46,7 +45,10 @@ def analyse(
             note(f"{there:,} of {counted(total, 'row is', 'rows are')} there already.")
         write_tokens(output, setup)
         with stoppable() as stop:
-            work = Analysis(setup, items, given)
+            work: Analysis | Crew = Analysis(setup, items, given)
+            if workers and lacking:
+                each = workers.threads, workers.on_cpu
+                work = Crew(spec_of(setup, items, given, lacking, *each), workers.hands(), note)
             tally = write_rows(
                 log, work.rows(lacking), work, stop, total=total, unit="answer",
                 figures=lambda t: {"tokens": f"{t.tokens:,}"},

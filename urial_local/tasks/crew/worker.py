@@ -79,8 +79,11 @@ def work(spec: Spec, inbox: Inbox, emit: Emit, device: str) -> None:
                 return
             inbox.on_stop = maker.stop
             emit(Ready(maker.slots, node))
-            while inbox.wait():
-                for row in maker.rows(inbox.source()):
-                    emit(Made(spec.key_of(row), {**row, "node": node}))
+            try:
+                while inbox.wait():
+                    for row in maker.rows(inbox.source()):
+                        emit(Made(spec.key_of(row), {**row, "node": node}))
+            except UrialError as error:  # not the row's own fault, or it would be an error row
+                emit(Refused(f"{node}: {error.message}", error.hint))
     except OSError as error:  # the driver's end of a pipe is closed
         os.write(2, f"urial-local worker {node}: {error}\n".encode())

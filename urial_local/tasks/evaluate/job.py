@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from urial_local.base.errors import PromptError, UsageError
 from urial_local.prompting.judging import Case, JudgeTemplate, judge_template
@@ -157,8 +157,14 @@ def prepare(rows: Iterable[tuple[Row, Case]], plan: Plan) -> list[Prepared]:
     return sorted(found, key=lambda pair: (pair[0]["mode"], -len(pair[0].get("prompt", ""))))
 
 
+class Described(Protocol):
+    """A judge, or what is known of one that workers open."""
+
+    def about(self) -> dict[str, Any]: ...
+
+
 def run_config(
-    judge: Judge, plan: Plan, prepared: Sequence[Prepared], shard: tuple[int, int] | None = None
+    judge: Described, plan: Plan, prepared: Sequence[Prepared], shard: tuple[int, int] | None = None
 ) -> dict[str, Any]:
     """All that decides a judgement; another one is refused when a run is resumed."""
     rows = [row for row, _ in prepared]
@@ -210,17 +216,22 @@ class Evaluation:
             if question is None:
                 yield row
             else:
-                self._rows[key_of(row)] = {**row, **self._judge}
+                self.await_verdict(row)
                 questions.append(question)
         self._sample = {question.key: question for question in sample(questions)}
         for verdict in self.judge.judge(questions):
-            yield self._judged(verdict)
+            yield self.judged(verdict)
 
     def alone(self) -> Iterator[Effect]:
         """Judge a few of the rows of this start again, one by one: what changed for each."""
         return judged_alone(self.judge, self._sample.values(), self._first)
 
-    def _judged(self, verdict: Verdict) -> Row:
+    def await_verdict(self, row: Row) -> None:
+        """The row's question goes to the judge."""
+        self._rows[key_of(row)] = {**row, **self._judge}
+
+    def judged(self, verdict: Verdict) -> Row:
+        """The row with its verdict."""
         row = self._rows.pop(verdict.key)
         if verdict.key in self._sample:
             self._first[verdict.key] = verdict

@@ -72,8 +72,9 @@ class LocalJudge:
             self._forms[mode.name] = Form(self._alphabet, parts)
         return self._forms[mode.name]
 
-    def judge(self, questions: Iterable[Question]) -> Iterator[Verdict]:
-        """Raises Aborted where the engine's abort flag is set."""
+    def judge(self, questions: Iterable[Question | None]) -> Iterator[Verdict]:
+        """Raises Aborted where the engine's abort flag is set. A None among the questions says that
+        the next one is not known yet: see Engine.steps."""
         asked: dict[Hashable, Question] = {}
         refused: list[Verdict] = []
         for step in self._engine.stream(self._requests(questions, asked, refused)):
@@ -84,16 +85,24 @@ class LocalJudge:
         yield from refused
 
     def _requests(
-        self, questions: Iterable[Question], asked: dict[Hashable, Question], refused: list[Verdict]
-    ) -> Iterator[Request]:
+        self,
+        questions: Iterable[Question | None],
+        asked: dict[Hashable, Question],
+        refused: list[Verdict],
+    ) -> Iterator[Request | None]:
         for number, question in enumerate(questions):
-            try:
-                request = self.request(question)
-            except UrialError as error:
-                refused.append(Verdict(question.key, error=error.message))
+            if question is None:
+                yield None
             else:
-                asked[number] = question
-                yield replace(request, tag=number)
+                try:
+                    request = self.request(question)
+                except UrialError as error:
+                    refused.append(Verdict(question.key, error=error.message))
+                else:
+                    asked[number] = question
+                    # Alone, so that it does not matter what came before: another row, or a wait for
+                    # this one, in which the last one's cells stay.
+                    yield replace(request, tag=number, alone=self._engine.exact)
             if self._stopping:
                 return
 

@@ -114,6 +114,15 @@ def open_fitting(
 ) -> Iterator[LocalJudge]:
     """A judge on this machine, no larger than these rows need: that many at a time, and where no
     context was chosen, the longest one's. Raises as `open_local_judge` does."""
+    file, local = fitting(options, rows, tell)
+    with open_local_judge(file, local, tell.prefill) as judge:
+        yield judge
+
+
+def fitting(
+    options: JudgeOptions, rows: Sequence[Prepared], tell: Listener = Listener()
+) -> tuple[ModelFile, LocalOptions]:
+    """The judge's file, and how it is opened for these rows; no weights are loaded."""
     file = model_file(options.name, tell.check)
     tell.found(file)
     runtime = replace(options.local.runtime, parallel=max(1, min(options.parallel, len(rows))))
@@ -121,5 +130,4 @@ def open_fitting(
     if not runtime.ctx_size:
         need = fitting_context(file, [question for _, question in rows if question], local)
         local = replace(local, runtime=replace(runtime, ctx_size=need))
-    with open_local_judge(file, local, tell.prefill) as judge:
-        yield judge
+    return file, local

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from urial_local.base.errors import UsageError
 from urial_local.records.datasets import Item
-from urial_local.records.runlog import differences
 from urial_local.records.runs import key_of
 from urial_local.runtime.llama_api import build_id
+from urial_local.tasks.crew import same
 from urial_local.tasks.generate import setup
 from urial_local.tasks.generate.job import KEY, Job, Row, Todo, error_row
 from urial_local.tasks.generate.setup import GenerateOptions, Opened, Plan
@@ -37,9 +35,7 @@ class GenerateSpec:
     @contextlib.contextmanager
     def open(self) -> Iterator[Maker]:
         """Raises UsageError where this machine would make other rows than the driver's."""
-        if self.folder != os.getcwd():
-            with contextlib.suppress(OSError):
-                os.chdir(self.folder)
+        same.go_to(self.folder)
         with contextlib.ExitStack() as stack:
             pool = None
             if self.options.retrieve:
@@ -48,23 +44,11 @@ class GenerateSpec:
                     embedder = stack.enter_context(model_file(self.embedding_model).embedder())
                 pool = stack.enter_context(Pool(self.options.retrieve, embedder=embedder))
             plan = setup.plan(model_file(self.model), self.options, pool)
-            self._refuse_others(plan)
+            driver, own = ({**config, "shard": None} for config in (self.config, plan.config()))
+            same.refuse_others(driver, self.build, own)
             opened = stack.enter_context(plan.open(self.rows, self.first))
             opened.engine.resume()
             yield Maker(opened, self.options)
-
-    def _refuse_others(self, plan: Plan) -> None:
-        own = json.loads(json.dumps(plan.config()))
-        lines = differences(
-            {**self.config, "shard": None, "llama.cpp": self.build},
-            {**own, "shard": None, "llama.cpp": build_id()},
-            "at the driver",
-            "here",
-        )
-        if lines:
-            raise UsageError(
-                "This worker would make other rows than the driver asks for.", "\n".join(lines)
-            )
 
     def key(self, task: Todo) -> tuple[str, ...]:
         item, repeat = task
@@ -100,17 +84,12 @@ def spec_of(
     on_cpu: bool = False,
 ) -> GenerateSpec:
     """A plan for workers. `threads`: of each, unless the user chose; `on_cpu`: no GPU is used."""
-    file, runtime = plan.file, plan.options.runtime
-    chosen = replace(
-        runtime,
-        threads=runtime.threads or threads,
-        gpu_layers=0 if on_cpu else runtime.gpu_layers,
-    )
+    runtime = same.for_each(plan.options.runtime, threads, on_cpu)
     return GenerateSpec(
-        model=str(file.path.resolve()) if file.name == file.path.stem else file.name,
-        options=replace(plan.options, runtime=chosen),
+        model=same.name_for_workers(plan.file),
+        options=replace(plan.options, runtime=runtime),
         embedding_model=embedding_model,
-        config=json.loads(json.dumps(plan.config())),
+        config=same.plain(plan.config()),
         build=build_id(),
         folder=os.getcwd(),
         first=first,

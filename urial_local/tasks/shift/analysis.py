@@ -6,13 +6,12 @@ same process and before the next batch, and becomes one row.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,17 +27,19 @@ from urial_local.runtime.sequences import Sequences
 from urial_local.runtime.teacher_forced import TeacherForced
 from urial_local.tasks.model_file import ModelFile
 from urial_local.tasks.prompted import PromptedModel
+from urial_local.tasks.shift.lengths import SLACK, counted, longest, longest_prompt
 from urial_local.tasks.shift.scorer import GivenAnswer, Scorer
 from urial_local.tasks.shift.scoring import Bridge
 from urial_local.tasks.shift.setup import Setup
 
-SLACK = 32  # tokens
 SHAPE_ROWS = 4  # the first of a run, in which the effect of a batch's shape is measured
 
 
 Row = dict[str, Any]  # as rows.jsonl has it
 # A row to make: the aligned model's name, an item, and which of its samples ("" for the only one).
 Todo = tuple[str, Item, str]
+Answering = tuple[Item, str]  # the same, where the model is known
+T = TypeVar("T")
 
 
 def todo(
@@ -102,13 +103,12 @@ class Analysis:
         if not todo:
             return
         with ExitStack() as stack:
-            base = stack.enter_context(self._open(self.setup.base))
-            noise_file = self.setup.noise
-            noise = stack.enter_context(self._open(noise_file)) if noise_file else None
-            sides = self._base_sides(stack, base, noise)
+            sides = self.open_base(stack)
             for model in self.setup.aligned:
-                if pending[model.name] and not self._stopping:
-                    yield from self._one_aligned(sides, model, pending[model.name])
+                if (rows := pending[model.name]) and not self._stopping:
+                    with ExitStack() as its:
+                        one = self.open_aligned(its, sides, model, len(rows))
+                        yield from self.made(one, rows)
 
     def _open(self, file: ModelFile) -> Model:
         runtime = self.setup.options.runtime
@@ -116,8 +116,11 @@ class Analysis:
         model.vocab.most = runtime.ctx_size or model.ctx_train or None
         return model
 
-    def _base_sides(self, stack: ExitStack, base: Model, noise: Model | None) -> _BaseSides:
+    def open_base(self, stack: ExitStack) -> BaseSides:
         """The base model's contexts, open for the whole run: each prefix is decoded once."""
+        base = stack.enter_context(self._open(self.setup.base))
+        file = self.setup.noise
+        noise = stack.enter_context(self._open(file)) if file else None
         prompts = self.setup.contexts
         contexts = {name: PromptedModel(base, prompt) for name, prompt in prompts.items()}
         first = next(iter(prompts.values()))
@@ -129,39 +132,52 @@ class Analysis:
             other = (asker, self._forced(stack, noise, 1, ctx))
         ctx = self._ctx_size(base, list(contexts.values()), longest)
         forced = self._forced(stack, base, len(contexts), ctx)
-        return _BaseSides(base, contexts, forced, other)
+        return BaseSides(base, contexts, forced, other)
 
-    def _one_aligned(
-        self, sides: _BaseSides, file: ModelFile, pending: Sequence[tuple[Item, str]]
-    ) -> Iterator[Row]:
+    def open_aligned(
+        self, stack: ExitStack, sides: BaseSides, file: ModelFile, rows: int
+    ) -> OpenPair:
+        """An aligned model beside the base. `rows`: how many there are to make with it."""
         setup, o = self.setup, self.setup.options
-        with ExitStack() as stack:
-            aligned = stack.enter_context(self._open(file))
-            asker = PromptedModel(
-                aligned,
-                setup.aligned_prompts[file.name],
-                sampling=o.sampling,
-                max_tokens=o.max_tokens,
-            )
-            ctx = self._ctx_size(aligned, [asker], self._longest_answer(aligned))
-            scorer = Scorer(
-                setup=setup,
-                bridge=Bridge(setup.pairs[file.name], sides.base.vocab, aligned.vocab),
-                asker=asker,
-                aligned=self._forced(stack, aligned, 1, ctx),
-                contexts=sides.contexts,
-                bases=sides.forced,
-                noise=sides.noise,
-            )
-            if self.answers is None:
-                engine = self._engine(stack, aligned, ctx, len(pending))
-                yield from self._generated(engine, file, pending, scorer)
+        aligned = stack.enter_context(self._open(file))
+        asker = PromptedModel(
+            aligned,
+            setup.aligned_prompts[file.name],
+            sampling=o.sampling,
+            max_tokens=o.max_tokens,
+        )
+        ctx = self._ctx_size(aligned, [asker], self._longest_answer(aligned))
+        scorer = Scorer(
+            setup=setup,
+            bridge=Bridge(setup.pairs[file.name], sides.base.vocab, aligned.vocab),
+            asker=asker,
+            aligned=self._forced(stack, aligned, 1, ctx),
+            contexts=sides.contexts,
+            bases=sides.forced,
+            noise=sides.noise,
+        )
+        engine = self._engine(stack, aligned, ctx, rows) if self.answers is None else None
+        return OpenPair(file, scorer, engine)
+
+    def made(self, one: OpenPair, todo: Iterable[Answering | None]) -> Iterator[Row]:
+        """Rows of one aligned model. A None says that the next one is not known yet: it is asked
+        for again after the next batch, and ends this where no row is in flight. What was drawn is
+        made."""
+        if one.engine is not None:
+            yield from self._generated(one, one.engine, todo)
+            return
+        for pair in self._until_stopped(todo):
+            if pair is None:
                 return
-            for item, sample in pending:
-                if self._stopping:
-                    return
-                given = partial(scorer.given, item, self.answers.get(item.id))
-                yield self._row(file, item, sample, scorer, given)
+            item, sample = pair
+            given = partial(one.scorer.given, item, (self.answers or {}).get(item.id))
+            yield self._row(one.file, item, sample, one.scorer, given)
+
+    def _until_stopped(self, todo: Iterable[T]) -> Iterator[T]:
+        for one in todo:
+            yield one
+            if self._stopping:
+                return
 
     def _forced(self, stack: ExitStack, model: Model, prompts: int, ctx: int) -> TeacherForced:
         """A scoring context of the model with a sequence of `ctx` tokens for each prompt."""
@@ -191,7 +207,7 @@ class Analysis:
         asked = self.setup.options.runtime.ctx_size
         if asked:
             return asked
-        prompt = max(_longest_prompt(asker, self.items) for asker in askers)
+        prompt = max(longest_prompt(asker, self.items) for asker in askers)
         need = -(-(prompt + answer + SLACK) // 256) * 256
         return min(need, model.ctx_train) if model.ctx_train else need
 
@@ -200,8 +216,7 @@ class Analysis:
         if self.answers is None:
             return self.setup.options.max_tokens
         texts = [self.answers[i.id] for i in self.items if i.id in self.answers]
-
-        return _longest(texts, lambda text: _tokens(lambda: model.vocab.count(text))) + 1
+        return longest(texts, lambda text: counted(lambda: model.vocab.count(text))) + 1
 
     def _engine(self, stack: ExitStack, model: Model, ctx: int, rows: int) -> Engine:
         o = self.setup.options
@@ -226,30 +241,32 @@ class Analysis:
         )
 
     def _generated(
-        self,
-        engine: Engine,
-        file: ModelFile,
-        pending: Sequence[tuple[Item, str]],
-        scorer: Scorer,
+        self, one: OpenPair, engine: Engine, todo: Iterable[Answering | None]
     ) -> Iterator[Row]:
         """Each answer is scored as it is complete, before the next batch."""
         failed: list[Row] = []
+        asked: dict[int, Answering] = {}
 
-        def requests() -> Iterator[Request]:
-            for n, (item, sample) in enumerate(pending):
-                if self._stopping:
-                    return
-                try:
-                    request = scorer.request(item, int(sample or 0))
-                except UrialError as error:
-                    failed.append(self._error(file, item, sample, error))
+        def requests() -> Iterator[Request | None]:
+            for n, pair in enumerate(self._until_stopped(todo)):
+                if pair is None:
+                    yield None
                     continue
-                yield replace(request, tag=n)
+                item, sample = pair
+                try:
+                    request = one.scorer.request(item, int(sample or 0))
+                except UrialError as error:
+                    failed.append(self._error(one.file, item, sample, error))
+                    continue
+                asked[n] = pair
+                # One at a time, it does not matter what came before, nor whether it was waited for.
+                yield replace(request, tag=n, alone=engine.exact)
 
         for step in engine.stream(requests()):
             if step.completion is not None:
-                given = partial(scorer.generated, step.completion)
-                yield self._row(file, *pending[int(str(step.tag))], scorer, given)
+                given = partial(one.scorer.generated, step.completion)
+                item, sample = asked.pop(int(str(step.tag)))
+                yield self._row(one.file, item, sample, one.scorer, given)
             while failed:
                 yield failed.pop(0)
         yield from failed
@@ -292,14 +309,20 @@ class Analysis:
     def _error(self, file: ModelFile, item: Item, sample: str, error: UrialError) -> Row:
         if isinstance(error, ModelError):
             raise error  # not the row's own fault
-        return {
-            "id": item.id,
-            **_sampled(sample),
-            "number": item.number,
-            "aligned": file.name,
-            "query": item.query,
-            "error": error.message,
-        }
+        return error_row((file.name, item, sample), error.message)
+
+
+def error_row(task: Todo, message: str) -> Row:
+    """What a run holds of a row that could not be made."""
+    aligned, item, sample = task
+    return {
+        "id": item.id,
+        **_sampled(sample),
+        "number": item.number,
+        "aligned": aligned,
+        "query": item.query,
+        "error": message,
+    }
 
 
 def _sampled(sample: str) -> dict[str, int]:
@@ -308,55 +331,19 @@ def _sampled(sample: str) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _BaseSides:
+class OpenPair:
+    """An aligned model and the base, ready for rows."""
+
+    file: ModelFile  # the aligned model's
+    scorer: Scorer
+    engine: Engine | None  # in which the aligned model writes its answers, where it does
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSides:
     """The base model in its contexts, and its other quantisation in the first of them."""
 
     base: Model
     contexts: Mapping[str, PromptedModel]
     forced: TeacherForced
     noise: tuple[PromptedModel, TeacherForced] | None
-
-
-def _longest_prompt(asker: PromptedModel, items: Sequence[Item]) -> int:
-    """Tokens of the longest question's prompt. To lay out all of them would take seconds (chat
-    templates are rendered in a process of their own), so it is done only where a question's own
-    tokens may make it the longest; SLACK is for tokens that are other ones inside a frame."""
-    vocab = asker.model.vocab
-    frame = _tokens(lambda: len(asker.request("x").tokens))
-    return _longest(
-        [item.query for item in items if not item.error],
-        lambda query: _tokens(lambda: len(asker.request(query).tokens)),
-        lambda query: frame + _tokens(lambda: vocab.count(query)) + _escapes(query),
-        frame,
-    )
-
-
-def _escapes(query: str) -> int:
-    """Tokens at most that keep a question inside its frame: a backslash a line, longer fences."""
-    fence = max(map(len, re.findall("[`~]+", query)), default=0)
-    return 2 * (query.count("\n") + 1 + fence)
-
-
-def _tokens(count: Callable[[], int]) -> int:
-    try:
-        return count()
-    except UrialError:
-        return 0  # an error row, when its turn comes
-
-
-def _longest(
-    texts: Sequence[str],
-    tokens: Callable[[str], int],
-    at_most: Callable[[str], int] | None = None,
-    frame: int = 0,
-) -> int:
-    """The most tokens that any of the texts has, `frame` of them around it. A token has a byte at
-    least (two are reckoned, for escaped markers), so texts too short to have more than is known are
-    not tokenised; nor are those whose bound, which is cheaper, says the same."""
-    most = 0
-    for text in sorted(texts, key=lambda t: -len(t.encode("utf-8", "surrogatepass"))):
-        if frame + 2 * len(text.encode("utf-8", "surrogatepass")) <= most:
-            break
-        if at_most is None or at_most(text) > most:
-            most = max(most, tokens(text))
-    return most
