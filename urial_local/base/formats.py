@@ -28,7 +28,7 @@ def size(n: float) -> str:
     """A number of bytes, in powers of a thousand as disks are sold."""
     for unit, unit_size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n >= unit_size:
-            return f"{n / unit_size:.1f} {unit}"
+            return f"{n / unit_size:,.1f} {unit}"
     return counted(int(n), "byte")
 
 

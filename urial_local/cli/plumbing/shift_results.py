@@ -43,7 +43,7 @@ def analyse(
     with RunLog(output, setup.config(given is not None), KEY, Answer.read) as log:
         lacking = todo(log, setup, items, given)
         if there := total - len(lacking):
-            note(f"{there:,} of {counted(total, 'row is', 'rows are')} there already.")
+            note(f"{there:,} of {counted(total, 'row is', 'rows are')} already there.")
         write_tokens(output, setup)
         with stoppable() as stop:
             work = Analysis(setup, items, given)
