@@ -10,6 +10,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NOTHING if share is None else f"{100 * share:.{digits}f} %"
 
 
+def points(difference: float) -> str:
+    """A difference of two shares of 1, in percentage points: +3.7."""
+    return f"{100 * difference:+.1f}"
+
+
 def number(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 

@@ -106,7 +106,9 @@ def finish(mode: str, folder: Path, out: Output) -> None:
 
 def _tell(folder: Path, errors: tuple[FailedRow, ...], out: Output) -> None:
     if errors:
-        out.tell(f"{len(errors)} of the rows failed. The first, {errors[0].id}: {errors[0].error}")
+        out.tell(
+            f"{counted(len(errors), 'row')} failed. The first, {errors[0].id}: {errors[0].error}"
+        )
     out.tell(f"Open {folder / 'report.html'} in a browser.")
 
 

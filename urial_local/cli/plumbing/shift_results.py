@@ -91,7 +91,8 @@ def print_summary(folder: Path, summary: ShiftSummary, out: Output) -> None:
     out.lines(summary_lines(summary), summary.as_json())
     if summary.errors:
         first = summary.errors[0]
-        out.tell(f"{len(summary.errors)} of the rows failed. The first, {first.id}: {first.error}")
+        failed = counted(len(summary.errors), "row")
+        out.tell(f"{failed} failed. The first, {first.id}: {first.error}")
     if nowhere := unmeasured(summary):
         out.tell(
             f"Nothing was measured in {', '.join(nowhere)}: a model's logits are not finite at any"

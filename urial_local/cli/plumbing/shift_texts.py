@@ -88,7 +88,8 @@ def print_summary(folder: Path, summary: TextsSummary, out: Output) -> None:
     out.lines(summary_lines(summary, config.base.name, config.aligned.name), summary.as_json())
     if summary.errors:
         first = summary.errors[0]
-        out.tell(f"{len(summary.errors)} of the rows failed. The first, {first.id}: {first.error}")
+        failed = counted(len(summary.errors), "row")
+        out.tell(f"{failed} failed. The first, {first.id}: {first.error}")
     out.tell(f"Open {folder / 'report.html'} in a browser.")
 
 
