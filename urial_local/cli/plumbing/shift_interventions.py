@@ -106,9 +106,8 @@ def finish(mode: str, folder: Path, out: Output) -> None:
 
 def _tell(folder: Path, errors: tuple[FailedRow, ...], out: Output) -> None:
     if errors:
-        out.tell(
-            f"{counted(len(errors), 'row')} failed. The first, {errors[0].id}: {errors[0].error}"
-        )
+        failed = counted(len(errors), "row")
+        out.tell(f"{failed} failed. The first, {errors[0].id}: {errors[0].error}")
     out.tell(f"Open {folder / 'report.html'} in a browser.")
 
 
