@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from urial_local.records.runs import FailedRow
 from urial_local.tasks.intervals import Distribution, Interval, ends
+from urial_local.tasks.shift.noise import BatchShape, Quantisation
 
 if TYPE_CHECKING:
     from urial_local.tasks.shift.finer import Finer
@@ -308,48 +309,6 @@ class ContextSummary:
             "repairs": self.repaired and self.repaired.as_json(),
             "unsure": [found.as_json() for found in self.unsure],
             **self.finer.as_json(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Quantisation:
-    """What another quantisation alone does: the base against its other file, on the same
-    positions. kl: KL(base‖other)."""
-
-    positions: int
-    kl: Distribution
-    js: Distribution
-    top1_agreement: float | None
-    class_changed: float | None  # share of positions
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "positions": self.positions,
-            "kl_base_other": self.kl.as_json(),
-            "js": self.js.as_json(),
-            "top1_agreement": self.top1_agreement,
-            "class_changed": self.class_changed,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class BatchShape:
-    """What the shape of a batch alone does: absolute differences of the base's log-probability and
-    of KL(base‖aligned), in nats (see tasks.shift.noise)."""
-
-    answers: int
-    positions: int
-    base_logprob: Distribution
-    kl: Distribution
-    class_changed: float | None  # share of positions
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "answers": self.answers,
-            "positions": self.positions,
-            "base_logprob": self.base_logprob.as_json(),
-            "kl_base_aligned": self.kl.as_json(),
-            "class_changed": self.class_changed,
         }
 
 

@@ -3,14 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from urial_local.tasks.intervals import distribution
+from urial_local.tasks.intervals import Distribution, distribution
 from urial_local.tasks.shift.classes import classes
-from urial_local.tasks.shift.measures import BatchShape, Quantisation
 from urial_local.tasks.shift.record import NOT_FINITE, Answer
 from urial_local.tasks.shift.scoring import INFINITE, NOT_IN_BASE
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """What another quantisation alone does: the base against its other file, on the same
+    positions. kl: KL(base‖other)."""
+
+    positions: int
+    kl: Distribution
+    js: Distribution
+    top1_agreement: float | None
+    class_changed: float | None  # share of positions
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "positions": self.positions,
+            "kl_base_other": self.kl.as_json(),
+            "js": self.js.as_json(),
+            "top1_agreement": self.top1_agreement,
+            "class_changed": self.class_changed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """What the shape of a batch alone does: absolute differences of the base's log-probability and
+    of KL(base‖aligned), in nats (see tasks.shift.noise)."""
+
+    answers: int
+    positions: int
+    base_logprob: Distribution
+    kl: Distribution
+    class_changed: float | None  # share of positions
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "answers": self.answers,
+            "positions": self.positions,
+            "base_logprob": self.base_logprob.as_json(),
+            "kl_base_aligned": self.kl.as_json(),
+            "class_changed": self.class_changed,
+        }
 
 
 def quantisation(answers: Sequence[Answer]) -> Quantisation:
