@@ -168,7 +168,7 @@ def test_adapters_for_other_models(name, tmp_path, base):
 
 def test_another_architecture(tmp_path, base):
     path = write_lora(tmp_path / "a.gguf", base, architecture="qwen2")
-    refused(path, "architecture 'qwen2', and the model's is llama", base=base)
+    refused(path, "architecture 'qwen2', but the model's is llama", base=base)
     with pytest.raises(ModelError, match="qwen2"):
         model_file(f"{base}+{path}")
 
@@ -177,7 +177,7 @@ def test_tied_embeddings_cannot_be_changed(tmp_path):
     """llama.cpp would take the halves of the input's table for the output's, and abort."""
     model = write_windowed(tmp_path / "m.gguf")
     path = write_lora(tmp_path / "a.gguf", model, architecture="gemma3", names=(TABLE,))
-    refused(path, "for its output, too", base=model)
+    refused(path, "also uses for its output", base=model)
 
 
 VECTORS: dict[str, tuple[dict[str, np.ndarray], str]] = {
@@ -188,9 +188,9 @@ VECTORS: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "in F16": ({"direction.1": np.ones(64, np.float16)}, "not a vector in F32"),
     "two widths": (
         {"direction.1": np.ones(64, np.float32), "direction.2": np.ones(32, np.float32)},
-        "one width",
+        "different widths",
     ),
-    "of another width": ({"direction.1": np.ones(32, np.float32)}, "width 32, and the model's"),
+    "of another width": ({"direction.1": np.ones(32, np.float32)}, "width 32, but the model's"),
     "of more layers": ({"direction.2": np.ones(64, np.float32)}, "layers are 0 to 1"),
 }
 
@@ -206,7 +206,7 @@ def test_each_kind_by_its_name(tmp_path, base):
     lora = write_lora(tmp_path / "a.gguf", base)
     vector = write_vector(tmp_path / "v.gguf", {1: np.ones(64)}, hint="")
     assert f"cvec:{vector}" in refused(vector, "is a control vector").hint
-    assert f"Name it as {lora}" in refused(lora, "is a LoRA adapter", "cvec").hint
+    assert f"Write {lora} after the plus" in refused(lora, "is a LoRA adapter", "cvec").hint
     hinted = write_vector(tmp_path / "h.gguf", {1: np.ones(64)}, hint="qwen2")
     refused(hinted, "architecture 'qwen2'", "cvec", base)
     for path, how in ((lora, "MODEL+"), (vector, "MODEL+cvec:")):

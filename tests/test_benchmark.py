@@ -145,7 +145,7 @@ def test_it_is_resumed_and_stays_what_it_was(measured, tmp_path):
     run_, before = measured / "run", figures(measured / "run")
     kept_rows = {cell: (run_ / cell / "rows.jsonl").read_bytes() for cell in CELLS}
     done = run(run_, measured / "own.toml", "--json")
-    assert "6 rows are there already." in done.stderr
+    assert "6 rows are already there." in done.stderr
     assert json.loads(done.stdout)["best"] == {"demo": "demo__urial-demo"}
     assert {cell: (run_ / cell / "rows.jsonl").read_bytes() for cell in CELLS} == kept_rows
     assert figures(run_) == before

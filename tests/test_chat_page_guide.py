@@ -42,7 +42,7 @@ def test_the_guides_tokens_are_coloured_and_counted(server, visit, size):  # noq
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     marked.first.click()
     best = said["tokens"][theirs[0]]["base_top"]
-    expect(page.locator("#likely header")).to_contain_text("the model’s own best had")
+    expect(page.locator("#likely header")).to_contain_text("the model’s own best token had")
     expect(page.locator("#likely header")).to_contain_text(f"{100 * best:.0f}")
     page.keyboard.press("Escape")
     page.reload()

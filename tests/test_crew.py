@@ -315,7 +315,7 @@ def test_a_killed_process_and_a_killed_driver_cost_no_row(tmp_path):
     orphans = children(driver.pid)
     driver.kill()
     said = driver.communicate()[1].decode()  # its end is also that of all workers' stderr
-    assert "A worker is lost (cpu: signal 9)" in said
+    assert "A worker died (cpu: signal 9)" in said
     patience = time.monotonic() + 60
     while any(map(alive, orphans)):  # they end with it, a moment after they have closed its pipe
         assert time.monotonic() < patience

@@ -158,7 +158,7 @@ def test_what_is_refused_before_a_model_is_loaded(generated, tmp_path):
         "-m",
         copy,
     )
-    assert "20 rows are there already" in urial(*args).stderr
+    assert "20 rows are already there" in urial(*args).stderr
 
 
 # --- stopping and going on -----------------------------------------------------------------------

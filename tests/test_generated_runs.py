@@ -136,7 +136,7 @@ def test_a_sweep(generated, tmp_path):
     assert all(cell["answered"] == 4 for cell in found.values())
     assert found["demo__urial-demo__rp1"]["words"] > found["demo__zero-shot__rp1"]["words"]
     again = urial(*args, "-o", tmp_path / "runs")
-    assert "4 rows are there already" in again.stderr
+    assert "4 rows are already there" in again.stderr
     assert again.stdout.count("\n") == 5
 
 

@@ -140,7 +140,7 @@ def test_a_row_whose_source_failed_says_so():
     assert errors == {"Row 1 has no question."}
     alone = [s for s in plan.steps(ITEMS) if s.after == "2"]
     (error,) = {row["error"] for row in FakeHandover(plan, ITEMS).make(alone)}
-    assert error == "The answer to go on after could not be made."
+    assert error == "The answer to continue from could not be made."
 
 
 @pytest.mark.parametrize("writer", ["base", "aligned"])

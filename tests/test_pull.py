@@ -141,7 +141,7 @@ def test_no_room(hub, models, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
     for blob in (None, "a" * 64):
         wanted = module.Wanted(REPO, NAMES[0], "c" * 40, 5 << 30, blob, "nobody", blob)
-        with pytest.raises(ModelError, match=r"needs 5\.4 GB more, and .* has 0\.0 GB free"):
+        with pytest.raises(ModelError, match=r"needs 5\.4 GB more, and .* has 1\.0 MB free"):
             module.pull(wanted)
 
 

@@ -86,7 +86,7 @@ def test_generate_in_a_batch_answers_all(real_base, dataset, tmp_path, sampling)
     assert all(r["turns"][0]["answer"] if "turns" in r else r["answer"] for r in rows.values())
     again = urial(*command, *sampling, "-o", run)
     assert rows_of(run) == rows
-    assert "3 rows are there already" in again.stderr
+    assert "3 rows are already there" in again.stderr
 
 
 def test_generate_exact_is_the_same_on_every_start(real_base, dataset, tmp_path):

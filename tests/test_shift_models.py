@@ -142,7 +142,7 @@ def test_a_row_that_does_not_fit_fails_alone(tiny_llama, tiny_aligned, tmp_path)
     args = ("shift", tmp_path / "q.txt", "--base", tiny_llama, "--aligned", tiny_aligned)
     done = urial(*args, "-n", "8", "-t", "1", "-o", tmp_path / "r", "--base-prompt", "zero-shot")
     assert done.returncode == 3
-    assert "1 of the rows failed" in done.stderr
+    assert "1 row failed" in done.stderr
     assert "tokens hold" in done.stderr
     assert "error" in rows_of(tmp_path / "r")["1"]
     assert summary_of(tmp_path / "r")["tiny-aligned"]["answers"] == 1

@@ -15,7 +15,7 @@ from tests.shifted_runs import CONTEXTS, PAIR, QUESTIONS, rows_of, summary_of
 
 def test_what_a_run_prints_and_leaves(shifted):
     done = urial("shift", shifted / "q.json", *PAIR, "-o", shifted / "run")
-    assert "6 of 6 rows are there already." in done.stderr
+    assert "6 of 6 rows are already there." in done.stderr
     assert "report.html" in done.stderr
     assert "zero-shot" in done.stdout
     assert "urial-demo" in done.stdout
@@ -251,7 +251,7 @@ def test_several_sampled_answers_to_each_question(shifted, tmp_path):
     text = "".join(json.dumps(row) + "\n" for row in kept)
     (tmp_path / "a" / "rows.jsonl").write_text(text)
     done = urial(*args, "--n", "3", "-o", tmp_path / "a", "-np", "1")
-    assert "5 of 6 rows are there already." in done.stderr
+    assert "5 of 6 rows are already there." in done.stderr
     again = [json.loads(line) for line in (tmp_path / "a" / "rows.jsonl").read_text().splitlines()]
     assert {(r["id"], r["sample"]): r["answer_ids"] for r in again} == found
     assert "samples: 3 there" in fails(2, *args, "-o", tmp_path / "a")

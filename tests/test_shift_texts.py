@@ -254,7 +254,7 @@ def run(text, tmp_path_factory) -> Path:
 
 def test_a_run_prints_and_leaves_its_figures(run, text):
     done = urial("shift", "--texts", text, "--base", "demo", "--ctx", 64, "-o", run, "--json")
-    assert "rows are there already." in done.stderr
+    assert "rows are already there." in done.stderr
     found = json.loads(done.stdout)
     assert found["figures"]["kl"]["value"] > 0
     assert found["tokens"] == sum(len(row["ids"]) for row in rows_of(run))

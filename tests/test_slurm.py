@@ -116,10 +116,10 @@ def test_what_sbatch_would_misread_is_refused(more):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("sweep", "q.txt", "-m", "x", "-o", "r"), "'sweep' has no shards"),
+        (("sweep", "q.txt", "-m", "x", "-o", "r"), "'sweep' cannot run in shards"),
         (("generate", "q.txt", "-o", "r", "--shard", "1/2"), "adds --shard"),
         (("generate", "-", "-o", "r"), "no standard input"),
-        (("evaluate", "summarize", "r"), "has no shards"),
+        (("evaluate", "summarize", "r"), "cannot run in shards"),
         (("evaluate", "r", "--judge", "j"), "needs -o FOLDER"),
         (("generate", "q.txt"), "Missing option '-o'"),
         (("generate", "q.txt", "-o", "r", "--no-such"), "No such option"),
@@ -157,7 +157,7 @@ def test_a_shard_goes_back_into_the_queue_so_many_times(tmp_path, restarts, requ
     said = job.communicate()[1].decode()
     assert job.returncode == 75
     assert cluster.requeued() == requeued
-    assert ("rows are left" in said) == (not requeued)
+    assert ("rows are missing" in said) == (not requeued)
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def install(extras: list[str]) -> int:
     if pip.returncode:
         lines = LOG.read_text("utf-8", "replace").splitlines()
         print("\n".join(lines[-SHOWN:]))
-        print(f"The installation failed; all that pip said is in {LOG.relative_to(ROOT)}.")
+        print(f"The installation failed; pip's full output is in {LOG.relative_to(ROOT)}.")
     return pip.returncode
 
 

@@ -17,7 +17,7 @@ const answers = new Answers(data, cellName);
 function header() {
   byId("title").replaceChildren(...commas(models.map(foreign)));
   const kinds = data.kinds.length, word = (n, one) => `${thousands(n)} ${one}${n === 1 ? "" : "s"}`;
-  byId("lead").replaceChildren(`${word(data.probes, "probe")} of ${word(kinds, "kind")} in ${word(data.cells.length, "cell")} (a model under a prompt); rules decide what is right, no judge does.`);
+  byId("lead").replaceChildren(`${word(data.probes, "probe")} of ${word(kinds, "kind")} in ${word(data.cells.length, "cell")} (a model under a prompt); rules decide what is right, not a judge.`);
   byId("use").replaceChildren(...(several ? [] : [make("p", { class: "use small" }, "To use the best prompt: ", make("code", {}, data.usage[models[0]]))]));
   const failed = data.cells.filter((c) => c.failed), short = data.cells.filter((c) => c.right.n < data.probes);
   const note = (...text) => make("p", { class: "card note" }, ...text);
@@ -179,8 +179,8 @@ const MEANING = [
   ["ended", "the model ended all its answers itself"],
   ["empty … copied", "that flag is on an answer: nothing said, cut off, in a loop, a dialogue with itself, copied from the prompt"],
   ["refused harmless / unsafe", "the answer declines, to a probe of another kind than unsafe / of that kind"],
-  ["leaked", "a marker of the prompt’s frame, or its closing fence, stands in the answer"],
-  ["same language", "the answer is in the language of its question, where both can be told"],
+  ["leaked", "a marker of the prompt’s frame, or its closing fence, appears in the answer"],
+  ["same language", "the answer is in the language of its question, where both can be determined"],
   ["opening, layout, closing", "the answer opens with a courtesy, has a list or headings, closes with an offer or a summary"],
   ["gap closed", "(prompt − zero-shot) / (aligned − zero-shot), where that gap is clearly above zero"],
 ];

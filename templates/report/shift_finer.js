@@ -32,7 +32,7 @@ function totalsCard(c, config) {
       row("Δ ln p", t.gain), row("… without end", t.gain_without_end),
       row("KL(aligned‖base)", t.kl_aligned_base), row("… without end", t.kl_aligned_base_without_end)]),
     note(drawn ? "These answers are drawn from the aligned model at temperature 1, so both sums are unbiased estimates of the divergence between the two models' distributions over whole answers."
-      : "These answers are not drawn from the aligned model at temperature 1, so the sums say something of these answers only, and are no estimate of the divergence between the models' distributions over answers."),
+      : "These answers are not drawn from the aligned model at temperature 1, so the sums describe only these answers, and do not estimate the divergence between the models' distributions over answers."),
     t.left_out ? note(`${thousands(t.left_out)} answers with a term that is not finite are left out.`) : null];
 }
 
@@ -48,7 +48,7 @@ function thresholdsCard(c, floor) {
     note("The share of positions at which the Jensen–Shannon divergence (at most 0.693 nats) is above a threshold."),
     smallTable(["JS above", "share"], c.sparsity.map((x) => [significant(x.js), percent(x.share)])),
     note(floor && floor.js && floor.js.n ? `Quantisation alone: JS is up to ${significant(floor.js.p95)} at 95 % of positions. Thresholds below that count noise.`
-      : "Quantisation alone moves it, too: --noise-floor measures how far.")];
+      : "Quantisation alone also moves it; --noise-floor measures how far.")];
 }
 
 function forksCard(c) {

@@ -41,7 +41,7 @@ async function refusal(reply) {
   const code = error ? error.code : null;
   if (reply.status === 401) return new Told("The server asks for its key.", "key", 401);
   if (reply.status === 429) return new Told(`${said} Wait a moment, then try again.`, "busy", 429);
-  if (reply.status === 503) return new Told(code === "loading" ? "The model is still being loaded." : `${said} Start it again, then try again.`, code === "loading" ? "loading" : "lost", 503);
+  if (reply.status === 503) return new Told(code === "loading" ? "The model is still being loaded." : `${said} Restart it, then try again.`, code === "loading" ? "loading" : "lost", 503);
   return new Told(said, code === "context_length_exceeded" ? "long" : "other", reply.status);
 }
 

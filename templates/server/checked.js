@@ -43,7 +43,7 @@ function talkOf(value) {
     need(isObject(node) && isId(node.id) && !talk.nodes.has(node.id), "A node has no id of its own.");
     need(isText(node.text), "A text is missing, or too long.");
     const parent = node.parent === null ? null : talk.nodes.get(node.parent);
-    need(parent === null || parent?.kind === "question", "A node stands before what it follows.");
+    need(parent === null || parent?.kind === "question", "A node comes before the one that it follows.");
     if (node.kind === "question") talk.nodes.set(node.id, questionOf(node, parent, talk));
     else { need(node.kind === "answer" && parent, "A node is neither question nor answer."); talk.nodes.set(node.id, answerOf(node)); }
   }
@@ -63,7 +63,7 @@ const STATES = ["done", "stopped", "failed"];
 const ENDS = ["eos", "frame", "stop", "length", "context", "form", "loop"];
 
 function answerOf(node) {
-  need(isText(node.model, 400) && node.model, "An answer does not say whose it is.");
+  need(isText(node.model, 400) && node.model, "An answer does not name its model.");
   const tokens = listOf(node.tokens, MOST.tokens).map(tokenOf);
   return {
     id: node.id, kind: "answer", parent: node.parent, text: node.text, model: node.model,

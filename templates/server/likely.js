@@ -61,7 +61,7 @@ function restoreLikely(panel) {
 function fill(panel, talk, node, i, tops, said) {
   const [id, text, , logprob, rank, entropy] = node.tokens[i];
   const facts = logprob === null ? [] : [`probability ${share(logprob)}`];
-  if (wroteIt(node.tokens[i]) === 1) facts.unshift(`the guide’s: the model’s own best had ${share(Math.log(node.tokens[i][6]))}`);
+  if (wroteIt(node.tokens[i]) === 1) facts.unshift(`written by the guide: the model’s own best token had ${share(Math.log(node.tokens[i][6]))}`);
   if (rank !== null) facts.push(`rank ${thousands(rank)}`);
   if (entropy !== null) facts.push(`entropy ${entropy.toFixed(2)} nats`);
   panel.replaceChildren(

@@ -3,7 +3,7 @@
 const SETTINGS = "urial-settings";
 const NUMBERS = { // name: [least, most, step, label, help]
   temperature: [0, 10, 0.1, "Temperature", "0 always takes the most probable token."],
-  top_p: [0, 1, 0.05, "Top-p", "Draw among the most probable tokens that make up this share."],
+  top_p: [0, 1, 0.05, "Top-p", "Draw from the most probable tokens that make up this share."],
   max_tokens: [1, 100000, 1, "Longest answer, in tokens", ""],
   seed: [0, 2147483647, 1, "Seed", "The same seed gives the same answer; an empty one gives a new answer."],
 };
@@ -97,7 +97,7 @@ function openSettings() {
   });
   const stop = make("textarea", { id: "set-stop", rows: 2, spellcheck: "false", oninput: () => choose({ stop: stop.value.slice(0, 4096) }) }, settings.stop);
   openDialog("settings", "Settings", prompts, make("div", { class: "numbers" }, numbers),
-    field("Stop texts", "One a line: an answer ends where one of them would begin. The prompt's own stop texts apply as well.", stop),
+    field("Stop texts", "One per line: an answer ends where one of them would begin. The prompt's own stop texts apply as well.", stop),
     info.key ? button("Change the key", () => { byId("settings").close(); openKey(); }) : null, about());
 }
 

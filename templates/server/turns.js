@@ -146,7 +146,7 @@ function failure(question, node) {
 }
 
 const ENDED = {
-  eos: "ended by itself", frame: "ended where the next question would begin", stop: "ended at a stop text", form: "its form is filled in", loop: "stopped: the guide put the same word again and again",
+  eos: "ended by itself", frame: "ended where the next question would begin", stop: "ended at a stop text", form: "its form is filled in", loop: "stopped: the guide repeated the same word",
   length: "cut off at the longest length allowed", context: "cut off: the context is full",
 };
 

@@ -24,11 +24,11 @@ _A, _B, _NORM, _EMBEDDING = ".lora_a", ".lora_b", "_norm.weight", "token_embd.we
 _DIRECTION = re.compile(r"direction\.([1-9][0-9]{0,4})")
 _WHOLE_NUMBERS = (24, 25, 26, 27)  # ggml's types I8, I16, I32, I64
 _F32 = 0
-_CONVERT = "llama.cpp's convert_lora_to_gguf.py makes a file of a PEFT adapter."
+_CONVERT = "llama.cpp's convert_lora_to_gguf.py converts a PEFT adapter."
 _VECTOR = "llama.cpp's llama-cvector-generator makes such a file."
 _BASE = "Name the model that it was trained on, in any quantisation."
 _MERGE = (
-    "Merge it with Hugging Face's PEFT (merge_and_unload), and convert what that gives to GGUF; or"
+    "Merge it with Hugging Face's PEFT (merge_and_unload), and convert the result to GGUF, or"
     " train the adapter without modules_to_save and new tokens."
 )
 
@@ -80,13 +80,13 @@ def read_adapter(path: Path, kind: AdapterKind = "lora") -> tuple[GGUFHeader, Ad
     if found is None:
         raise ModelError(
             f"{path} is not an adapter: it names neither the type adapter nor controlvector.",
-            f"A model stands before the plus, its adapters behind it. {_CONVERT}",
+            f"Write the model before the plus, and adapters after it. {_CONVERT}",
         )
     if found != kind:
         wrong = "a control vector" if found == "cvec" else "a LoRA adapter"
         raise ModelError(
             f"{path} is {wrong}.",
-            f"Name it as {'cvec:' if found == 'cvec' else ''}{path} behind the plus.",
+            f"Write {'cvec:' if found == 'cvec' else ''}{path} after the plus.",
         )
     return header, _vector(path, header) if kind == "cvec" else _lora(path, header)
 
@@ -99,7 +99,7 @@ def adapter_kind(header: GGUFHeader) -> AdapterKind | None:
 
 
 def _refuse(path: Path, what: str, hint: str = _CONVERT) -> ModelError:
-    return ModelError(f"{path} is not an adapter that can be used: {what}.", hint)
+    return ModelError(f"{path} is not a usable adapter: {what}.", hint)
 
 
 def _lora(path: Path, header: GGUFHeader) -> AdapterFacts:
@@ -113,7 +113,7 @@ def _lora(path: Path, header: GGUFHeader) -> AdapterFacts:
     if any(key.startswith("adapter.alora.") for key in metadata):
         raise _refuse(
             path,
-            "it is an activated LoRA (aLoRA), which works from certain tokens on only",
+            "it is an activated LoRA (aLoRA), which applies only after certain tokens",
             "urial-local applies adapters to all tokens. Use a plain LoRA.",
         )
     alpha = metadata.get("adapter.lora.alpha", 0.0)
@@ -137,15 +137,15 @@ def _paired(path: Path, header: GGUFHeader) -> tuple[dict[str, Pair], tuple[str,
         else:
             raise _refuse(
                 path,
-                f"{tensor.name!r} is a whole tensor, such as PEFT's modules_to_save and new"
-                " tokens give, and llama.cpp adds low-rank changes only",
+                f"{tensor.name!r} is a whole tensor, as PEFT writes for modules_to_save and"
+                " new tokens, but llama.cpp adds only low-rank changes",
                 _MERGE,
             )
         if _A in stem or _B in stem:
             raise _refuse(path, f"the name {tensor.name!r} says lora twice")
     for name, found in halves.items():
         if missing := {_A, _B} - found.keys():
-            raise _refuse(path, f"{name + missing.pop()!r} is missing, and the other half there")
+            raise _refuse(path, f"{name + missing.pop()!r} is missing, but its other half is there")
     if not halves:
         raise _refuse(path, "it changes no matrix of a model")
     return {name: Pair(found[_A], found[_B]) for name, found in halves.items()}, tuple(ignored)
@@ -173,13 +173,13 @@ def _vector(path: Path, header: GGUFHeader) -> AdapterFacts:
     for tensor in header.tensors:
         match = _DIRECTION.fullmatch(tensor.name)
         if not match:
-            raise _refuse(path, f"{tensor.name!r} is not called direction.N, N from 1 on", _VECTOR)
+            raise _refuse(path, f"{tensor.name!r} is not named direction.N, N from 1", _VECTOR)
         if tensor.type != _F32 or len(tensor.shape) != 1:
             raise _refuse(path, f"{tensor.name} is not a vector in F32", _VECTOR)
         layers.append(int(match[1]))
         widths.add(tensor.shape[0])
     if len(widths) != 1:
-        raise _refuse(path, "its directions are not all of one width", _VECTOR)
+        raise _refuse(path, "its directions have different widths", _VECTOR)
     hint = header.metadata.get("controlvector.model_hint")
     architecture = hint if isinstance(hint, str) else ""
     return AdapterFacts("cvec", architecture, layers=tuple(sorted(layers)), width=widths.pop())
@@ -191,7 +191,7 @@ def check_fits(path: Path, facts: AdapterFacts, model: GGUFHeader) -> None:
     name = model.architecture
     if facts.architecture and facts.architecture != name:
         raise ModelError(
-            f"{path} is an adapter for the architecture {facts.architecture[:64]!r}, and the"
+            f"{path} is an adapter for the architecture {facts.architecture[:64]!r}, but the"
             f" model's is {name}.",
             _BASE,
         )
@@ -202,13 +202,13 @@ def check_fits(path: Path, facts: AdapterFacts, model: GGUFHeader) -> None:
     for changed, pair in (facts.pairs or {}).items():
         if changed not in tensors:
             raise ModelError(
-                f"{path} changes {changed!r}, and the model has no tensor of that name.", _BASE
+                f"{path} changes {changed!r}, but the model has no tensor of that name.", _BASE
             )
         _check_shapes(path, changed, pair, tensors[changed])
         if changed.endswith(_EMBEDDING) and "output.weight" not in tensors:
             raise ModelError(
-                f"{path} changes the table of embeddings, which this model uses for its output,"
-                " too; llama.cpp cannot do both.",
+                f"{path} changes the token embeddings, which this model also uses for its"
+                " output; llama.cpp cannot do both.",
                 _MERGE,
             )
 
@@ -223,7 +223,7 @@ def _check_shapes(path: Path, name: str, pair: Pair, tensor: TensorInfo) -> None
     made = (b[1], a[1]) if name.endswith(_EMBEDDING) else (a[0], b[1])
     if (*made, *a[2:]) != tensor.shape:
         raise ModelError(
-            f"{path} changes {name!r} as one of the shape {(*made, *a[2:])}, and the model's is"
+            f"{path} changes {name!r} in the shape {(*made, *a[2:])}, but the model's is"
             f" {tensor.shape}.",
             _BASE,
         )
@@ -233,13 +233,13 @@ def _check_layers(path: Path, facts: AdapterFacts, model: GGUFHeader) -> None:
     width = model.metadata.get(f"{model.architecture}.embedding_length")
     if facts.width != width:
         raise ModelError(
-            f"{path} is a control vector of the width {facts.width:,}, and the model's is {width}.",
+            f"{path} is a control vector of the width {facts.width:,}, but the model's is {width}.",
             _BASE,
         )
     count = model.metadata.get(f"{model.architecture}.block_count")
     if type(count) is not int or facts.layers[-1] >= count:
         raise ModelError(
-            f"{path} has a direction for layer {facts.layers[-1]}, and the model's layers are 0 to"
+            f"{path} has a direction for layer {facts.layers[-1]}, but the model's layers are 0 to"
             f" {count - 1 if type(count) is int else '?'}.",
             _BASE,
         )

@@ -10,6 +10,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NOTHING if share is None else f"{100 * share:.{digits}f} %"
 
 
+def points(difference: float) -> str:
+    """A difference of two shares of 1, in percentage points: +3.7."""
+    return f"{100 * difference:+.1f}"
+
+
 def number(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
@@ -28,7 +33,7 @@ def size(n: float) -> str:
     """A number of bytes, in powers of a thousand as disks are sold."""
     for unit, unit_size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n >= unit_size:
-            return f"{n / unit_size:.1f} {unit}"
+            return f"{n / unit_size:,.1f} {unit}"
     return counted(int(n), "byte")
 
 

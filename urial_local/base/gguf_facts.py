@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from urial_local.base import formats
 from urial_local.base.errors import ModelError
 from urial_local.base.gguf_header import ArrayInfo, GGUFHeader
 
@@ -130,8 +131,8 @@ def refuse_beyond_memory(header: GGUFHeader, cells: int, kv_type: str) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need > there > 0:
         raise ModelError(
-            f"A context of {cells:,} tokens needs {need / 1e9:,.0f} GB for the KV cache, and"
-            f" this machine has {there / 1e9:,.0f} GB of memory.",
+            f"A context of {cells:,} tokens needs {formats.size(need)} for the KV cache, and"
+            f" this machine has {formats.size(there)} of memory.",
             "Choose a smaller `ctx_size`, or fewer rows at a time.",
         )
 

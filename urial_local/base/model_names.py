@@ -118,7 +118,7 @@ def single(name: str) -> str:
     named = parse_name(name)
     if named.adapters:
         raise UsageError(
-            f"{name[:200]!r} names several files, and this is for one model at a time.",
+            f"{name[:200]!r} names several files, but one model is needed here.",
             f"Name the model alone: {named.base}",
         )
     return name

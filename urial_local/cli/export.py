@@ -17,7 +17,7 @@ JUDGED = "just-eval-judged"  # of a run of evaluate
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--to", required=True, type=click.Choice([*SHAPES, JUDGED]), help="The shape.")
+@click.option("--to", required=True, type=click.Choice([*SHAPES, JUDGED]), help="The format.")
 @click.option(
     "-o",
     "--output",

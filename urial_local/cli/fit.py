@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--default/--no-default",
     default=True,
-    help="Ask the model under what was found from now on, where it is better.  [default: on]",
+    help="From now on, ask the model under the prompt found, if it is better.  [default: on]",
 )
 @click.option(
     "-o",

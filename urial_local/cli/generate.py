@@ -49,7 +49,7 @@ from urial_local.cli.plumbing.output import Output
 @click.option(
     "--embedding-model",
     metavar="FILE",
-    help="Find them by a GGUF embedding model, rather than by words (BM25).",
+    help="Find examples with a GGUF embedding model instead of by words (BM25).",
 )
 @click.option(
     "--restyle",
@@ -75,7 +75,7 @@ from urial_local.cli.plumbing.output import Output
     "--pick",
     type=click.Choice(["first", "longest-clean"]),
     default="longest-clean",
-    help="Which of --n answers stands: the first, or the longest without flags."
+    help="Which of the --n answers to keep: the first, or the longest without flags."
     "  [default: longest-clean]",
 )
 @click.option(

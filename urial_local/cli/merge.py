@@ -22,10 +22,10 @@ MOST = 20  # commands that are shown
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
 @output_option("The merged run.")
 def command(runs: tuple[Path, ...], output: Path) -> None:
-    """Put RUNS that were made with --shard together, with one page. Of benchmarks, cell by cell.
+    """Merge RUNS that were made with --shard into one, with one page; benchmarks cell by cell.
 
     Shards that are missing, or lack rows, are named with the command that makes them; the exit code
-    is then 75. Merge again when they are there: only what is new is added.
+    is then 75. Merge again once they are there: only what is new is added.
 
     \b
     Examples:
@@ -76,7 +76,7 @@ def command(runs: tuple[Path, ...], output: Path) -> None:
         "evaluate": (EVALUATE_KEY, JudgedRow.read),
     }
     if task not in kinds_of_rows:
-        raise UsageError(f"{runs[0]} is a run of {task!r}, which has no shards.")
+        raise UsageError(f"{runs[0]} is a run of {task!r}, which cannot run in shards.")
     out = Output()
     merged = merge_runs(output, runs, *kinds_of_rows[task])
     if task == "shift":

@@ -39,7 +39,7 @@ def command(ctx: click.Context) -> None:
 @command.command("list")
 @click.option("--base", is_flag=True, help="Base models only.")
 @click.option("--aligned", is_flag=True, help="Aligned models only.")
-@click.option("--pairs", is_flag=True, help="A base model and its counterpart a line.")
+@click.option("--pairs", is_flag=True, help="One base model and its counterpart per line.")
 @click.option("--local", is_flag=True, help="Only what is on this machine.")
 @json_option("A JSON list.")
 def list_models(

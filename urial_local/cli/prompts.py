@@ -157,9 +157,9 @@ def show(name: str, out: Output) -> None:
     metavar="FILE.json",
     help="Earlier turns: a list of texts, of messages, or a saved conversation.",
 )
-@click.option("--frame", metavar="NAME|FILE", help="Use another frame.")
+@click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt.")
 @click.option(
-    "--shots", type=Whole(0, limits.SHOTS), metavar="K", help="The first K examples only."
+    "--shots", type=Whole(0, limits.SHOTS), metavar="K", help="Only the prompt's first K examples."
 )
 @click.option(
     "--markers",

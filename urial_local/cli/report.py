@@ -20,7 +20,9 @@ from urial_local.cli.plumbing.output import Output, json_option
     help="Where the page goes, except for shift.  [default: report.html in the first run]",
 )
 @click.option("--csv", is_flag=True, help="shift: also write positions.csv.")
-@click.option("--figures", is_flag=True, help="shift: also write figures ([report] extra).")
+@click.option(
+    "--figures", is_flag=True, help="shift: also write figures as SVG files ([report] extra)."
+)
 @json_option("Print the summary as JSON.")
 def command(
     runs: tuple[Path, ...], output: Path | None, csv: bool, figures: bool, out: Output

@@ -46,8 +46,19 @@ from urial_local.cli.plumbing.options import (
     default="escape",
     help="What to do with the frame's own markers in messages.  [default: escape]",
 )
-@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="[default: 127.0.0.1]")
-@click.option("--port", type=Whole(0, 65535), default=8080, metavar="N", help="[default: 8080]")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="The address to listen on.  [default: 127.0.0.1]",
+)
+@click.option(
+    "--port",
+    type=Whole(0, 65535),
+    default=8080,
+    metavar="N",
+    help="The port to listen on.  [default: 8080]",
+)
 @click.option(
     "--api-key-file",
     type=click.Path(path_type=Path),
@@ -65,7 +76,9 @@ from urial_local.cli.plumbing.options import (
 )  # fmt: skip
 @guide_options
 @parallel_option("Answers at a time, of each model.", 4)
-@click.option("--exact", is_flag=True, help="One answer at a time: no neighbour changes a digit.")
+@click.option(
+    "--exact", is_flag=True, help="One answer at a time, so that none depends on its neighbours."
+)
 @click.option(
     "--queue",
     type=Whole(0, 100_000),

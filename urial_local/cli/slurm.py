@@ -27,7 +27,9 @@ SHARDED = ("generate", "shift", "evaluate", "benchmark")
     metavar="N",
     help="Jobs that share the rows.  [default: 8]",
 )
-@click.option("--time", metavar="TIME", help="Limit of each job, such as 12:00:00 or 2-00:00:00.")
+@click.option(
+    "--time", metavar="TIME", help="Time limit of each job, such as 12:00:00 or 2-00:00:00."
+)
 @click.option(
     "--cpus",
     type=Whole(1, limits.THREADS),
@@ -61,7 +63,7 @@ SHARDED = ("generate", "shift", "evaluate", "benchmark")
     "--sbatch",
     cls=Repeated,
     metavar="OPTION",
-    help="A further option of sbatch, such as --account=lab; may be given again.",
+    help="Another option of sbatch, such as --account=lab; may be given again.",
 )
 def command(words: tuple[str, ...], **options: Any) -> None:
     """Print a Slurm script that makes a run in shards, and merges them.
@@ -113,7 +115,7 @@ def sharded(words: list[str]) -> tuple[list[str], str]:
     if data == "-":
         raise UsageError("A job has no standard input.", "Name a file that all nodes see.")
     if not found["output"]:
-        raise UsageError(f"{name} needs -o FOLDER here: its shards lie beside it.")
+        raise UsageError(f"{name} needs -o FOLDER here: its shards are written beside it.")
     for i, word in enumerate(words):
         plain = words[:i] + words[i + (1 if word.startswith("--output=") else 2) :]
         if word in ("-o", "--output") or word.startswith("--output="):
@@ -123,7 +125,7 @@ def sharded(words: list[str]) -> tuple[list[str], str]:
                 continue  # it was another option's value
             if {**without, "output": 0} == {**found, "output": 0}:
                 return plain, str(found["output"])
-    raise UsageError("The output is not told apart from the rest.", "Write it as -o FOLDER, once.")
+    raise UsageError("Cannot tell which word is the output.", "Write it as -o FOLDER, once.")
 
 
 def parsed(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -131,7 +133,7 @@ def parsed(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
     from urial_local.tasks.slurm import names
 
     if words[0] not in SHARDED:
-        raise UsageError(f"{words[0]!r} has no shards.", f"These have: {', '.join(SHARDED)}.")
+        raise UsageError(f"{words[0]!r} cannot run in shards.", f"These can: {', '.join(SHARDED)}.")
     outer = click.get_current_context().find_root()
     assert isinstance(outer.command, click.Group)
     found = outer.command.get_command(outer, words[0])
@@ -139,7 +141,7 @@ def parsed(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
     head, rest = names(list(words))
     if isinstance(found, click.Group):
         if words[1:2] and words[1] in found.commands and words[1] != head[-1]:
-            raise UsageError(f"{words[0]} {words[1]} has no shards.")
+            raise UsageError(f"{words[0]} {words[1]} cannot run in shards.")
         outer = found.make_context(words[0], list(head[1:]), parent=outer, resilient_parsing=True)
         found = found.commands[head[-1]]
     with found.make_context(head[-1], list(rest), parent=outer) as context:

@@ -79,7 +79,9 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     help="Seed of the random draws.",
 )
 @click.option("-np", "--parallel", type=ParallelType(), default="auto", help="Rows at a time.")
-@click.option("--exact", is_flag=True, help="One row at a time.")
+@click.option(
+    "--exact", is_flag=True, help="One row at a time, so that none depends on its neighbours."
+)
 @prefill_option
 @chat_template_option("Ask in this chat template, in place of the models' own.")
 @guide_options

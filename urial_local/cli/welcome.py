@@ -31,7 +31,7 @@ def offers() -> tuple[Offer, ...]:
             (("models", "pull", model), chat),
         )
         if cost
-        else Offer(f"Talk to {model}, which is on this machine", (chat,))
+        else Offer(f"Talk to {model}, which is already on this machine", (chat,))
     )
     return (
         Offer(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from urial_local.base import formats
 from urial_local.base.errors import UsageError
 
 Parsed = tuple[int, Mapping[str, Any], str]  # the row's number from 1, its fields, what is wrong
@@ -66,9 +67,9 @@ def _refuse_bomb(metadata: Any, path: Path, name: str) -> None:
     size = path.stat().st_size
     if unpacked > max(MAX_UNPACKED, MAX_RATIO * size):
         raise UsageError(
-            f"{name} has {size:,} bytes and would unpack to {unpacked >> 20:,} MB; no file of texts"
-            " does.",
-            "If it is meant so, write it as JSONL.",
+            f"{name} has {formats.size(size)} and would unpack to {formats.size(unpacked)}; no file"
+            " of texts does that.",
+            "If this is intended, write it as JSONL.",
         )
 
 

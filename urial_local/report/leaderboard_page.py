@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from urial_local.base.formats import number, percent
+from urial_local.base.formats import counted, number, percent
 from urial_local.base.terminal import printable
 from urial_local.report.page import template, write_html
 from urial_local.tasks.evaluate.differences import MAY_BE_CHANCE, MORE_THAN_CHANCE, SURE
@@ -70,7 +70,7 @@ def _differences(table: Leaderboard) -> list[str]:
             said += f" [{found.interval.low:+.2f}, {found.interval.high:+.2f}]"
         if found.p is not None and found.verdict in (MORE_THAN_CHANCE, MAY_BE_CHANCE):
             said += f", {_p(found.p)}"
-        lines.append(f"{said}, {found.verdict}; {found.n:,} shared rows.")
+        lines.append(f"{said}, {found.verdict}; {counted(found.n, 'shared row')}.")
     return [*lines, ""] if lines else []
 
 

@@ -95,7 +95,7 @@ def load_lora(model: Any, path: Path) -> Any:
         said = llama_api.last_errors()
         raise ModelError(
             f"llama.cpp cannot load the adapter {path}" + (f": {said}." if said else "."),
-            "The file may be damaged or for another model; or memory is short.",
+            "The file may be damaged or made for another model, or there is too little memory.",
         )
     return handle
 
@@ -108,7 +108,7 @@ def set_loras(context: Any, loras: Sequence[tuple[Any, float]]) -> None:
     handles = (handle * len(loras))(*(ctypes.cast(h, handle) for h, _ in loras))
     scales = (ctypes.c_float * len(loras))(*(scale for _, scale in loras))
     if lib.llama_set_adapters_lora(context, handles, len(loras), scales):
-        raise ModelError(f"llama.cpp does not apply the adapter: {llama_api.last_errors()}")
+        raise ModelError(f"llama.cpp refused the adapter: {llama_api.last_errors()}")
 
 
 def directions(
@@ -146,4 +146,4 @@ def set_directions(context: Any, found: npt.NDArray[np.float32] | None) -> None:
     layers, width = found.shape
     data = found.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
     if lib.llama_set_adapter_cvec(context, data, found.size, width, 1, layers):
-        raise ModelError(f"llama.cpp does not take the control vector: {llama_api.last_errors()}")
+        raise ModelError(f"llama.cpp refused the control vector: {llama_api.last_errors()}")

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from urial_local.base.errors import UsageError
+from urial_local.base.formats import counted
 from urial_local.server.app import OpenLanes, make_app
 from urial_local.server.settings import ServeSettings
 from urial_local.server.state import State
@@ -125,7 +126,8 @@ def serve(
 
     def on_drain(open: int) -> None:
         if open:
-            tell(f"Stopping once {open:,} requests are answered; again to stop at once.")
+            rest = counted(open, "request is", "requests are")
+            tell(f"Stopping once {rest} answered; again to stop at once.")
 
     app = make_app(settings, open_lanes, on_ready)
     server = Server(app, on_drain)

@@ -47,10 +47,14 @@ def checked(job: SlurmJob) -> SlurmJob:
         ("partition", job.partition, NAME, "gpu"),
     ):
         if value and not form.fullmatch(value):
-            raise UsageError(f"`{name}` {value!r} is not as Slurm reads it.", f"As in {example}.")
+            raise UsageError(
+                f"`{name}` {value!r} is not a form that Slurm reads.", f"Write it like {example}."
+            )
     for option in job.more:
         if not OPTION.fullmatch(option):
-            raise UsageError(f"{option!r} is not an option of sbatch.", "As in --account=lab.")
+            raise UsageError(
+                f"{option!r} is not an option of sbatch.", "Write it like --account=lab."
+            )
         if option[2:].partition("=")[0] in OURS:
             raise UsageError(f"{option} is set by this script itself.")
     return job
@@ -144,7 +148,7 @@ if [ -z "${{SLURM_ARRAY_TASK_ID:-}}" ]; then
   exit
 fi
 
-# Threads as many as the job has cores; -t in the command above counts more.
+# As many threads as the job has cores; -t in the command above overrides this.
 if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export {threads}="$SLURM_CPUS_PER_TASK"; fi
 
 # Slurm sends TERM to this shell alone, and a shell handles it between two commands only: so the
@@ -166,7 +170,7 @@ if [ "$code" = 75 ] || [ "$code" = 143 ]; then
   if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
   else
-    echo "Begun {restarts} times again, and rows are left: give it more --time, or more shards." >&2
+    echo "Requeued {restarts} times, and rows are missing: use more --time, or more shards." >&2
   fi
 fi
 exit "$code"

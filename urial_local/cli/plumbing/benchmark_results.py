@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from urial_local.base.formats import NOTHING, number, percent
+from urial_local.base.formats import NOTHING, number, percent, points
 from urial_local.cli.plumbing.output import Output
 from urial_local.cli.plumbing.tables import Column, table_lines
 
@@ -137,8 +137,8 @@ def _mirrored(found: Results, one: Comparison, best: str) -> bool:
 def _difference(found: Difference) -> tuple[str, str, str]:
     reach = NOTHING
     if found.interval is not None:
-        reach = f"{100 * found.interval.low:+.1f} to {100 * found.interval.high:+.1f}"
-    return f"{100 * found.value:+.1f}", reach, p_text(found.p)
+        reach = f"{points(found.interval.low)} to {points(found.interval.high)}"
+    return points(found.value), reach, p_text(found.p)
 
 
 def p_text(p: float) -> str:
@@ -179,7 +179,7 @@ def remarks(found: Results) -> Iterator[str]:
         said = f"{model}: {prompt} has the most right, {percent(best.measures.right.value)}"
         against = next(one.zero_shot for one in found.comparisons if one.cell == name)
         if against is not None:
-            said += f", {100 * against.value:+.1f} points against zero-shot, {_verdict(against)}"
+            said += f", {points(against.value)} points against zero-shot, {_verdict(against)}"
         yield f"{said}."
         others = (o for o in found.comparisons if o.cell in cells and cells[o.cell] is not zero)
         near = [cells[o.cell].facts.asked for o in others if o.best and not o.best.sure]

@@ -38,7 +38,7 @@ class DevicesType(click.ParamType):  # type: ignore[type-arg]  # generic since c
                 f"{str(value)[:40]!r} is not a list such as 0,1 or cpu,cpu", param, ctx
             )
         if len(set(numbers)) < len(numbers):
-            return self.fail("a GPU is named twice; more rows at a time use it better", param, ctx)
+            return self.fail("a GPU is named twice; raise -np to use it better", param, ctx)
         return found
 
 
@@ -46,35 +46,35 @@ crew_options = together(
     click.option(
         "--devices",
         type=DevicesType(),
-        help="A process for each: GPUs by their numbers, as in 0,1,2,3; or cpu,cpu.",
+        help="Run a worker process on each: GPUs by number, such as 0,1,2,3, or cpu,cpu.",
     ),
     click.option(
         "--ray",
         is_flag=False,
         flag_value="local",
         metavar="[ADDRESS]",
-        help="Workers are actors of a Ray cluster: auto for the one that is running, its address,"
-        " or local for one of its own ([ray] extra).",
+        help="Run the workers on a Ray cluster: auto for the running one, an address, or local"
+        " for a temporary one ([ray] extra).",
     ),
     click.option(
         "--actors",
         type=Whole(1, limits.SHARDS),
         metavar="N",
-        help="Actors of --ray.  [default: as many as there is room for]",
+        help="Number of Ray actors.  [default: as many as fit]",
     ),
     click.option(
         "--cpus-per-actor",
         type=click.FloatRange(0.01, limits.THREADS),
         default=1.0,
         metavar="X",
-        help="Cores of each, and threads of its model.  [default: 1]",
+        help="Cores of each actor, and threads of its model.  [default: 1]",
     ),
     click.option(
         "--gpus-per-actor",
         type=click.FloatRange(0, limits.DEVICES),
         default=0.0,
         metavar="X",
-        help="GPUs of each; a part of one may be shared.  [default: 0]",
+        help="GPUs of each actor; with a fraction, actors share one.  [default: 0]",
     ),
 )
 
@@ -101,9 +101,9 @@ class Workers:
 def workers_of(options: Mapping[str, Any]) -> Workers | None:
     """Workers as the options choose them; None where this process does it."""
     if options["devices"] and options["ray"]:
-        raise UsageError("--devices and --ray are two ways to have workers; choose one.")
+        raise UsageError("--devices and --ray exclude each other.")
     if options["actors"] and not options["ray"]:
-        raise UsageError("--actors are those of --ray.")
+        raise UsageError("--actors needs --ray.")
     if options["ray"]:
         return _actors(options)
     return _processes(options["devices"]) if options["devices"] else None
@@ -145,7 +145,7 @@ def _actors(options: Mapping[str, Any]) -> Workers:
     from urial_local.tasks.crew.ray_actors import Actors, RayChoice, ray
 
     if not options["cpus_per_actor"] > 0 or not options["gpus_per_actor"] >= 0:  # as nan is not
-        raise UsageError("An actor needs some part of a core.")
+        raise UsageError("--cpus-per-actor must be above 0.")
     choice = RayChoice(
         address=options["ray"],
         actors=options["actors"],

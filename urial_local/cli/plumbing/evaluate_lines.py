@@ -102,7 +102,8 @@ def _pair_lines(pair: Pairwise | None) -> list[str]:
         rows.append((name, *map(percent, shares)))
     lines += table_lines(PAIRS, rows, indent=2)
     if pair.one_order:
-        lines.append(f"  {pair.one_order:,} rows were judged in one order only and count so.")
+        once = counted(pair.one_order, "row was", "rows were")
+        lines.append(f"  {once} judged in one order only, and counted so.")
     return lines
 
 

@@ -37,7 +37,7 @@ def search(plan: Plan, folder: Path, seconds: float) -> Outcome:
     with RunLog(folder, plan.config(), KEY, Kept.read) as log:
         known = {(row.prompt, row.id): row.score for row in latest_rows(folder, KEY, Kept.read)}
         if known:
-            note(f"{counted(len(known), 'score is', 'scores are')} there already.")
+            note(f"{counted(len(known), 'score is', 'scores are')} already there.")
         with stoppable() as stop, plan.open() as objective, bar(None, "score", len(known)) as shown:
             fit = Fit(
                 objective,

@@ -161,7 +161,7 @@ def run(
         lacking = _in_all(None, data, survey, job.repeat)
     with RunLog(output, plan.config(data.shard), KEY, Generated.read) as log:
         if there := log.count_done():
-            note(f"{counted(there, 'row is', 'rows are')} there already.")
+            note(f"{counted(there, 'row is', 'rows are')} already there.")
         if lacking is None or there:
             survey = data.survey()
             look = _ahead if data.in_one_pass else _in_all

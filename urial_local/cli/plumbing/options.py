@@ -246,8 +246,8 @@ prompt_options = together(
         "--prompt",
         metavar="NAME|FILE",
         shell_complete=complete_prompts,
-        help="A prompt by name, or a .toml or .txt file.  [default: urial, or"
-        " urial-mini where the context is small]",
+        help="A prompt by name, or a .toml or .txt file.  [default: what suits the model;"
+        " `prompts list -m MODEL` says]",
     ),
     click.option("--frame", metavar="NAME|FILE", help="Use another frame for the prompt."),
     chat_template_option("Ask in this chat template, in place of the model's own."),

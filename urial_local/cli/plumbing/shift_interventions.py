@@ -47,7 +47,9 @@ def run(
     if mode == "swap":  # what is swapped at random has a seed, greedy or not
         asked = replace(asked, sampling=replace(asked.sampling, seed=options["seed"]))
     items = read_items(questions, fields(options), selection(options), options["format"])
-    setup = set_up(asked, lambda path: out.note(f"Trying {path.name} first, once."))
+    setup = set_up(
+        asked, lambda path: out.note(f"Testing {path.name} once in a child process first.")
+    )
     check(setup)
     for file in (setup.base, *setup.aligned):
         tell_about_context(file.header, setup.options.runtime.ctx_size)
@@ -69,7 +71,7 @@ def run(
     with RunLog(output, plan.config(), key, record.read) as log:
         lacking = todo(log, steps)
         if there := len(steps) - len(lacking):
-            out.note(f"{there:,} of {counted(len(steps), 'row is', 'rows are')} there already.")
+            out.note(f"{there:,} of {counted(len(steps), 'row is', 'rows are')} already there.")
         work = course(plan, items, RunRows(output, key, record.read))
         with stoppable() as stop:
             tally = write_rows(
@@ -104,7 +106,8 @@ def finish(mode: str, folder: Path, out: Output) -> None:
 
 def _tell(folder: Path, errors: tuple[FailedRow, ...], out: Output) -> None:
     if errors:
-        out.tell(f"{len(errors)} of the rows failed. The first, {errors[0].id}: {errors[0].error}")
+        failed = counted(len(errors), "row")
+        out.tell(f"{failed} failed. The first, {errors[0].id}: {errors[0].error}")
     out.tell(f"Open {folder / 'report.html'} in a browser.")
 
 
@@ -120,7 +123,7 @@ def handover_lines(summary: HandoverSummary) -> list[str]:
     lines: list[str] = []
     for curve in summary.curves:
         writes, gave = ("base", "aligned") if curve.goes_on == "base" else ("aligned", "base")
-        lines += [f"The {writes} goes on after the {gave}'s tokens ({curve.context})", ""]
+        lines += [f"The {writes} continues after the {gave}'s tokens ({curve.context})", ""]
         rows = [
             (
                 after,

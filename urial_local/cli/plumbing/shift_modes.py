@@ -47,7 +47,7 @@ mode_options = together(
     click.option(
         "--handover",
         metavar="K,…",
-        help="Let each model go on after the first K tokens of the other's answer: numbers,"
+        help="Let each model continue after the first K tokens of the other's answer: numbers,"
         " sentence, all.",
     ),
     click.option(
@@ -55,25 +55,25 @@ mode_options = together(
         "swaps",
         cls=Repeated,
         metavar="CRITERION",
-        help="Put the other model's token where this holds: js>0.1, dlogp>1, entropy>2, maxp<0.4,"
+        help="Use the other model's token where this holds: js>0.1, dlogp>1, entropy>2, maxp<0.4,"
         " random; may be given again.",
     ),
     click.option(
         "--budget",
         metavar="S%|N",
-        help="With --swap: at most this share of the positions, or so many.  [default: 5%]",
+        help="With --swap: at most this share or number of positions.  [default: 5%]",
     ),
     click.option(
         "--writer",
         type=click.Choice(["base", "aligned"]),
         default="base",
-        help="With --swap: who writes the rest.  [default: base]",
+        help="With --swap: the model that writes the rest.  [default: base]",
     ),
     click.option(
         "--texts",
         metavar="FILE",
-        help="Compare both models over plain text, in place of questions: all of a .txt file, or"
-        " the text of each row.",
+        help="Compare both models on plain text, without questions: a whole .txt file, or the"
+        " text of each row.",
     ),
     click.option(
         "--ctx",
@@ -85,7 +85,7 @@ mode_options = together(
         "--score",
         type=click.Choice(["all", "second-half"]),
         default="all",
-        help="With --texts: every token, or the second half of each N, as llama-perplexity does."
+        help="With --texts: score every token, or as llama-perplexity the second half of each N."
         "  [default: all]",
     ),
 )

@@ -42,7 +42,7 @@ def analyse(
     with RunLog(output, setup.config(given is not None), KEY, Answer.read) as log:
         lacking = todo(log, setup, items, given)
         if there := total - len(lacking):
-            note(f"{there:,} of {counted(total, 'row is', 'rows are')} there already.")
+            note(f"{there:,} of {counted(total, 'row is', 'rows are')} already there.")
         write_tokens(output, setup)
         with stoppable() as stop:
             work: Analysis | Crew = Analysis(setup, items, given)
@@ -93,7 +93,8 @@ def print_summary(folder: Path, summary: ShiftSummary, out: Output) -> None:
     out.lines(summary_lines(summary), summary.as_json())
     if summary.errors:
         first = summary.errors[0]
-        out.tell(f"{len(summary.errors)} of the rows failed. The first, {first.id}: {first.error}")
+        failed = counted(len(summary.errors), "row")
+        out.tell(f"{failed} failed. The first, {first.id}: {first.error}")
     if nowhere := unmeasured(summary):
         out.tell(
             f"Nothing was measured in {', '.join(nowhere)}: a model's logits are not finite at any"

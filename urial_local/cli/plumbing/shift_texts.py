@@ -47,7 +47,7 @@ def run(options: Mapping[str, Any], output: Path, out: Output) -> int:
             shard=options["shard"],
             runtime=runtime_choice(options),
         ),
-        lambda path: out.note(f"Trying {path.name} first, once."),
+        lambda path: out.note(f"Testing {path.name} once in a child process first."),
     )
     o = setup.options
     with setup.base.vocabulary() as ours, setup.aligned.vocabulary() as theirs:
@@ -58,7 +58,7 @@ def run(options: Mapping[str, Any], output: Path, out: Output) -> int:
     with RunLog(output, setup.config(), KEY, ScoredText.read) as log:
         lacking = todo(log, chunks)
         if there := len(chunks) - len(lacking):
-            out.note(f"{there:,} of {counted(len(chunks), 'row is', 'rows are')} there already.")
+            out.note(f"{there:,} of {counted(len(chunks), 'row is', 'rows are')} already there.")
         write_tokens(output, setup)
         with stoppable() as stop:
             work = Texts(setup)
@@ -88,7 +88,8 @@ def print_summary(folder: Path, summary: TextsSummary, out: Output) -> None:
     out.lines(summary_lines(summary, config.base.name, config.aligned.name), summary.as_json())
     if summary.errors:
         first = summary.errors[0]
-        out.tell(f"{len(summary.errors)} of the rows failed. The first, {first.id}: {first.error}")
+        failed = counted(len(summary.errors), "row")
+        out.tell(f"{failed} failed. The first, {first.id}: {first.error}")
     out.tell(f"Open {folder / 'report.html'} in a browser.")
 
 
@@ -124,7 +125,7 @@ def summary_lines(summary: TextsSummary, base: str, aligned: str) -> list[str]:
     lines += [
         f"  KL(base ‖ aligned): median {kl['0.5']:.5f}, 99 % {kl['0.99']:.5f}, most {kl['1']:.5f}",
         "",
-        f"  written more by the aligned: {_tokens(summary.by_gain)}",
+        f"  written more by the aligned model: {_tokens(summary.by_gain)}",
         f"  written less: {_tokens(summary.by_loss)}",
         f"  most often among the largest ratios: {_tokens(summary.by_top)}",
     ]

@@ -84,8 +84,8 @@ class Crew:
                 raise UrialError(
                     f"Workers died {self._deaths} times without making a row. The last:"
                     f" {event.reason}.",
-                    "Is there too little memory for so many? Try fewer.",
+                    "There may be too little memory for them: try fewer workers.",
                 )
             if not self._stopping:
-                self._tell(f"A worker is lost ({event.reason}); its rows are made by others.")
+                self._tell(f"A worker died ({event.reason}); others take over its rows.")
                 self.hands.start(number, self.spec)

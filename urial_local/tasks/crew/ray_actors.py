@@ -116,7 +116,7 @@ class Actors:
             )
             if choice.address == LOCAL or not choice.actors:
                 raise UsageError(said, "Lower `actors`, `cpus_per_actor` or `gpus_per_actor`.")
-            tell(f"{said} Others begin as it grows.")
+            tell(f"{said} More will start as it grows.")
         return choice.actors or room
 
     def start(self, number: int, spec: Spec) -> None:
@@ -186,7 +186,7 @@ def _connect(ray: Any, address: str) -> None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
             f"Ray at {address!r} cannot be reached: {reason}",
-            "`ray status` tells of a cluster; `--ray local` begins one on this machine.",
+            "`ray status` shows a cluster; `--ray local` starts one on this machine.",
         ) from None
     finally:
         if main and before is not None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from urial_local.base.formats import counted
 from urial_local.tasks.evaluate.judge import Judge, Question, Verdict
 from urial_local.tasks.evaluate.modes import Mode
 
@@ -49,8 +50,7 @@ class Effect:
 
     def said(self) -> str:
         """For a person, in a line."""
-        answers = f"{self.answers:,} answer{'s' * (self.answers != 1)}"
-        text = f"Judged again alone, {answers}:"
+        text = f"Judged again alone, {counted(self.answers, 'answer')}:"
         text += f" {self.differ:,} of {self.scores:,} scores came out differently"
         if self.furthest:
             text += f", by {self.furthest:g} at most, {self.total / self.scores:.2g} on average"

@@ -155,7 +155,7 @@ class Handover(Experiment[HandoverStep]):
         """The answer to go on after, and how many of its tokens are given."""
         source = self._source(step)
         if source is None:
-            raise UrialError("The answer to go on after could not be made.")
+            raise UrialError("The answer to continue from could not be made.")
         piece = pair.model(other(step.goes_on)).vocab.piece
         return source, length(step.after, source.ids, piece)
 

@@ -51,10 +51,10 @@ class Source:
 def check(setup: Setup) -> None:
     """Raises UsageError for what an experiment over one pair has no use for."""
     if len(setup.aligned) > 1:
-        raise UsageError("One `aligned` model at a time, where models write into each other.")
+        raise UsageError("`handover` and `swap` take one `aligned` model at a time.")
     if not next(iter(setup.pairs.values())).same:
         raise UsageError(
-            "The two vocabularies differ, and the models go on after each other's tokens."
+            "The two vocabularies differ, but each model must continue the other's tokens."
         )
 
 

@@ -90,7 +90,7 @@ def criteria(texts: Sequence[str], budget: Budget) -> tuple[Criterion, ...]:
         if labels.count(label) > 1:
             raise UsageError(f"`swap={label}` was given twice.")
     if len(found) > MOST:
-        raise UsageError(f"`swap` may be given {MOST} times.")
+        raise UsageError(f"`swap` may be given at most {MOST} times.")
     return found
 
 
@@ -199,7 +199,7 @@ class Swap(Experiment[SwapStep]):
             return Order(criterion, ALL if criterion.name == "random" else self.plan.budget, seed)
         rate = self._rates.get((step.context, step.arm.removeprefix(CONTROL), step.item.id))
         if rate is None:
-            raise UrialError("The answer whose share of swaps it takes could not be made.")
+            raise UrialError("The answer that sets its share of swaps could not be made.")
         return Order(Criterion("random", False, rate), ALL, seed)
 
     def head(self, step: SwapStep) -> Row:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from urial_local.base import hub, hub_fetch
+from urial_local.base import formats, hub, hub_fetch
 from urial_local.base.errors import ModelError, UsageError, near
 from urial_local.base.gguf_header import read_header
 from urial_local.base.gguf_parts import read_model
@@ -203,8 +203,8 @@ def _need_room(wanted: Wanted) -> None:
     need = (wanted.size or 0) - _begun(wanted)
     if need + SPARE > free:
         raise ModelError(
-            f"{wanted.file} needs {need / 1e9:.1f} GB more, and {folder} has {free / 1e9:.1f} GB"
-            " free.",
+            f"{wanted.file} needs {formats.size(need)} more, and {folder} has"
+            f" {formats.size(free)} free.",
             "Make room (`urial-local models list --local`), or set HF_HOME to another disk.",
         )
 
