@@ -71,7 +71,7 @@ function withArrows(article, siblings, shown) {
 }
 
 function editor(question) {
-  const area = make("textarea", { id: "edit", rows: Math.min(12, 1 + editing.text.split("\n").length), "aria-label": "The question, written anew", oninput: () => { editing.text = area.value; } });
+  const area = make("textarea", { id: "edit", rows: Math.min(12, 1 + editing.text.split("\n").length), "aria-label": "The question, edited", oninput: () => { editing.text = area.value; } });
   area.value = editing.text;
   const done = () => {
     const text = area.value;

@@ -51,8 +51,8 @@ def write_page(run: HandoverRun, summary: HandoverSummary) -> Path:
             kicker="Handover",
             title=f"{base} ⇄ {aligned}",
             lead=(
-                f"{counted(summary.answers, 'answer')}. One model goes on after the first tokens of"
-                " the other's answer: 0 is its own answer; where the other's answer had no more"
+                f"{counted(summary.answers, 'answer')}. One model continues after the first tokens"
+                " of the other's answer: 0 is its own answer; where the other's answer had no more"
                 " tokens than that, it is handed over whole, and is in no comparison."
             ),
             sections=tuple(
@@ -75,7 +75,7 @@ def _section(side: str, curves: list[Curve]) -> Section:
         first="tokens given",
     )
     return Section(
-        f"The {side} model goes on after the {gave} one's tokens",
+        f"The {side} model continues after the {gave} one's tokens",
         tables=tuple(
             Table(
                 head,

@@ -108,7 +108,7 @@ def _sections(summary: TextsSummary, k: int) -> list[Section]:
         Section(
             "Tokens that the aligned model prefers",
             (
-                "Asked at every position, whatever the text goes on with: how many more, or fewer,"
+                "Asked at every position, however the text continues: how many more, or fewer,"
                 " times in a thousand positions the aligned model would write a token; and in how"
                 f" many positions a token is among the {k} with the largest ratio of probabilities."
                 " The last favours tokens that both models give next to nothing.",
