@@ -78,7 +78,7 @@ def test_a_run_with_a_killed_actor_is_the_single_run(cluster, tmp_path):
             if not killed:
                 killed = True
                 ray.kill(hands._actors[0])
-    assert any("A worker is lost" in text for text in said)
+    assert any("A worker died" in text for text in said)
     assert without_node(tmp_path / "two") == without_node(tmp_path / "single")
     assert len((tmp_path / "two" / "rows.jsonl").read_text().splitlines()) == 40
 

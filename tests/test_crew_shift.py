@@ -95,7 +95,7 @@ def test_a_killed_worker_and_a_killed_driver_cost_no_row(tmp_path):
     finally:
         driver.kill()
         said = driver.communicate()[1].decode()
-    assert "A worker is lost (cpu: signal 9)" in said
+    assert "A worker died (cpu: signal 9)" in said
     done = urial(*args, "-o", tmp_path / "two", *TWO)
     assert done.returncode == 0, done.stderr
     assert urial(*args, "-o", tmp_path / "single").returncode == 0
