@@ -12,7 +12,8 @@ from urial_local.cli.main import cli
 
 def leaves(command: click.Command, name: str, context: click.Context | None = None):
     """All commands that have no commands of their own, by full name."""
-    context = click.Context(command, context, info_name=name)
+    # With the settings of its own: a command keeps the help option of its first context for good.
+    context = click.Context(command, context, info_name=name, **command.context_settings)
     if not isinstance(command, click.Group):
         yield context.command_path, command, context
         return
