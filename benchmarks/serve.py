@@ -190,7 +190,9 @@ async def ask(client: httpx.AsyncClient, prompt: str) -> float:
 async def load(server: Running, texts: Sequence[str], clients: int) -> Timing:
     """All texts, `clients` of them at a time."""
     gate, before = asyncio.Semaphore(clients), server.computed()
-    async with httpx.AsyncClient(base_url=server.address, timeout=None) as client:
+    # A connection for each request: a server may close one that it holds for idle at any moment.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=server.address, timeout=None, limits=limits) as client:
 
         async def one(text: str) -> float:
             async with gate:
