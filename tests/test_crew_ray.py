@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests import test_crew_evaluate, test_crew_shift
 from tests.command import COMMAND, fails, process, size_of, until, urial
 from tests.judged_runs import JUDGE, write_answers
 from tests.test_crew import FakeSpec, asked, plain, rows_by, single, without_node
+from tests.test_storm import storm
 from urial_local.records.generated import Generated
 from urial_local.records.runlog import RunLog
 from urial_local.tasks.crew.driver import Crew
@@ -98,6 +101,20 @@ def test_a_run_with_a_killed_driver_is_the_single_run(cluster, tmp_path):
     assert done.returncode == 0, done.stderr
     assert without_node(tmp_path / "two") == without_node(tmp_path / "single")
     assert len(rows.read_text().splitlines()) == 40, "no row was written twice"
+
+
+def actors(driver: int) -> list[int]:
+    """Processes of this machine that are actors, whoever's they are."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::Actor"):
+                found.append(int(folder.name))
+    return found
+
+
+def test_a_storm_over_actors_loses_and_doubles_no_row(cluster, tmp_path):
+    storm(tmp_path, ("--ray", cluster, "--actors", "2", "--cpus-per-actor", "0.5"), actors)
 
 
 def test_judgements_and_shifts_by_actors_are_the_single_run(cluster, tmp_path):
