@@ -266,3 +266,20 @@ def scripted(monkeypatch):
         monkeypatch.setattr("urial_local.tasks.model_file.open_engine", open_engine)
 
     return use
+
+
+@pytest.fixture
+def loaded(monkeypatch) -> list[bytes]:
+    """The files whose weights llama.cpp is asked to load."""
+    from urial_local.runtime.llama_api import lib
+
+    files = []
+    load = lib.llama_model_load_from_file
+
+    def listed(path, params):
+        if not params.vocab_only:
+            files.append(path)
+        return load(path, params)
+
+    monkeypatch.setattr(lib, "llama_model_load_from_file", listed)
+    return files

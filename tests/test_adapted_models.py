@@ -18,7 +18,6 @@ from urial_local.cli.sweep import at_scales
 from urial_local.records.generated import Generated, ModelFacts
 from urial_local.records.runs import latest_rows
 from urial_local.records.typed import read_as
-from urial_local.runtime.llama_api import lib
 from urial_local.tasks.benchmark.usage import _model as named_again
 from urial_local.tasks.generate.job import KEY
 from urial_local.tasks.generate.setup import GenerateOptions
@@ -44,21 +43,6 @@ def template(base) -> Path:
     path = base.with_name("chat.jinja")
     path.write_text("{# given #}" + PLAIN_CHAT.replace("assistant:", "<answer>"))
     return path
-
-
-@pytest.fixture
-def loaded(monkeypatch) -> list[bytes]:
-    """The files whose weights llama.cpp is asked to load."""
-    files = []
-    load = lib.llama_model_load_from_file
-
-    def listed(path, params):
-        if not params.vocab_only:
-            files.append(path)
-        return load(path, params)
-
-    monkeypatch.setattr(lib, "llama_model_load_from_file", listed)
-    return files
 
 
 def answers(folder: Path) -> dict[str, str]:

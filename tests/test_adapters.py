@@ -22,7 +22,6 @@ from tests.command import fails, urial
 from tests.tiny_gguf import write_llama, write_mamba, write_windowed
 from urial_local.records.runlog import latest_rows
 from urial_local.runtime import weights as shared
-from urial_local.runtime.llama_api import lib
 from urial_local.runtime.open import RuntimeOptions
 from urial_local.runtime.rows import Request
 from urial_local.runtime.sequences import BatchToken, Sequences
@@ -47,21 +46,6 @@ def lora(base) -> Path:
 def other(base) -> Path:
     """A second adapter, of another rank, which names no alpha but 0: no factor alpha / rank."""
     return write_lora(base.with_name("other.gguf"), base, alpha=0.0, rank=2, seed=2, names=ALL[3:9])
-
-
-@pytest.fixture
-def loaded(monkeypatch) -> list[bytes]:
-    """The files whose weights llama.cpp is asked to load."""
-    files = []
-    load = lib.llama_model_load_from_file
-
-    def listed(path, params):
-        if not params.vocab_only:
-            files.append(path)
-        return load(path, params)
-
-    monkeypatch.setattr(lib, "llama_model_load_from_file", listed)
-    return files
 
 
 def logits(name: str, ids=IDS) -> np.ndarray:

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from urial_local.base.errors import UsageError
+from urial_local.records.field_texts import (
+    BY_COLUMNS,
+    first_text,
+    is_alpaca_input,
+    reply_of,
+    says_more,
+    tags_of,
+    turns_of,
+)
 from urial_local.records.ids import id_text, shown
 from urial_local.records.plain import Packed
 from urial_local.records.sources import RawRow, Source, open_source, read_rows
@@ -24,10 +33,6 @@ QUERY_FIELDS = (
 )
 ANSWER_FIELDS = ("answer", "output", "response", "completion", "text", "output_cand", "choices")
 ID_FIELDS = ("id", "question_id")
-TAG_FIELDS = ("category", "task", "topic", "difficulty", "dataset", "source")
-DIALOGUES = ("conversations", "messages")
-BY_COLUMNS = "a table stored by columns must be written by rows"
-USERS = ("user", "human")
 MAX_QUERY = 16 << 20  # characters
 _NUMBER = re.compile(r"(line-)?[0-9]{1,18}")  # what rows without an id are called
 _ROW = re.compile(r"row(-+)")
@@ -234,9 +239,9 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
         names = ("input",)  # judged files: their prompt is the judge's
     turns: tuple[str, ...] = ()
     try:
-        asked = (_turns(name, fields[name]) for name in names if name in fields)
+        asked = (turns_of(name, fields[name]) for name in names if name in fields)
         turns = next(filter(None, asked), ())
-        if turns and not chosen.query and _is_alpaca_input(fields):
+        if turns and not chosen.query and is_alpaca_input(fields):
             turns = (f"{turns[0]}\n\n{fields['input']}", *turns[1:])
         problem = problem or _problem(turns, names, fields)
     except ValueError as error:
@@ -249,10 +254,10 @@ def as_item(number: int, row: RawRow, chosen: Fields = Fields()) -> Item:
         number,
         turns[0],
         answer_of(fields, chosen),
-        _tags(fields),
+        tags_of(fields),
         later=turns[1:],
         cut=len(turns) == 1
-        and any(_says_more(value) for name in names if isinstance(value := fields.get(name), list)),
+        and any(says_more(value) for name in names if isinstance(value := fields.get(name), list)),
         fields=fields,
         unnamed=unnamed,
     )
@@ -307,9 +312,9 @@ def answer_of(fields: Mapping[str, Any], chosen: Fields = Fields()) -> str | Non
     """The answer that a row holds, or None."""
     names = (chosen.answer,) if chosen.answer else ANSWER_FIELDS
     given = (fields[name] for name in names if name in fields)
-    answer = next((a for one in given if (a := _first_text(one)) is not None), None)
+    answer = next((a for one in given if (a := first_text(one)) is not None), None)
     if answer is None and not chosen.answer:
-        answer = _reply(fields.get("conversations"))
+        answer = reply_of(fields.get("conversations"))
     return answer
 
 
@@ -336,91 +341,3 @@ def _holds(item: Item, name: str, value: str) -> bool:
         raw = item.fields.get(name)
         found = tuple(map(shown, raw if isinstance(raw, list) else [raw]))
     return value in found
-
-
-def _turns(name: str, value: Any) -> tuple[str, ...]:
-    """The user's questions in a field: one text, MT-bench's list of turns, or the first question
-    of a conversation, whose later ones follow answers that are not ours.
-
-    Raises ValueError, to follow the row's name, for a list of which only a part would be asked.
-    """
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, list) or not value:
-        return ()
-    if isinstance(value[0], Mapping):
-        return _first_question(value)
-    texts = tuple(v for v in value if isinstance(v, str))
-    if name == "turns":
-        return texts
-    if len(value) > 1 and name not in DIALOGUES:
-        raise ValueError(f"has a list of {len(value)} in {name}, not one text; {BY_COLUMNS}")
-    return texts[:1]
-
-
-def _first_question(messages: Sequence[Any]) -> tuple[str, ...]:
-    for message in messages:
-        if isinstance(message, Mapping) and _role(message) in USERS:
-            parts = message.get("content")
-            if isinstance(parts, list) and len(parts) > 1:
-                raise ValueError(f"has a message of {len(parts)} parts, of which one is a question")
-            said = _first_text(message)
-            return (said,) if said else ()
-    return ()
-
-
-def _role(message: Mapping[str, Any]) -> str:
-    return str(message.get("role", message.get("from", "user")))
-
-
-def _says_more(value: list[Any]) -> bool:
-    """Whether a conversation has a system text or a second question, which are not asked."""
-    roles = [_role(m) for m in value if isinstance(m, Mapping)]
-    return "system" in roles or sum(role in USERS for role in roles) > 1
-
-
-def _is_alpaca_input(row: Mapping[str, Any]) -> bool:
-    """Whether `input` is Alpaca's second part of an instruction, rather than a copy of it."""
-    instruction, extra = row.get("instruction"), row.get("input")
-    return (
-        isinstance(instruction, str)
-        and isinstance(extra, str)
-        and bool(extra.strip())
-        and "generator" not in row
-        and extra.strip() != instruction.strip()
-    )
-
-
-def _reply(value: Any) -> str | None:
-    """The answer to the first question of a conversation."""
-    return _first_text(value[1]) if isinstance(value, list) and len(value) > 1 else None
-
-
-def _first_text(value: Any) -> str | None:
-    """The text of a field: itself, its first entry, or a message's content."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value:
-        return _first_text(value[0])
-    if isinstance(value, Mapping):
-        for key in ("content", "value", "turns", "text"):
-            if key in value:
-                return _first_text(value[key])
-    return None
-
-
-def _tags(row: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    inner = row.get("tags")
-    found: dict[str, tuple[str, ...]] = {}
-    sources: Iterable[Mapping[str, Any]] = (row, inner) if isinstance(inner, Mapping) else (row,)
-    for source in sources:
-        for name in TAG_FIELDS:
-            value = source.get(name)
-            if value is None:
-                continue
-            values = value if isinstance(value, list) else [value]
-            kept = (v for v in values if isinstance(v, str | int | float | bool))
-            texts = tuple(shown(v) for v in kept if v != "" and not isinstance(v, bool))
-            if texts:
-                found[name] = texts
-    return found
